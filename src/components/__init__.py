@@ -1,0 +1,1 @@
+"""Data and pure functions: episodes, replay, schedules, action selection."""

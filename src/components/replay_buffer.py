@@ -1,0 +1,135 @@
+"""Experience replay: whole episodes in one ring of rows, each observation stored once; sampled as transitions.
+
+An episode of length L takes L + 1 rows, the last of which holds only what is observed after the last action. So the next
+observation of row k is row k + 1, and an earlier observation of the same agent is some rows before. Axes: B batch, A agents,
+U actions, O observation, S state.
+"""
+
+import logging
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from components.episodes import Episodes
+from config.schema import setting
+from envs.base import EnvSpec
+from utils.seeding import fold, integers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    buffer_size: int = setting(1)  # transitions
+    batch_size: int = setting(1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions. `positive` is an observation of the same agent some steps earlier in the same episode (EOI, eq. 2)."""
+
+    obs: Float[Tensor, "B A O"]
+    state: Float[Tensor, "B S"]
+    avail: Bool[Tensor, "B A U"]
+    actions: Int[Tensor, "B A"]
+    reward: Float[Tensor, " B"]
+    terminated: Float[Tensor, " B"]  # 1: nothing is bootstrapped
+    next_obs: Float[Tensor, "B A O"]
+    next_state: Float[Tensor, "B S"]
+    next_avail: Bool[Tensor, "B A U"]
+    positive: Float[Tensor, "B A O"]
+    has_positive: Float[Tensor, " B"]  # 0 at the first step of an episode, where `positive` is the observation itself
+    q: Float[Tensor, "B A U"] | None = None  # Q^a(o) at the time of acting
+
+
+class ReplayBuffer:
+    """A ring that drops its oldest episodes whole."""
+
+    def __init__(self, spec: EnvSpec, cfg: ReplayConfig, device: torch.device, with_q: bool = False):
+        episodes = -(-cfg.buffer_size // spec.episode_limit)
+        self.rows = max(cfg.buffer_size, spec.episode_limit) + episodes
+        self.device, self.fixed_length = device, spec.episode_limit if spec.fixed_length else None
+        agents, actions = spec.n_agents, spec.n_actions
+        shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+            "obs": (spec.obs_dtype, (agents, spec.obs_size)),
+            "state": (torch.float32, (spec.state_size,)),
+            "avail": (torch.bool, (agents, actions)),
+            "actions": (torch.uint8, (agents,)),
+            "reward": (torch.float32, ()),
+            "terminated": (torch.bool, ()),
+            "step": (torch.int32, ()),  # time within the episode
+            "row_of": (torch.int64, ()),  # ring: transition -> row
+        }
+        if with_q:
+            shapes["q"] = (torch.float32, (agents, actions))
+        size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes.values()) * self.rows
+        log.info("replay: %d transitions, %.0f MB on %s", cfg.buffer_size, size / 1e6, device)
+        self.fields = {k: torch.zeros(self.rows, *shape, dtype=dtype, device=device) for k, (dtype, shape) in shapes.items()}
+        self._lengths: deque[int] = deque()  # of the episodes held, oldest first
+        self._head = 0  # next row to write
+        self._used = 0  # rows held
+        self._first = 0  # the oldest transition's position in row_of
+        self.size = 0  # transitions held
+
+    def insert(self, episodes: Episodes) -> None:
+        """Copies the episodes in, [N, T1, ...] without their padding."""
+        n, limit = episodes.actions.shape[:2]
+        lengths = [self.fixed_length] * n if self.fixed_length else episodes.length.tolist()
+        step = torch.arange(limit + 1, device=self.device).expand(n, -1)  # [N, T1]
+        keep = step <= episodes.length[:, None]
+        rows = (self._head + torch.arange(sum(lengths) + n, device=self.device)) % self.rows
+        self._make_room(len(rows))
+        values = {"obs": episodes.obs, "state": episodes.state, "avail": episodes.avail, "step": step}
+        acted = {"actions": episodes.actions, "reward": episodes.reward, "terminated": episodes.terminated}
+        if "q" in self.fields:
+            acted["q"] = episodes.q
+        values |= {k: torch.cat([x, torch.zeros_like(x[:, :1])], 1) for k, x in acted.items()}
+        for name, value in values.items():
+            flat = value.flatten(0, 1) if self.fixed_length else value[keep]
+            self.fields[name].index_copy_(0, rows, flat.to(self.fields[name].dtype))
+        taken = (step < episodes.length[:, None])[keep]
+        places = (self._first + self.size + torch.arange(sum(lengths), device=self.device)) % self.rows
+        self.fields["row_of"].index_copy_(0, places, rows[taken])
+        self._lengths.extend(lengths)
+        self._head = (self._head + len(rows)) % self.rows
+        self._used += len(rows)
+        self.size += sum(lengths)
+
+    def _make_room(self, wanted: int) -> None:
+        if wanted > self.rows:
+            raise ValueError(f"{wanted} rows do not fit a replay of {self.rows}: lower batch_size_run or raise buffer_size")
+        while self._used + wanted > self.rows:
+            oldest = self._lengths.popleft()
+            self._used -= oldest + 1
+            self.size -= oldest
+            self._first = (self._first + oldest) % self.rows
+
+    def sample(self, key: Int[Tensor, ""], count: int, delta_t: int) -> Batch:
+        """`count` transitions, uniform with replacement; positives 1 to `delta_t` steps back (EOI, section 3.2)."""
+        place = (self._first + integers(fold(key, 0), self.size, count)) % self.rows
+        row = self.fields["row_of"][place]
+        reach = self.fields["step"][row].long().clamp(max=delta_t)
+        has_positive = (reach > 0).float()
+        back = (1 + integers(fold(fold(key, 1), torch.arange(count, device=self.device)), reach)) * (reach > 0)
+        following = (row + 1) % self.rows
+        read = self.fields
+        obs = read["obs"][torch.cat([row, following, (row - back) % self.rows])].float()
+        state, avail = (read[k][torch.cat([row, following])] for k in ("state", "avail"))
+        return Batch(
+            obs=obs[:count],
+            state=state[:count],
+            avail=avail[:count],
+            actions=read["actions"][row].long(),
+            reward=read["reward"][row],
+            terminated=read["terminated"][row].float(),
+            next_obs=obs[count : 2 * count],
+            next_state=state[count:],
+            next_avail=avail[count:],
+            positive=obs[2 * count :],
+            has_positive=has_positive,
+            q=read["q"][row] if "q" in read else None,
+        )

@@ -1,0 +1,1 @@
+"""Settings: YAML files, the command line, and checked frozen dataclasses."""

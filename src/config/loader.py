@@ -1,0 +1,149 @@
+"""default.yaml <- envs/<env>.yaml <- algs/<alg>.yaml (after its base) <- `with key=value`, merged into one nested dictionary."""
+
+import ast
+import copy
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from config.schema import nearest
+from utils.errors import UserError
+
+FOLDER = pathlib.Path(__file__).parent
+
+# What PyMARL's users type and this project calls otherwise, or does not need.
+PYMARL = {
+    "runner": "there is one runner; `batch_size_run` is the number of environment copies it plays at once",
+    "mac": "there is one controller; `share_params` and `obs_agent_id` say which kind",
+    "agent": "agents are per-agent MLPs; see `hidden_dim` and `share_params`",
+    "rnn_hidden_dim": "it is called `hidden_dim` here",
+    "obs_last_action": "agents have no memory here and see their observation alone",
+    "target_update_interval_or_tau": "use `target_update_tau` (soft) or `target_update_interval` (hard, in episodes)",
+    "optim_alpha": "the optimiser is Adam",
+    "buffer_cpu_only": "the replay lies on the run's device",
+    "runner_log_interval": "use `log_interval`",
+    "learner_log_interval": "use `log_interval`",
+    "use_tensorboard": "runs are logged by Sacred; `src/plot.py` draws them",
+    "save_model_interval": "networks are saved at the end and at each new best test return",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads 5e-4 as a string; YAML 1.2 and everybody else read a number."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+def read_yaml(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected `key: value` lines")
+    return content
+
+
+def names(kind: str) -> list[str]:
+    """The algorithms (`algs`) or environments (`envs`) that have a YAML."""
+    return sorted(path.stem for path in (FOLDER / kind).glob("*.yaml"))
+
+
+def _read_named(kind: str, flag: str, name: str) -> dict[str, Any]:
+    if name not in names(kind):
+        raise UserError(f"{flag}={name}: there is no such file. There are: {', '.join(names(kind))}.")
+    return read_yaml(FOLDER / kind / f"{name}.yaml")
+
+
+def _read_algorithm(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if name in seen:
+        raise UserError(f"config/algs/{name}.yaml: its `base` leads back to itself")
+    content = _read_named("algs", "--config", name)
+    base = content.pop("base", None)
+    return content if base is None else merged(_read_algorithm(base, (*seen, name)), content)
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`; dictionaries are merged, everything else is replaced. Neither is changed."""
+    result = copy.deepcopy(dict(under))
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), dict) and key not in OPEN:
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+OPEN = frozenset({"vary"})  # dictionaries whose keys are data, not settings
+
+
+def _refuse_unknown(content: Mapping[str, Any], known: Mapping[str, Any], source: str, prefix: str = "") -> None:
+    for key, value in content.items():
+        if prefix == "env_args.":
+            return  # the environment's own dataclass knows them
+        if key not in known:
+            hint = PYMARL.get(key) if not prefix else None
+            reason = f" {hint[0].upper()}{hint[1:]}." if hint else nearest(f"{prefix}{key}", _flat(known, prefix))
+            raise UserError(f"{source}{prefix}{key}: there is no such setting.{reason}")
+        if isinstance(known[key], dict):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{source}{prefix}{key}: a section, set {prefix}{key}.NAME=...")
+            if key not in OPEN:
+                _refuse_unknown(value, known[key], source, f"{prefix}{key}.")
+
+
+def _flat(known: Mapping[str, Any], prefix: str) -> list[str]:
+    flat = []
+    for key, value in known.items():
+        flat += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return flat
+
+
+def parse_updates(pairs: Iterable[str]) -> dict[str, Any]:
+    """`a.b=value` pairs as a nested dictionary; values are Python or YAML literals, else strings."""
+    updates: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"with {pair}: expected key=value")
+        *sections, last = key.split(".")
+        inner = updates
+        for section in sections:
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"with {pair}: {section} was given a value before")
+        inner[last] = _literal(text)
+    return updates
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        try:
+            return yaml.load(text, _Loader)
+        except yaml.YAMLError:
+            return text
+
+
+def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, every key of which default.yaml knows. Raises UserError."""
+    config = read_yaml(FOLDER / "default.yaml")
+    layers = [
+        (f"config/envs/{env}.yaml: ", _read_named("envs", "--env-config", env)),
+        (f"config/algs/{algorithm}.yaml: ", _read_algorithm(algorithm)),
+        ("with ", updates),
+    ]
+    known = copy.deepcopy(config)
+    for source, content in layers:
+        _refuse_unknown(content, known, source)
+        config = merged(config, content)
+    return config

@@ -1,0 +1,106 @@
+"""A strict reading of settings into frozen dataclasses: unknown, missing, mistyped and out-of-range keys are refused by full name."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from utils.errors import UserError
+
+T = TypeVar("T")
+
+
+def setting(low: float | None = None, high: float | None = None, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field with bounds, both inclusive."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high})
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """' Did you mean ...?', or a list when nothing is near and the list is short."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" There are: {', '.join(names)}." if len(names) <= 40 else ""
+
+
+def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "", strict: bool = True) -> T:
+    """An instance of the dataclass `cls` from `values`. `strict` refuses keys that are no field of it.
+
+    Raises UserError naming the key in full, `prefix` included.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    hints = typing.get_type_hints(cls)
+    if strict:
+        for key in values:
+            if key not in fields:
+                raise UserError(f"{prefix}{key}: there is no such setting.{nearest(key, fields)}")
+    found = {}
+    for name, f in fields.items():
+        if name in values:
+            found[name] = _checked(prefix + name, values[name], hints[name], f)
+        elif f.default is dataclasses.MISSING:
+            raise UserError(f"{prefix}{name}: this setting is missing")
+    return cls(**found)
+
+
+def _checked(name: str, value: Any, hint: Any, f: dataclasses.Field) -> Any:
+    try:
+        value = _convert(value, hint)
+    except TypeError:
+        raise UserError(f"{name}: expected {_show(hint)}, got {value!r} ({type(value).__name__})") from None
+    low, high = f.metadata.get("low"), f.metadata.get("high")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            if low is not None and not number >= low:
+                raise UserError(f"{name}: must be at least {low}, got {number}")
+            if high is not None and not number <= high:
+                raise UserError(f"{name}: must be at most {high}, got {number}")
+    return value
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value in args and type(value) in {type(a) for a in args}:
+            return value
+        raise TypeError
+    if origin in (typing.Union, types.UnionType):
+        for option in args:
+            try:
+                return _convert(value, option)
+            except TypeError:
+                continue
+        raise TypeError
+    if origin is tuple:
+        return _convert_tuple(value, args)
+    if origin is dict or hint is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise TypeError
+    if hint is type(None):
+        if value is None:
+            return None
+        raise TypeError
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if type(value) is not hint:  # exact: True is no int
+        raise TypeError
+    return value
+
+
+def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError
+    kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+    if len(kinds) != len(value):
+        raise TypeError
+    return tuple(_convert(v, k) for v, k in zip(value, kinds, strict=True))
+
+
+def _show(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+    return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else str(hint).replace("NoneType", "None")

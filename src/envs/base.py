@@ -1,0 +1,71 @@
+"""The one interface of every world: a batch of N independent copies; a single game is N = 1.
+
+Axes: N copies, A agents, U actions, O observation, S state.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """Facts about a world. They are measured, never configured."""
+
+    n_agents: int
+    n_actions: int
+    obs_size: int
+    state_size: int
+    episode_limit: int  # longest episode, in steps
+    fixed_length: bool  # every episode lasts exactly `episode_limit` steps
+    obs_dtype: torch.dtype  # uint8 where an observation is small counts, so that a replay stays small
+    metrics: tuple[str, ...]  # the entries of TimeStep.info whose mean over episodes is worth a curve
+    reward_max: float | None = None  # best possible return, where it is known
+    n_cells: int = 0  # grid worlds: free cells, the size of a position map
+
+
+@dataclass(frozen=True)
+class TimeStep:
+    """All that belongs to one moment. A finished copy repeats its last moment with reward 0 until the next reset."""
+
+    obs: Tensor  # [N, A, O], spec.obs_dtype
+    state: Float[Tensor, "N S"]
+    avail: Bool[Tensor, "N A U"]
+    reward: Float[Tensor, " N"]
+    terminated: Bool[Tensor, " N"]  # the task ended: nothing is bootstrapped past it
+    truncated: Bool[Tensor, " N"]  # time ran out: value learners bootstrap through it
+    info: dict[str, Tensor] = field(default_factory=dict)  # [N] or [N, A]; about the episode so far, final once it is done
+
+    @property
+    def done(self) -> Bool[Tensor, " N"]:
+        return self.terminated | self.truncated
+
+
+@runtime_checkable
+class VecEnv(Protocol):
+    """N copies played in step. There is no auto-reset."""
+
+    spec: EnvSpec
+    n_envs: int
+
+    def reset(self, keys: Int[Tensor, " N"]) -> TimeStep:
+        """Starts an episode in every copy. All of a copy's randomness comes from its key (utils.seeding)."""
+        ...
+
+    def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
+        """Plays one step. Raises ValueError on an action that is not available to a living copy."""
+        ...
+
+    def render(self, copy: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture of one copy."""
+        ...
+
+    def text(self, copy: int = 0) -> str:
+        """The same for a terminal, without colours."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,154 @@
+"""What every learner shares: how a pure loss becomes a gradient step, and how target networks follow.
+
+A learner is an nn.Module that owns all its networks. `forward(batch, t)` is pure: no random draw, no host synchronisation, no
+state written; numbers that may differ from run to run (discount, alpha, ...) are 0-dim buffers. So the same code serves one run
+or, lifted by torch.vmap over stacked parameters and buffers, many.
+
+Axes: B batch, A agents, U actions.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from components.replay_buffer import Batch
+
+Scalar = Float[Tensor, ""]
+Stats = dict[str, Scalar]
+
+
+class Losses(NamedTuple):
+    """The terms of one loss, by name; their sum is descended. Statistics carry no gradient."""
+
+    terms: dict[str, Scalar]
+    stats: Stats
+
+
+class Group(NamedTuple):
+    """Parameters with one learning rate, clipped together."""
+
+    modules: Sequence[nn.Module]
+    lr: float
+    clip: float = 0.0  # largest gradient norm; 0: any
+
+
+class Pair(NamedTuple):
+    """A target network and what it follows."""
+
+    target: nn.Module
+    online: nn.Module
+    tau: float  # share taken over at each update
+    interval: int = 0  # episodes between whole copies; 0: soft, at every update
+
+
+class Values(NamedTuple):
+    """What a value learner has computed already and lends to the extra terms of its loss."""
+
+    q: Float[Tensor, "B A U"]  # online, with its graph
+    next_q: Float[Tensor, "B A U"]  # target network, next observation, no graph
+
+
+class Extra(Protocol):
+    """Further terms of a value learner's loss, with networks of their own. The learner knows no more of them than this."""
+
+    projected: frozenset[str]
+
+    def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses: ...
+    def groups(self) -> Sequence[Group]: ...
+    def targets(self) -> Sequence[Pair]: ...
+    def diagnose(self, batch: Batch, values: Values) -> Stats: ...
+
+
+class Learner(Protocol):
+    """One loss over its own networks."""
+
+    projected: frozenset[str]  # terms whose gradient gives up what opposes the rest's
+
+    def __call__(self, batch: Batch, t: Scalar) -> Losses: ...
+    def shared(self) -> Sequence[nn.Parameter]: ...  # the agents' parameters, which several terms reach
+    def groups(self) -> Sequence[Group]: ...
+    def targets(self) -> Sequence[Pair]: ...
+    def diagnose(self, batch: Batch, t: Scalar) -> Stats: ...
+
+
+def scalar(module: nn.Module, name: str, value: float) -> None:
+    """A number that may differ between stacked runs: a buffer that is not part of a checkpoint."""
+    module.register_buffer(name, torch.tensor(float(value)), persistent=False)
+
+
+@torch.no_grad()
+def track(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """target <- (1 - tau) target + tau online."""
+    ours, theirs = list(target.parameters()), list(online.parameters())
+    if ours:
+        torch._foreach_lerp_(ours, theirs, tau)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A target network: equal at the start, and never descended."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+def norm(gradients: Sequence[Tensor]) -> Scalar:
+    """Euclidean norm of all of them as one vector."""
+    return torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+
+
+def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Scalar:
+    dot = torch.stack([(a * b).sum() for a, b in zip(ours, theirs, strict=True)]).sum()
+    return dot / (norm(ours) * norm(theirs)).clamp(min=1e-20)
+
+
+def without_conflict(side: Sequence[Tensor], main: Sequence[Tensor]) -> list[Tensor]:
+    """`side` less its component against `main`, agent by agent (axis 0 of every tensor): a conflict is a negative product."""
+    dot = torch.stack([(s * m).flatten(1).sum(1) for s, m in zip(side, main, strict=True)]).sum(0)
+    square = torch.stack([m.square().flatten(1).sum(1) for m in main]).sum(0)
+    share = dot.clamp(max=0) / square.clamp(min=1e-20)
+    return [s - share.view(-1, *(1 for _ in m.shape[1:])) * m for s, m in zip(side, main, strict=True)]
+
+
+class Descent:
+    """One optimiser over all of a learner's parameters: loss, backward, clip, step, targets."""
+
+    def __init__(self, learner: Learner):
+        self.learner = learner
+        groups = [(group, [p for m in group.modules for p in m.parameters()]) for group in learner.groups()]
+        self._groups = [(group, parameters) for group, parameters in groups if parameters]
+        self.optimiser = torch.optim.Adam([{"params": ps, "lr": group.lr} for group, ps in self._groups], fused=True)
+        self.copied_at = 0  # training episodes at the last hard copy of the targets
+
+    def update(self, batch: Batch, t: Scalar, episode: int) -> Stats:
+        """One step down the loss; `episode` counts the training episodes so far."""
+        self.optimiser.zero_grad(set_to_none=True)
+        terms, stats = self.learner(batch, t)
+        self._backward(terms)
+        for group, parameters in self._groups:
+            if group.clip:
+                nn.utils.clip_grad_norm_(parameters, group.clip)
+        self.optimiser.step()
+        self._follow(episode)
+        return stats
+
+    def _backward(self, terms: dict[str, Scalar]) -> None:
+        side = {name: term for name, term in terms.items() if name in self.learner.projected}
+        gradients = [torch.autograd.grad(term, self.learner.shared(), retain_graph=True) for term in side.values()]
+        torch.stack([term for name, term in terms.items() if name not in side]).sum().backward()
+        main = [p.grad.clone() for p in self.learner.shared()] if side else []
+        for gradient in gradients:
+            for p, g in zip(self.learner.shared(), without_conflict(gradient, main), strict=True):
+                p.grad += g
+
+    def _follow(self, episode: int) -> None:
+        copied = False
+        for target, online, tau, interval in self.learner.targets():
+            if not interval:
+                track(target, online, tau)
+            elif episode - self.copied_at >= interval:
+                track(target, online, 1.0)
+                copied = True
+        if copied:
+            self.copied_at = episode

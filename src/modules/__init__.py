@@ -1,0 +1,1 @@
+"""Networks only: layers, mixers, and the two networks of individuality."""

@@ -1,0 +1,59 @@
+"""What a run says while it lives: metrics to Sacred, a table row a test, one progress line."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+Sink = Callable[[str, float, int], None]  # name, value, environment step
+
+
+class RunLog:
+    """Metrics by PyMARL's names. Tensors are fetched here and nowhere else."""
+
+    def __init__(self, sink: Sink, title: str, t_max: int, clock: Callable[[], float] = time.monotonic):
+        self._sink, self._title, self._t_max, self._clock = sink, title, t_max, clock
+        self._start = self._shown = clock()
+        self._live = sys.__stderr__ is not None and sys.__stderr__.isatty()
+        self._t0: int | None = None
+        self.latest: dict[str, float] = {}
+
+    def metrics(self, values: Mapping[str, Tensor | float], t: int, prefix: str = "") -> None:
+        """Logs each value; a vector is logged one entry per agent, as name_0, name_1, ..."""
+        for name, value in values.items():
+            flat = [float(v) for v in value.flatten().tolist()] if isinstance(value, Tensor) else [float(value)]
+            for i, number in enumerate(flat):
+                full = f"{prefix}{name}" if len(flat) == 1 else f"{prefix}{name}_{i}"
+                self._sink(full, number, t)
+                self.latest[full] = number
+
+    def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:
+        """One line: rewritten in place on a terminal at every call, else printed every 20 seconds."""
+        now = self._clock()
+        if self._t0 is None:
+            self._t0 = 0
+        if not last and now - self._shown < (0.5 if self._live else 20.0):
+            return
+        self._shown = now
+        seconds = max(now - self._start, 1e-9)
+        left = seconds * (self._t_max - t) / max(t, 1)
+        parts = [
+            f"{self._title}  {100 * t / self._t_max:5.1f}%  {t}/{self._t_max} steps  {episodes} episodes",
+            f"{t / seconds:.0f} steps/s  {updates / seconds:.0f} updates/s",
+            f"left {int(left) // 60}:{int(left) % 60:02d}",
+        ]
+        parts += [f"{label} {self.latest[name]:.2f}" for name, label in _SHOWN if name in self.latest]
+        line = "  ".join(parts)
+        if self._live and sys.__stderr__ is not None:
+            print(f"\r\x1b[K{line[:200]}", end="\n" if last else "", file=sys.__stderr__, flush=True)
+        else:
+            print(line, flush=True)
+
+
+_SHOWN = (
+    ("return_mean", "return"),
+    ("test_return_mean", "test return"),
+    ("test_battle_won_mean", "test win rate"),
+    ("individuality_mean", "p(i|o)"),
+)

@@ -1,0 +1,59 @@
+"""Random numbers as a pure function of (key, position): SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) on int64 tensors.
+
+A torch.Generator is one sequence; thousands of environment copies and dozens of stacked runs each need their own, equal on every
+device, and a resumed run needs all of them back. Here a stream is a key, nothing is carried from draw to draw, and the state of
+all randomness in a run is its seed and its counters. Keys are int64 tensors of any shape; `fold` derives one per index.
+"""
+
+import zlib
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own is arithmetic on int64."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _MIX1
+    x = (x ^ _shift(x, 27)) * _MIX2
+    return x ^ _shift(x, 31)
+
+
+def root_key(seed: int, name: str, device: torch.device | str = "cpu") -> Int[Tensor, ""]:
+    """The key of the stream `name` of a run: streams of different names or seeds are unrelated."""
+    return fold(torch.tensor(seed, dtype=torch.int64, device=device), zlib.crc32(name.encode()))
+
+
+def fold(keys: Int[Tensor, "*k"], index: int | Int[Tensor, "*i"]) -> Int[Tensor, "*o"]:
+    """Child keys; `index` broadcasts against `keys`."""
+    if not isinstance(index, Tensor):
+        index = torch.tensor(index, dtype=torch.int64, device=keys.device)
+    return _mix(_mix(keys) + (index + 1) * _GOLDEN)  # keys are mixed first, so that fold(k, i) and fold(k + 1, i) are unrelated
+
+
+def _bits(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
+    count = 1
+    for size in shape:
+        count *= size
+    position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+    return _mix(keys[..., None] + position).view(*keys.shape, *shape)
+
+
+def uniform(keys: Int[Tensor, "*k"], *shape: int) -> Float[Tensor, "*o"]:
+    """Uniform on [0, 1), 24 bits, shape [*keys, *shape]."""
+    return _shift(_bits(keys, shape), 40).to(torch.float32) * 2.0**-24
+
+
+def integers(keys: Int[Tensor, "*k"], high: int | Int[Tensor, "*h"], *shape: int) -> Int[Tensor, "*o"]:
+    """Uniform integers in [0, high), high < 2^31; a tensor `high` has the shape of `keys`."""
+    if isinstance(high, Tensor):
+        high = high.view(*high.shape, *(1 for _ in shape))
+    return _shift(_shift(_bits(keys, shape), 32) * high, 32)
