@@ -41,7 +41,7 @@ class Rollout:
             out.actions[:, step], out.reward[:, step], out.terminated[:, step] = actions, moment.reward, moment.terminated
             if out.q is not None:
                 out.q[:, step] = q
-            out.length += running
+            out.length.add_(running)
             running = ~moment.done
             step += 1
         self._observe(moment, step)
