@@ -81,6 +81,14 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     return settings
 
 
+def readers() -> tuple[set[str], set[str]]:
+    """The names of all settings that some part reads: at the top level, and under `eoi`."""
+    parts = [RunConfig, ControllerConfig, MixerConfig, ReplayConfig, *(learner.Config for learner in learners.REGISTRY.values())]
+    forms = [eoi.EOIConfig, *(form.Config for form in eoi.FORMS.values())]
+    top, section = ({f.name for part in group for f in fields(part)} for group in (parts, forms))
+    return top, section
+
+
 def _refuse_unread(given: Mapping[str, Any], read: set[str], eoi_config: type, name: str) -> None:
     for key in given:
         if key not in read | {"eoi"}:
@@ -202,6 +210,7 @@ class Training:
     def loop(self) -> None:
         at, run = self.at, self.run
         self.test()
+        self.log.progress(at.t, at.episodes, at.updates)
         while at.t < run.t_max:
             before = at.t
             self.play()
@@ -222,10 +231,11 @@ class Training:
         self.since_report.append(episodes.outcome())
 
     def learn(self) -> None:
-        at, run, now = self.at, self.run, self.now()
-        while at.t >= run.learning_starts and at.updates < at.t // run.update_interval:
-            key = fold(self.keys["replay"], at.updates)
-            self.batch = self.parts.replay.sample(key, self.settings.replay.batch_size, self.settings.eoi.delta_t)
+        at, run, replay, now = self.at, self.run, self.parts.replay, self.now()
+        due = at.t // run.update_interval - at.updates if at.t >= run.learning_starts else 0
+        keys = fold(self.keys["replay"], at.updates + torch.arange(due, device=self.parts.device))
+        for rows in replay.draw(keys, self.settings.replay.batch_size, self.settings.eoi.delta_t) if due else ():
+            self.batch = replay.read(rows)
             self.stats = self.parts.descent.update(self.batch, now, at.episodes)
             at.updates += 1
 

@@ -9,6 +9,7 @@ import logging
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +18,7 @@ from torch import Tensor
 from components.episodes import Episodes
 from config.schema import setting
 from envs.base import EnvSpec
-from utils.seeding import fold, integers
+from utils.seeding import fold, integers, uniform
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,15 @@ class Batch:
     positive: Float[Tensor, "B A O"]
     has_positive: Float[Tensor, " B"]  # 0 at the first step of an episode, where `positive` is the observation itself
     q: Float[Tensor, "B A U"] | None = None  # Q^a(o) at the time of acting
+
+
+class Rows(NamedTuple):
+    """Where the transitions of one batch lie."""
+
+    row: Int[Tensor, " B"]
+    following: Int[Tensor, " B"]
+    positive: Int[Tensor, " B"]
+    has_positive: Bool[Tensor, " B"]
 
 
 class ReplayBuffer:
@@ -108,28 +118,30 @@ class ReplayBuffer:
             self.size -= oldest
             self._first = (self._first + oldest) % self.rows
 
-    def sample(self, key: Int[Tensor, ""], count: int, delta_t: int) -> Batch:
-        """`count` transitions, uniform with replacement; positives 1 to `delta_t` steps back (EOI, section 3.2)."""
-        place = (self._first + integers(fold(key, 0), self.size, count)) % self.rows
-        row = self.fields["row_of"][place]
-        reach = self.fields["step"][row].long().clamp(max=delta_t)
-        has_positive = (reach > 0).float()
-        back = (1 + integers(fold(fold(key, 1), torch.arange(count, device=self.device)), reach)) * (reach > 0)
-        following = (row + 1) % self.rows
-        read = self.fields
-        obs = read["obs"][torch.cat([row, following, (row - back) % self.rows])].float()
-        state, avail = (read[k][torch.cat([row, following])] for k in ("state", "avail"))
+    def draw(self, keys: Int[Tensor, " K"], count: int, delta_t: int) -> list[Rows]:
+        """K draws of `count` transitions, uniform with replacement, and positives 1 to `delta_t` steps back (EOI, section 3.2)."""
+        place = integers(fold(keys, 0), self.size, count)  # [K, B]
+        row = self.fields["row_of"][(self._first + place) % self.rows]
+        reach = self.fields["step"][row].clamp(max=delta_t)
+        back = (uniform(fold(keys, 1), count) * reach).long() + (reach > 0)
+        return [Rows(*rows) for rows in zip(row, (row + 1) % self.rows, (row - back) % self.rows, reach > 0, strict=True)]
+
+    def read(self, rows: Rows) -> Batch:
+        count, read = len(rows.row), {name: field.index_select for name, field in self.fields.items()}
+        both = torch.cat([rows.row, rows.following])
+        obs = read["obs"](0, torch.cat([both, rows.positive])).float()
+        state, avail = read["state"](0, both), read["avail"](0, both)
         return Batch(
             obs=obs[:count],
             state=state[:count],
             avail=avail[:count],
-            actions=read["actions"][row].long(),
-            reward=read["reward"][row],
-            terminated=read["terminated"][row].float(),
+            actions=read["actions"](0, rows.row).long(),
+            reward=read["reward"](0, rows.row),
+            terminated=read["terminated"](0, rows.row).float(),
             next_obs=obs[count : 2 * count],
             next_state=state[count:],
             next_avail=avail[count:],
             positive=obs[2 * count :],
-            has_positive=has_positive,
-            q=read["q"][row] if "q" in read else None,
+            has_positive=rows.has_positive.float(),
+            q=read["q"](0, rows.row) if "q" in read else None,
         )

@@ -29,24 +29,35 @@ class PacMenConfig:
     easy: bool = False  # dots in the bottom room only (paper A.4)
     see_others: bool = True  # False leaves the channel of other agents empty
     distinct_starts: bool = True  # False: every agent starts in the middle of the centre
-    corridors: tuple[int, int, int, int] = (3, 1, 2, 2)  # lengths: top, bottom, left, right
+    corridors: tuple[int, int, int, int] = setting(0, default=(3, 1, 2, 2))  # lengths: top, bottom, left, right
     room_width: int = setting(1, default=3)  # across the corridor
     room_depth: int = setting(1, default=5)  # along the corridor
     layout: str = ""  # an ASCII map with cells S, T, B, L, R instead of the generated one
+
+    def __post_init__(self) -> None:
+        smallest, starts = min(len(self.map.region(name)) for name in ROOMS), len(self.map.region("S"))
+        if self.dots_per_room > smallest:
+            raise UserError(f"env_args.dots_per_room: {self.dots_per_room} dots do not fit a room of {smallest} cells")
+        if self.distinct_starts and self.n_agents > starts:
+            raise UserError(f"env_args.n_agents: {self.n_agents} agents do not fit {starts} start cells")
+
+    @property
+    def map(self) -> GridMap:
+        return GridMap(self.layout or plus_map(3, self.corridors, self.room_width, self.room_depth, ROOMS))
 
 
 class PacMen:
     """N copies of Pac-Men on one device. Actions: up, down, left, right, eat."""
 
     Config = PacMenConfig
+    action_names = ("up", "down", "left", "right", "eat")
 
     def __init__(self, cfg: PacMenConfig, n_envs: int, device: torch.device | str = "cpu"):
         self.cfg, self.n_envs, self.device = cfg, n_envs, torch.device(device)
-        self.map = GridMap(cfg.layout or plus_map(3, cfg.corridors, cfg.room_width, cfg.room_depth, ROOMS))
+        self.map = cfg.map
         cells = len(self.map.cells)
         rooms = [self.map.region(name) for name in ROOMS]
         starts = self.map.region("S")
-        self._refuse(rooms, starts)
         self.spec = EnvSpec(
             n_agents=cfg.n_agents,
             n_actions=5,
@@ -79,13 +90,6 @@ class PacMen:
         earlier = torch.ones(cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device).tril(-1)
         self._earlier = earlier  # [i, j]: j < i, who is served first when two eat one dot
         self._t = cfg.episode_limit
-
-    def _refuse(self, rooms: list[Tensor], starts: Tensor) -> None:
-        smallest = min(len(room) for room in rooms)
-        if self.cfg.dots_per_room > smallest:
-            raise UserError(f"env_args.dots_per_room: {self.cfg.dots_per_room} dots do not fit a room of {smallest} cells")
-        if self.cfg.distinct_starts and self.cfg.n_agents > len(starts):
-            raise UserError(f"env_args.n_agents: {self.cfg.n_agents} agents do not fit {len(starts)} start cells")
 
     def reset(self, keys: Int[Tensor, " N"]) -> TimeStep:
         self._t = 0

@@ -9,7 +9,7 @@ Axes: B batch, A agents, U actions.
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -52,6 +52,7 @@ class Values(NamedTuple):
     next_q: Float[Tensor, "B A U"]  # target network, next observation, no graph
 
 
+@runtime_checkable
 class Extra(Protocol):
     """Further terms of a value learner's loss, with networks of their own. The learner knows no more of them than this."""
 
@@ -63,6 +64,7 @@ class Extra(Protocol):
     def diagnose(self, batch: Batch, values: Values) -> Stats: ...
 
 
+@runtime_checkable
 class Learner(Protocol):
     """One loss over its own networks."""
 
@@ -75,7 +77,7 @@ class Learner(Protocol):
     def diagnose(self, batch: Batch, t: Scalar) -> Stats: ...
 
 
-def scalar(module: nn.Module, name: str, value: float) -> None:
+def scalar(module: nn.Module, name: str, value: int | float) -> None:
     """A number that may differ between stacked runs: a buffer that is not part of a checkpoint."""
     module.register_buffer(name, torch.tensor(float(value)), persistent=False)
 

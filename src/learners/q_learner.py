@@ -59,8 +59,8 @@ class QLearner(nn.Module):
         for name in ("gamma", "epsilon_start", "epsilon_finish", "epsilon_anneal_time"):
             scalar(self, name, getattr(cfg, name))
 
-    def _extras(self) -> Sequence[Extra]:
-        return cast(Sequence[Extra], self.extras)
+    def _extras(self) -> list[Extra]:
+        return cast(list[Extra], list(self.extras))
 
     def act(
         self, obs: Float[Tensor, "N A O"], avail: Bool[Tensor, "N A U"], draws: Draws, t: Scalar, greedy: bool

@@ -42,10 +42,10 @@ class AgentMLP(nn.Module):
                     p.copy_(p[:1].clone().expand_as(p))
 
     def forward(self, x: Float[Tensor, "*b A I"], frozen: bool = False) -> Float[Tensor, "*b A J"]:
-        h = x.movedim(-2, 0).flatten(1, -2)  # [A, B, I]; a view, for one batch axis
+        h = x.movedim(-2, 0).reshape(x.shape[-2], -1, x.shape[-1])  # [A, B, I]; a view, for one batch axis
         for k, layer in enumerate(self.layers):
             h = layer(h.relu() if k else h, frozen)
-        return h.unflatten(1, x.shape[:-2]).movedim(0, -2)
+        return h.view(x.shape[-2], *x.shape[:-2], -1).movedim(0, -2)
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:

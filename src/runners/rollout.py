@@ -1,7 +1,7 @@
 """Plays N copies of a world to the end. Axes: N copies, T time, A agents, U actions."""
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +13,7 @@ from envs.base import TimeStep, VecEnv
 from utils.seeding import fold
 
 
+@runtime_checkable
 class Policy(Protocol):
     def __call__(
         self, obs: Float[Tensor, "N A O"], avail: Bool[Tensor, "N A U"], draws: Draws, t: Tensor, greedy: bool

@@ -1,5 +1,6 @@
 """What a run says while it lives: metrics to Sacred, a table row a test, one progress line."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,9 +15,9 @@ class RunLog:
 
     def __init__(self, sink: Sink, title: str, t_max: int, clock: Callable[[], float] = time.monotonic):
         self._sink, self._title, self._t_max, self._clock = sink, title, t_max, clock
-        self._start = self._shown = clock()
+        self._start = clock()
+        self._shown = -math.inf
         self._live = sys.__stderr__ is not None and sys.__stderr__.isatty()
-        self._t0: int | None = None
         self.latest: dict[str, float] = {}
 
     def metrics(self, values: Mapping[str, Tensor | float], t: int, prefix: str = "") -> None:
@@ -31,8 +32,6 @@ class RunLog:
     def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:
         """One line: rewritten in place on a terminal at every call, else printed every 20 seconds."""
         now = self._clock()
-        if self._t0 is None:
-            self._t0 = 0
         if not last and now - self._shown < (0.5 if self._live else 20.0):
             return
         self._shown = now

@@ -1,0 +1,1 @@
+"""StarCraft II micromanagement: SMAC's marine maps on an embedded, batched combat simulator."""

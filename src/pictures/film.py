@@ -1,0 +1,128 @@
+"""Films of episodes: the world, and beside it what each agent just did and how well it is recognised. Axes: A agents."""
+
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from envs.base import VecEnv
+from envs.grid import AGENT_COLOURS
+from learners.q_learner import QLearner
+from trained import Moment, Recognise, play, recogniser
+
+_SIDE = 480  # pixels, the least for the longer side of the world
+_PANEL, _MARGIN, _HEAD, _BLOCK = 280, 22, 120, 60  # pixels: the panel's width, its margin, its first lines, each agent
+_PAPER, _INK, _FAINT, _TRACK = (255, 255, 255), (33, 37, 45), (118, 124, 134), (226, 229, 233)
+_HOLD = 2000  # milliseconds on an episode's last frame
+_FONT = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What there is to see and to say at one moment of one episode."""
+
+    picture: np.ndarray  # [height, width, 3]
+    text: str
+    step: int
+    total: float  # return so far
+    actions: list[str]  # those that led here; "" at the beginning
+    recognised: list[float]  # p(i | o_i); empty without a classifier
+    info: dict[str, list[float]]  # the world's own account of the episode so far
+
+
+def shoot(env: VecEnv, learner: QLearner, seed: int, t: int) -> list[list[Shot]]:
+    """One greedy episode in every copy; an episode of T steps has T + 1 shots."""
+    films: list[list[Shot]] = [[] for _ in range(env.n_envs)]
+    recognise = recogniser(learner)
+    for moment in play(env, learner, seed, t):
+        for copy in moment.running.nonzero().flatten().tolist():
+            films[copy].append(_shot(env, moment, copy, films[copy][-1].total if films[copy] else 0.0, recognise))
+    return films
+
+
+def _shot(env: VecEnv, moment: Moment, copy: int, before: float, recognise: Recognise | None) -> Shot:
+    now = moment.now
+    return Shot(
+        picture=env.render(copy),
+        text=env.text(copy),
+        step=moment.step,
+        total=before + float(now.reward[copy]),
+        actions=[""] * env.spec.n_agents if moment.actions is None else [action_name(env, int(u)) for u in moment.actions[copy]],
+        recognised=recognise(now.obs[copy].float()).tolist() if recognise else [],
+        info={name: np.atleast_1d(value[copy].cpu().numpy()).tolist() for name, value in now.info.items()},
+    )
+
+
+def action_name(env: VecEnv, action: int) -> str:
+    """A world may offer `action_names`."""
+    names: Sequence[str] | None = getattr(env, "action_names", None)
+    return names[action] if names else f"action {action}"
+
+
+def agent_colour(i: int) -> tuple[int, int, int]:
+    red, green, blue = AGENT_COLOURS[i % len(AGENT_COLOURS)].tolist()
+    return red, green, blue
+
+
+def gif(films: Sequence[Sequence[Shot]], title: str, fps: float, file: BytesIO) -> None:
+    """All films one after the other, over and over."""
+    which = [f"episode {i + 1} of {len(films)}" if len(films) > 1 else "" for i in range(len(films))]
+    drawn = (frame(shot, [title, name]) for film, name in zip(films, which, strict=True) for shot in film)
+    durations = [_HOLD if shot is film[-1] else round(1000 / fps) for film in films for shot in film]
+    palette = _palette([frame(films[0][0], [title]), frame(films[-1][-1], [title])])  # one for all, or the colours would flicker
+    frames = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in drawn)
+    next(frames).save(file, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0)
+
+
+def _palette(samples: Sequence[Image.Image]) -> Image.Image:
+    """The 256 most frequent colours: flat areas keep theirs exactly, the rims of letters are rounded."""
+    red, green, blue = np.concatenate([np.asarray(sample, dtype=np.int64).reshape(-1, 3) for sample in samples]).T
+    packed, count = np.unique((red << 16) + (green << 8) + blue, return_counts=True)
+    packed = packed[np.argsort(-count)[:256]]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1).ravel().tolist())
+    return palette
+
+
+def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
+    """The world enlarged without blur, the panel on its right."""
+    height, width, _ = shot.picture.shape
+    factor = max(1, -(-_SIDE // max(height, width)))
+    world = Image.fromarray(shot.picture).resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    agents = len(shot.actions)
+    canvas = Image.new("RGB", (world.width + _PANEL, max(world.height, _HEAD + agents * _BLOCK + _MARGIN)), _PAPER)
+    canvas.paste(world, (0, (canvas.height - world.height) // 2))
+    draw, left = ImageDraw.Draw(canvas), world.width + _MARGIN
+    for i, title in enumerate(titles):
+        draw.text((left, _MARGIN + 16 * i), title, _FAINT, _font(12))
+    draw.text((left, _MARGIN + 40), f"t = {shot.step}", _INK, _font(18))
+    draw.text((left + 100, _MARGIN + 40), f"return {shot.total:.4g}", _INK, _font(18))
+    for i in range(agents):
+        _agent(draw, shot, i, (left, _HEAD + i * _BLOCK))
+    return canvas
+
+
+def _agent(draw: ImageDraw.ImageDraw, shot: Shot, i: int, at: tuple[int, int]) -> None:
+    """Colour, name and action; below them p(i | o_i) as a bar with a tick where chance is."""
+    x, y = at
+    draw.rectangle((x, y + 1, x + 13, y + 14), agent_colour(i))
+    draw.text((x + 22, y), f"agent {i}", _INK, _font(13))
+    draw.text((x + 100, y), shot.actions[i], _INK, _font(13))
+    if shot.recognised:
+        p, left, width, top = shot.recognised[i], x + 68, 128, y + 23
+        draw.text((x + 22, y + 20), "p(i|o)", _FAINT, _font(11))
+        draw.rectangle((left, top, left + width, top + 8), _TRACK)
+        draw.rectangle((left, top, left + round(p * width), top + 8), agent_colour(i))
+        chance = left + round(width / len(shot.actions))
+        draw.line((chance, top - 2, chance, top + 10), _INK)
+        draw.text((left + width + 8, y + 20), f"{p:.2f}", _INK, _font(11))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(_FONT, size)

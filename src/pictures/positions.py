@@ -1,0 +1,113 @@
+"""Position maps: where each agent of a saved run spends its time. Axes: N copies, A agents, H rows from the top, W columns."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize, PowerNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from envs.grid import AGENT_COLOURS
+from trained import load, play
+from utils.errors import UserError
+
+_WALL = (0.86, 0.875, 0.895)
+_BINS = 40  # across, where positions are coordinates
+
+Count = Callable[[Tensor], Float[np.ndarray, "A H W"]]  # agents seen at each place at this moment, in the copies of a mask [N]
+
+
+class Maps(NamedTuple):
+    """How one run's agents share the world out."""
+
+    title: str
+    share: Float[np.ndarray, "A H W"]  # of the agent's time; nan where nobody can be
+
+
+def heat_maps(folders: Sequence[pathlib.Path], episodes: int, seed: int, model: str) -> Figure:
+    """A row for each run: a panel for each agent, darker where it is more, then all of them laid over one another."""
+    rows = [measure(folder, episodes, seed, model) for folder in folders]
+    columns = 1 + max(len(row.share) for row in rows)
+    tall = max(row.share.shape[1] / row.share.shape[2] for row in rows)
+    figure = Figure(figsize=(1.45 * columns + 1.3, 1.45 * tall * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    norm = PowerNorm(0.5, 0, max(np.nanmax(row.share) for row in rows))
+    for i, row in enumerate(rows):
+        _draw(axes[i], row, norm, titles=i == 0 or len(row.share) != len(rows[i - 1].share))
+    grey = ListedColormap(shade(np.full(3, 0.55), np.linspace(0, 1, 256)))
+    bar = figure.colorbar(ScalarMappable(norm, grey), ax=list(axes.flat), fraction=0.02, aspect=22, pad=0.01)
+    bar.set_label("share of the agent's time", fontsize=8, color="0.3")
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
+    """Plays greedy episodes of a saved run. Raises UserError."""
+    env, learner, settings = load(folder, episodes, model)
+    with contextlib.closing(env):
+        moments = play(env, learner, seed, settings.run.t_max)
+        start = next(moments)
+        count, returns = _counter(env), start.now.reward  # a world has positions once it was reset
+        visits = count(start.running)
+        for moment in moments:
+            visits = visits + count(moment.running)
+            returns = returns + moment.now.reward
+    title = f"{settings.run.name}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
+    return Maps(title, visits / np.nansum(visits, (1, 2), keepdims=True))
+
+
+def _counter(env: Any) -> Count:
+    """Counts on the cells of a map, or in squares of a plane. A world offers `map` and `position`, or `bounds` and `xy`."""
+    if hasattr(env, "position"):
+        return lambda copies: _on_cells(env, env.position[copies])
+    if hasattr(env, "xy"):
+        return lambda copies: _on_plane(env, env.xy[copies])
+    raise UserError(f"--heatmap: {type(env).__name__} does not say where its agents are")
+
+
+def _on_cells(env: Any, cells: Tensor) -> Float[np.ndarray, "A H W"]:
+    """`cells` [n, A] are numbers of free cells."""
+    rows, columns = np.array(env.map.cells).T
+    grid = np.full((cells.shape[1], *env.map.grid.shape), np.nan)
+    grid[:, rows, columns] = [np.bincount(own, minlength=len(rows)) for own in cells.T.cpu().numpy()]
+    return grid[:, _edge(rows), _edge(columns)]
+
+
+def _edge(index: np.ndarray) -> slice:
+    """From one before the lowest to one after the highest: a rim of wall around what can be walked."""
+    return slice(max(index.min() - 1, 0), index.max() + 2)
+
+
+def _on_plane(env: Any, places: Tensor) -> Float[np.ndarray, "A H W"]:
+    """`places` [n, A, 2] are x and y, y upwards."""
+    across, up = env.bounds
+    bins = (_BINS, max(1, round(_BINS * (up[1] - up[0]) / (across[1] - across[0]))))
+    of_agents = places.transpose(0, 1).cpu().numpy()  # [A, n, 2]
+    return np.stack([np.histogram2d(own[:, 0], own[:, 1], bins, (across, up))[0].T[::-1] for own in of_agents])
+
+
+def shade(colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    """White at 0, `colour` [..., 3] in the middle, a dark tone of it at 1; rgb [..., 3] for amounts [...]."""
+    amount = amount[..., None]
+    return np.where(amount < 0.5, 1 - 2 * amount * (1 - colour), colour * (1 - 1.3 * (amount - 0.5)))
+
+
+def _draw(axes: Sequence[Axes], row: Maps, norm: Normalize, titles: bool) -> None:
+    colours = np.array([AGENT_COLOURS[i % len(AGENT_COLOURS)] for i in range(len(row.share))]) / 255  # [A, 3]
+    mixture = np.einsum("ahw,ac->hwc", row.share, colours) / np.maximum(row.share.sum(0), 1e-9)[..., None]
+    pictures = [*(shade(colour, norm(share)) for colour, share in zip(colours, row.share, strict=True))]
+    pictures.append(shade(mixture, np.asarray(norm(row.share.max(0)))))
+    names = [*(f"agent {i}" for i in range(len(colours))), "all"]
+    for one in axes:
+        one.set_axis_off()
+    for one, picture, name in zip(axes, pictures, names, strict=False):
+        one.imshow(np.where(np.isnan(picture), _WALL, picture), interpolation="nearest")
+        if titles:
+            one.set_title(name, loc="center", fontsize=8)
+    axes[0].text(-0.06, 0.5, row.title, transform=axes[0].transAxes, ha="right", va="center", fontsize=8)

@@ -1,0 +1,113 @@
+"""Plays greedy episodes of a saved run, in the terminal and as a GIF.
+
+    python src/watch.py RUN [--episodes 1] [--seed 0] [--model best|last] [--out FILE.gif] [--fps 4] [--quiet]
+
+RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`.
+"""
+
+import contextlib
+import pathlib
+import re
+import shutil
+import sys
+import time
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+
+from pictures.film import Shot, agent_colour, gif, shoot
+from trained import load
+from utils.errors import UserError
+from utils.records import locate
+from utils.script import FIGURES, Parser, guarded, positive, write_whole
+
+
+def rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 50:
+        raise ArgumentTypeError(f"must be above 0 and at most 50, got {text}")
+    return number
+
+
+def parser() -> Parser:
+    result = Parser(__doc__)
+    result.add_argument("run", metavar="RUN")
+    result.add_argument("--episodes", type=positive, default=1, help="default: 1")
+    result.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
+    result.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
+    result.add_argument("--out", type=pathlib.Path, metavar="FILE.gif", help="default: in results/figures")
+    result.add_argument("--fps", type=rate, default=4.0, help="frames a second; default: 4")
+    result.add_argument("--quiet", action="store_true", help="write the GIF and print its path, nothing else")
+    return result
+
+
+def only_run(name: str) -> pathlib.Path:
+    folders = locate([name])
+    if len(folders) > 1:
+        raise UserError(f"{name}: holds {len(folders)} runs, from {folders[0]} to {folders[-1]}; name one")
+    return folders[0]
+
+
+def show(films: Sequence[Sequence[Shot]], fps: float) -> None:
+    """On a terminal tall enough as it happens, redrawn in place; elsewhere the last frame. Then how each episode ended."""
+    live = sys.stdout.isatty() and shutil.get_terminal_size().lines > len(screen(films[0][0], coloured=False))
+    for film in films:
+        for shot in film if live else film[-1:]:
+            lines = screen(shot, coloured=live)
+            if live and shot is not film[0]:
+                print(f"\x1b[{len(lines)}A", end="")  # back up over the frame before
+            print("\n".join(f"{line}\x1b[K" if live else line for line in lines), flush=True)
+            if live:
+                time.sleep(1 / fps)
+    for i, film in enumerate(films):
+        print(f"episode {i + 1}: {ending(film)}")
+
+
+def screen(shot: Shot, coloured: bool) -> list[str]:
+    """The world in characters, then a line for each agent. As many lines at every moment of an episode."""
+    world = re.sub(r"\d", lambda digit: painted(digit[0], int(digit[0])), shot.text) if coloured else shot.text
+    lines = [*world.split("\n"), f"t = {shot.step}  return {shot.total:.4g}"]
+    for i, action in enumerate(shot.actions):
+        name = painted(f"agent {i}", i) if coloured else f"agent {i}"
+        p = f"  p(i|o) {shot.recognised[i]:.2f} {'█' * round(20 * shot.recognised[i])}" if shot.recognised else ""
+        lines.append(f"{name}  {action:10}{p}".rstrip())
+    return lines
+
+
+def painted(text: str, agent: int) -> str:
+    red, green, blue = agent_colour(agent)
+    return f"\x1b[1;38;2;{red};{green};{blue}m{text}\x1b[0m"
+
+
+def ending(film: Sequence[Shot]) -> str:
+    """Return, length, recognition over the episode, and what the world says of it."""
+    last = film[-1]
+    parts = [f"return {last.total:.4g}", f"{last.step} steps"]
+    if last.recognised:
+        every = [p for shot in film for p in shot.recognised]
+        parts.append(f"mean p(i|o) {sum(every) / len(every):.2f}")
+    parts += [f"{name} {' '.join(f'{value:.4g}' for value in values)}" for name, values in last.info.items()]
+    return ", ".join(parts)
+
+
+def body(argv: Sequence[str]) -> None:
+    options = parser().parse_args(argv)
+    if options.out and options.out.suffix.lower() != ".gif":
+        raise UserError(f"--out {options.out}: the name of a film ends with .gif")
+    folder = only_run(options.run)
+    env, learner, settings = load(folder, options.episodes, options.model)
+    with contextlib.closing(env):
+        films = shoot(env, learner, options.seed, settings.run.t_max)
+    path = options.out or FIGURES / f"watch_{settings.run.env}_{settings.run.name}_run{folder.resolve().name}_seed{options.seed}.gif"
+    title = f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
+    write_whole(path, lambda file: gif(films, title, options.fps, file))
+    if not options.quiet:
+        show(films, options.fps)
+    print(path)
+
+
+def main(argv: Sequence[str]) -> int:
+    return guarded(body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""What every registered world must do. A new world is tested by standing in the registry."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import keys
+from envs import REGISTRY
+from envs.base import VecEnv
+
+N = 4
+
+
+def make(name: str, n: int = N):
+    return REGISTRY[name](REGISTRY[name].Config(), n, "cpu")
+
+
+def some_action(avail: torch.Tensor, seed: int) -> torch.Tensor:
+    """A random available action per agent, the same for a copy whatever stands beside it."""
+    scores = torch.rand(avail.shape[1:], generator=torch.Generator().manual_seed(seed))
+    return torch.where(avail, scores, -1.0).argmax(-1)
+
+
+def play(env, episode_keys):
+    moment, moments, seed = env.reset(episode_keys), [], 0
+    moments.append(moment)
+    while not moment.done.all():
+        moment = env.step(some_action(moment.avail, seed))
+        moments.append(moment)
+        seed += 1
+    return moments
+
+
+@pytest.fixture(params=sorted(REGISTRY))
+def name(request):
+    return request.param
+
+
+def test_it_is_a_vec_env(name):
+    assert isinstance(make(name), VecEnv)
+
+
+def test_shapes_types_and_ranges(name):
+    env = make(name)
+    spec, moments = env.spec, play(env, keys(N))
+    for moment in moments:
+        assert moment.obs.shape == (N, spec.n_agents, spec.obs_size) and moment.obs.dtype == spec.obs_dtype
+        assert moment.state.shape == (N, spec.state_size) and moment.state.dtype == torch.float32
+        assert moment.avail.shape == (N, spec.n_agents, spec.n_actions) and moment.avail.any(-1).all()
+        assert moment.reward.shape == (N,) and not (moment.terminated & moment.truncated).any()
+        assert torch.isfinite(moment.obs.float()).all() and torch.isfinite(moment.state).all()
+    assert len(moments) - 1 <= spec.episode_limit
+    assert all(moments[-1].info[metric].shape[0] == N for metric in spec.metrics)
+    if spec.fixed_length:
+        assert len(moments) - 1 == spec.episode_limit and not any(m.done.any() for m in moments[:-1])
+
+
+def same(a, b, copy_a: int, copy_b: int) -> bool:
+    fields = ("obs", "state", "avail", "reward", "terminated", "truncated")
+    return all(torch.equal(getattr(a, f)[copy_a], getattr(b, f)[copy_b]) for f in fields)
+
+
+def test_an_episode_is_a_function_of_its_key_and_its_actions(name):
+    first, second, alone = play(make(name), keys(N)), play(make(name), keys(N)), play(make(name, 1), keys(N)[2:3])
+    assert all(same(a, b, k, k) for a, b in zip(first, second, strict=True) for k in range(N))
+    assert all(same(a, b, 2, 0) for a, b in zip(first, alone, strict=False))
+    other = make(name).reset(keys(N, seed=1))
+    assert not torch.equal(other.state, first[0].state)
+
+
+def test_copies_differ(name):
+    moment = make(name, 8).reset(keys(8))
+    assert len({tuple(row) for row in moment.state.tolist()}) > 1
+
+
+def test_a_reset_forgets_the_last_episode(name):
+    env = make(name)
+    fresh = env.reset(keys(N))
+    play(env, keys(N, seed=5))
+    again = env.reset(keys(N))
+    assert all(same(fresh, again, k, k) for k in range(N))
+
+
+def test_finished_copies_are_frozen(name):
+    env = make(name)
+    last = play(env, keys(N))[-1]
+    again = env.step(some_action(last.avail, 0))
+    assert torch.equal(again.obs, last.obs) and torch.equal(again.state, last.state)
+    assert again.done.all() and again.reward.abs().sum() == 0
+
+
+def test_pictures(name):
+    env = make(name)
+    env.reset(keys(N))
+    image = env.render(1)
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.std() > 0
+    assert len(env.text(1).split("\n")) > 3
+    env.close()

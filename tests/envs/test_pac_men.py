@@ -1,0 +1,151 @@
+"""The batched world against a slow, obvious one, and the numbers of environments.md."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import keys
+from envs.pac_men import PacMen, PacMenConfig
+from utils.errors import UserError
+
+
+
+class SlowPacMen:
+    """One copy, in dictionaries and loops, on the drawing itself."""
+
+    def __init__(self, world: PacMen):
+        self.grid, self.cells = world.map.grid, world.map.cells
+        self.t, self.limit = 0, world.cfg.episode_limit
+        self.agents = [self.cells[i] for i in world.position[0].tolist()]
+        dots = world._maps[0, 1, :-1].tolist()
+        self.dots = {cell for cell, dot in zip(self.cells, dots, strict=True) if dot}
+        self.eaten = [0] * len(self.agents)
+        self.rooms: set[str] = set()
+
+    def step(self, actions: list[int]) -> float:
+        self.t += 1
+        for i, action in enumerate(actions):
+            if action < 4:
+                (r, c), (dr, dc) = self.agents[i], [(-1, 0), (1, 0), (0, -1), (0, 1)][action]
+                if self.grid[r + dr, c + dc] != "#":
+                    self.agents[i] = (r + dr, c + dc)
+        for i, action in enumerate(actions):
+            if action == 4 and self.agents[i] in self.dots:
+                self.dots.remove(self.agents[i])
+                self.eaten[i] += 1
+        self.rooms |= {self.grid[cell] for cell in self.agents} & set("TBLR")
+        return float(sum(self.eaten)) if self.t == self.limit else 0.0
+
+    def obs(self, i: int) -> list[int]:
+        row, column = self.agents[i]
+        view = [(row + dr, column + dc) for dr in range(-2, 3) for dc in range(-2, 3)]
+        wall = [int(self.grid[cell] == "#") for cell in view]
+        dots = [int(cell in self.dots) for cell in view]
+        others = [sum(a == cell for j, a in enumerate(self.agents) if j != i) for cell in view]
+        return wall + dots + others
+
+    def state(self) -> list[float]:
+        agents = [sum(a == cell for a in self.agents) for cell in self.cells]
+        return [*agents, *(int(cell in self.dots) for cell in self.cells), self.t / self.limit]
+
+
+def play(world: PacMen, slow: SlowPacMen, moment, seed: int):
+    torch.manual_seed(seed)
+    for _ in range(world.cfg.episode_limit):
+        for i in range(4):
+            assert moment.obs[0, i].tolist() == slow.obs(i)
+        assert moment.state[0].tolist() == pytest.approx(slow.state())
+        actions = torch.randint(0, 5, (1, 4))
+        moment, reward = world.step(actions), slow.step(actions[0].tolist())
+        assert moment.reward.item() == reward
+    return moment
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("changes", [{}, {"easy": True, "dots_per_room": 6}, {"dots_per_room": 15, "corridors": (1, 1, 1, 1)}])
+def test_equals_the_slow_one_on_random_play(seed, changes):
+    world = PacMen(PacMenConfig(**changes), 1)
+    moment = world.reset(keys(1, seed=seed))
+    slow = SlowPacMen(world)
+    moment = play(world, slow, moment, seed)
+    assert moment.info["dots_eaten"][0].tolist() == slow.eaten
+    assert moment.info["rooms_visited"].item() == len(slow.rooms)
+    at_end = {slow.grid[cell] for cell in slow.agents} & set("TBLR")
+    assert moment.info["rooms_occupied"].item() == len(at_end)
+    assert [("TBLR"[k] if k >= 0 else None) for k in moment.info["room"][0].tolist()] == [
+        slow.grid[cell] if slow.grid[cell] in "TBLR" else None for cell in slow.agents
+    ]
+
+
+def test_geometry():
+    """A 3x3 centre, four 3x5 rooms, corridors top 3, bottom 1, left 2, right 2, in 21x21."""
+    world = PacMen(PacMenConfig(), 1)
+    letters, counts = np.unique(world.map.grid, return_counts=True)
+    assert world.map.grid.shape == (21, 21)
+    assert dict(zip(letters.tolist(), counts.tolist(), strict=True)) == {"#": 441 - 77, ".": 8, "S": 9, "T": 15, "B": 15, "L": 15, "R": 15}
+    assert (world.map.grid[:, 0] == "#").all() and (world.map.grid[:2] == "#").all()
+    assert (world.spec.obs_size, world.spec.state_size, world.spec.n_actions, world.spec.reward_max) == (75, 155, 5, 12.0)
+
+
+def test_starts_and_dots_are_distinct_and_vary():
+    world = PacMen(PacMenConfig(), 400)
+    world.reset(keys(400))
+    centre = set(world.map.region("S").tolist())
+    starts = world.position.tolist()
+    assert all(len(set(row)) == 4 and set(row) <= centre for row in starts)
+    assert len({tuple(row) for row in starts}) > 300
+    dots = world._maps[:, 1, :-1].bool()
+    for room in "TBLR":
+        in_room = dots[:, world.map.region(room)]
+        assert (in_room.sum(1) == 3).all()
+        assert in_room.float().mean(0).sub(0.2).abs().max() < 0.1
+    assert dots.sum() == 400 * 12
+
+
+def test_one_common_start_and_hidden_others():
+    world = PacMen(PacMenConfig(distinct_starts=False, see_others=False), 5)
+    moment = world.reset(keys(5))
+    assert world.position.unique().numel() == 1
+    assert moment.obs[..., 50:].sum() == 0
+    assert PacMen(PacMenConfig(distinct_starts=False), 5).reset(keys(5)).obs[0, 0, 50 + 12] == 3
+
+
+def test_a_dot_eaten_by_two_is_one_dot():
+    world = PacMen(PacMenConfig(), 1)
+    world.reset(keys(1))
+    dot = int(world._maps[0, 1].nonzero()[0])
+    world._position = torch.tensor([[dot, dot, dot, dot]])
+    world.step(torch.full((1, 4), 4))
+    assert world._eaten[0].tolist() == [1, 0, 0, 0]
+    assert world._maps[0, 1].sum() == 11
+
+
+def test_the_reward_comes_once_and_the_world_then_stands_still():
+    world = PacMen(PacMenConfig(dots_per_room=15), 3)
+    moment = world.reset(keys(3))
+    for t in range(30):
+        assert not moment.done.any() and moment.reward.sum() == 0
+        moment = world.step(torch.full((3, 4), (1, 1, 1, 1, 4)[t % 5]))
+    assert moment.terminated.all() and not moment.truncated.any() and moment.reward.sum() > 0
+    again = world.step(torch.zeros(3, 4, dtype=torch.long))
+    assert torch.equal(again.obs, moment.obs) and again.reward.sum() == 0 and again.terminated.all()
+
+
+def test_a_drawn_map_replaces_the_generated_one():
+    tiny = "\n".join(["#######", "#TTSBB#", "#LLSRR#", "#######"])
+    world = PacMen(PacMenConfig(layout=tiny, n_agents=2, dots_per_room=2), 2)
+    assert world.spec.n_cells == 10
+    assert world.reset(keys(2)).state.sum(1).tolist() == [2 + 8, 2 + 8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"dots_per_room": 16}, "dots_per_room"),
+        ({"n_agents": 10}, "n_agents"),
+        ({"layout": "###\n#S#\n###"}, "layout"),
+        ({"layout": "###\n#S\n###"}, "layout"),
+    ],
+)
+def test_impossible_worlds_are_refused(changes, word):
+    with pytest.raises(UserError, match=word):
+        PacMenConfig(**changes)

@@ -1,0 +1,133 @@
+import dataclasses
+
+import pytest
+from config import loader
+from config.schema import parse, setting
+from run import configure, readers
+from utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    rate: float = setting(0, 1)
+    count: int = setting(1)
+    flag: bool
+    pair: tuple[int, int] = (1, 2)
+    note: str | None = None
+
+
+GOOD = {"rate": 0.5, "count": 2, "flag": True}
+
+
+def test_values_are_converted_and_defaults_kept():
+    assert parse(Sample, {**GOOD, "rate": 1, "pair": [3, 4]}) == Sample(1.0, 2, True, (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({**GOOD, "cuont": 3}, ["s.cuont", "'count'"]),
+        ({"rate": 0.5, "flag": True}, ["s.count", "missing"]),
+        ({**GOOD, "count": 2.5}, ["s.count", "expected int", "2.5"]),
+        ({**GOOD, "count": True}, ["s.count", "bool"]),
+        ({**GOOD, "flag": 1}, ["s.flag", "expected bool"]),
+        ({**GOOD, "rate": "5e-4"}, ["s.rate", "expected float", "str"]),
+        ({**GOOD, "rate": 1.5}, ["s.rate", "at most 1"]),
+        ({**GOOD, "rate": float("nan")}, ["s.rate", "at least 0"]),
+        ({**GOOD, "count": -1}, ["s.count", "at least 1", "-1"]),
+        ({**GOOD, "pair": [1]}, ["s.pair"]),
+    ],
+)
+def test_bad_values_are_refused_by_full_name(values, words):
+    with pytest.raises(UserError) as refusal:
+        parse(Sample, values, "s.")
+    assert all(word in str(refusal.value) for word in words), refusal.value
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (["gama=0.9"], ["gama", "'gamma'"]),
+        (["eoi.aplha=1"], ["eoi.aplha", "'eoi.alpha'"]),
+        (["eoi=3"], ["eoi", "section"]),
+        (["rnn_hidden_dim=64"], ["rnn_hidden_dim", "hidden_dim"]),
+        (["runner=parallel"], ["runner", "batch_size_run"]),
+        (["gamma"], ["key=value"]),
+    ],
+)
+def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
+    with pytest.raises(UserError) as refusal:
+        loader.load("eoi_qmix", "pac_men", loader.parse_updates(pairs))
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "updates", "words"),
+    [
+        ("qmix", {"env_args": {"dots_per_rom": 4}}, ["env_args.dots_per_rom", "'dots_per_room'"]),
+        ("qmix", {"env_args": {"dots_per_room": 99}}, ["env_args.dots_per_room", "99"]),
+        ("qmix", {"eoi": {"alpha": 0.1}}, ["eoi.alpha", "no effect", "qmix"]),
+        ("eoi_explore_qmix", {"eoi": {"q_input": "raw"}}, ["eoi.q_input", "no effect"]),
+        ("eoi_qmix", {"eoi": {"form": "push"}}, ["eoi.form", "'pull'"]),
+        ("qmix", {"mixer": "qmixx"}, ["mixer", "'vdn'"]),
+        ("qmix", {"batch_size": -3}, ["batch_size", "at least 1"]),
+        ("qmix", {"evaluate": True}, ["evaluate", "checkpoint_path"]),
+        ("qmix", {"learner": "q_lerner"}, ["learner", "q_learner"]),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_built(algorithm, updates, words):
+    with pytest.raises(UserError) as refusal:
+        configure(loader.load(algorithm, "pac_men", loader.merged({"seed": 1}, updates)), updates)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+@pytest.mark.parametrize(("kind", "args"), [("algorithm", ("qmx", "pac_men")), ("environment", ("qmix", "pacmen"))])
+def test_a_wrong_name_lists_the_right_ones(kind, args):
+    with pytest.raises(UserError, match=r"There are: .*(eoi_qmix|pac_men)"):
+        loader.load(*args, {})
+
+
+def test_updates_read_python_and_yaml_literals():
+    pairs = ["lr=5e-4", "use_cuda=true", "double_q=False", "label=a b", "env_args.easy=True", "seed=null", "eoi.alpha=[1, 2]"]
+    assert loader.parse_updates(pairs) == {
+        "lr": 5e-4,
+        "use_cuda": True,
+        "double_q": False,
+        "label": "a b",
+        "env_args": {"easy": True},
+        "seed": None,
+        "eoi": {"alpha": [1, 2]},
+    }
+
+
+def test_layers_override_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    for name, text in {
+        "default.yaml": "a: 1\nb: 1\nc: 1\nd: 1\neoi: {x: 1, y: 1}\nenv_args: {}",
+        "envs/e.yaml": "b: 2\nc: 2\nd: 2\neoi: {y: 2}\nenv_args: {z: 1}",
+        "algs/base.yaml": "c: 3\nd: 3",
+        "algs/child.yaml": "base: base\nd: 4\neoi: {x: 4}",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    expected = {"a": 1, "b": 2, "c": 3, "d": 5, "eoi": {"x": 4, "y": 2}, "env_args": {"z": 1}}
+    assert loader.load("child", "e", {"d": 5}) == expected
+
+
+def test_broken_yaml_names_file_and_line(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: 1\nb: [1\n")
+    with pytest.raises(UserError, match=r"x\.yaml line \d: not valid YAML"):
+        loader.read_yaml(tmp_path / "x.yaml")
+
+
+def test_scientific_notation_is_a_number(tmp_path):
+    (tmp_path / "x.yaml").write_text("lr: 5e-4\nbig: 1e6\nname: e5")
+    assert loader.read_yaml(tmp_path / "x.yaml") == {"lr": 5e-4, "big": 1e6, "name": "e5"}
+
+
+def test_every_default_is_read_by_some_part():
+    defaults = loader.read_yaml(loader.FOLDER / "default.yaml")
+    top, eoi = readers()
+    assert set(defaults) - {"eoi"} == top
+    assert set(defaults["eoi"]) == eoi

@@ -1,0 +1,265 @@
+"""algorithms.md sections 5, 7 and 8: every number there that concerns EOI."""
+
+import math
+
+import pytest
+import torch
+from conftest import SPEC, keys, random_batch
+from envs.base import EnvSpec
+from learners.eoi import Explore, ExploreConfig, Individuality, Pull, PullConfig, ShapedReward, WeightedConfig, normalised
+from learners.learner import Values
+from modules.layers import AgentLinear
+
+NOW = torch.tensor(0.0)
+BASE = {"form": "pull", "beta1": 0.04, "beta2": 0.1, "delta_t": 4, "classifier_lr": 1e-3, "centred": False}
+WEIGHTED = BASE | {"alpha": 0.05, "alpha_warmup": 0, "alpha_anneal": 0}
+PULL = WEIGHTED | {"value_lr": 1e-4, "value_tau": 0.01, "q_source": "recomputed", "q_input": "raw", "project": False}
+EXPLORE = BASE | {"value_lr": 1e-4, "value_tau": 0.01, "reward_scale": 10.0, "gamma": 0.92, "episode_ratio": 0.4, "explore_ratio": 1.0}
+TWO = EnvSpec(2, 5, 1, 1, 9, True, torch.float32, ())
+FOUR = EnvSpec(4, 5, 25, 7, 30, True, torch.float32, ())
+
+
+def pull(spec: EnvSpec = SPEC, gamma: float = 0.98, **changes) -> Pull:
+    torch.manual_seed(0)
+    made = Pull(spec, PullConfig(**{**PULL, **changes}), (8, 8), gamma)
+    for p in made.target_value.parameters():
+        p.data += 0.2 * torch.randn_like(p)
+    return made
+
+
+def values(spec: EnvSpec = SPEC, count: int = 5) -> Values:
+    g = torch.Generator().manual_seed(9)
+    shape = (count, spec.n_agents, spec.n_actions)
+    return Values(torch.randn(shape, generator=g).requires_grad_(), torch.randn(shape, generator=g))
+
+
+class Fixed(torch.nn.Module):
+    """A classifier whose logits are given: [B, A, A] for anchors, another for positives."""
+
+    def __init__(self, anchor: torch.Tensor, positive: torch.Tensor):
+        super().__init__()
+        self.anchor, self.positive, self.calls = torch.nn.Parameter(anchor), positive, 0
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.anchor if self.calls == 1 else self.positive
+
+
+class Constant(torch.nn.Module):
+    """A classifier that says one thing."""
+
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+def fixed(anchor: list[float], positive: list[float], **changes) -> Individuality:
+    """One transition of a game of four, of which every agent sees the same."""
+    made = Individuality(FOUR, Individuality.Config(**{k: v for k, v in {**BASE, **changes}.items()}), (8, 8))
+    logits = [torch.tensor(p).log().expand(1, 4, 4).clone() for p in (anchor, positive)]
+    made.classifier = Fixed(*logits)
+    return made
+
+
+def test_uniform_predictions():
+    """Fact 1: every term is ln 4, the total 1.580375; positive distance and mutual information have no gradient there."""
+    made = fixed([0.25] * 4, [0.25] * 4)
+    (terms, stats), p = made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))
+    for name in ("classifier_ce", "classifier_pd", "classifier_mi"):
+        assert stats[name].item() == pytest.approx(math.log(4), abs=1e-5)
+    assert terms["classifier"].item() == pytest.approx(1.580375, abs=1e-5)
+    assert p.tolist() == [[pytest.approx(0.25)] * 4]
+    plain = fixed([0.25] * 4, [0.25] * 4, beta1=0.0, beta2=0.0)
+    for each in (made, plain):
+        each.classifier.calls = 0
+        each._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms["classifier"].backward()
+    torch.testing.assert_close(made.classifier.anchor.grad, plain.classifier.anchor.grad)
+
+
+def test_a_hand_worked_loss_and_gradient():
+    """Fact 2, for the agent with label 0; fact 5: the logit gradients of an observation sum to 0."""
+    made = fixed([0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1])
+    anchor = made.classifier.anchor
+    log_p = anchor.log_softmax(-1)[:, :1]
+    loss = -log_p[0, 0, 0] + 0.04 * 1.524221 + 0.1 * 0.940448
+    assert loss.item() == pytest.approx(0.511689, abs=1e-5)
+    (terms, stats), _ = made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))
+    assert stats["classifier_pd"].item() == pytest.approx(1.524221, abs=1e-5)
+    assert stats["classifier_mi"].item() == pytest.approx(0.940448, abs=1e-5)
+    terms["classifier"].backward()
+    gradient = 4 * anchor.grad[0]  # the mean is over four agents
+    assert gradient[0].tolist() == pytest.approx([-0.328864, 0.105621, 0.109621, 0.113621], abs=1e-5)
+    assert gradient.sum(-1).abs().max() < 1e-6
+
+
+def test_anchors_without_a_positive_lose_that_term_only():
+    made = fixed([0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1])
+    stats = made._classify(random_batch(FOUR, 1, has_positive=torch.zeros(1)))[0].stats
+    assert stats["classifier_pd"].item() == 0
+    assert stats["classifier_mi"].item() == pytest.approx(0.940448, abs=1e-5)
+
+
+@pytest.mark.parametrize(("share", "beta2", "optimum"), [(0.6, 0.1, 0.6107), (0.6, 0.2, 0.6237), (0.5, 0.2, 0.5), (0.8, 0.1, 0.8224), (0.7, 0.0, 0.7)])
+def test_the_optimum_over_shared_observations(share, beta2, optimum):
+    """Facts 3 and 4: p(i|o) is the share of visits, sharpened by the mutual information."""
+    logit = torch.tensor(0.1, requires_grad=True)
+    optimiser = torch.optim.SGD([logit], lr=1.0)
+    for _ in range(400):
+        made = Individuality(TWO, Individuality.Config(**{**BASE, "beta1": 0.0, "beta2": beta2}), (2,))
+        row = torch.stack([logit, torch.zeros(())])
+        made.classifier = Constant(row.expand(100, 2, 2))
+        (terms, _), _ = made._classify(random_batch(TWO, 100))
+        log_p = row.log_softmax(-1)
+        balanced = -(log_p[0] + log_p[1]) / 2  # what the classifier loss takes for labels, half and half
+        loss = terms["classifier"] - balanced - share * log_p[0] - (1 - share) * log_p[1]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert logit.sigmoid().item() == pytest.approx(optimum, abs=2e-4)
+
+
+def test_reward_is_alpha_p_and_uniform_p_raises_it_by_a_twentieth():
+    """Section 6, fact 2: n = 4, alpha = 0.2, uniform p: 0.05."""
+    made = ShapedReward(FOUR, WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), (8, 8))
+    for p in made.classifier.parameters():
+        torch.nn.init.zeros_(p)
+    batch = random_batch(FOUR)
+    assert made.reward(batch, NOW).flatten().tolist() == pytest.approx([0.05] * 20)
+    centred = ShapedReward(FOUR, WeightedConfig(**{**WEIGHTED, "centred": True}), (8, 8))
+    centred.load_state_dict(made.state_dict())
+    assert centred.reward(batch, NOW).abs().max() < 1e-7
+
+
+def test_alpha_rises_and_falls():
+    made = ShapedReward(FOUR, WeightedConfig(**{**WEIGHTED, "alpha": 0.2, "alpha_warmup": 100, "alpha_anneal": 100}), (8, 8))
+    assert [made.weight(torch.tensor(float(t))).item() for t in (0, 50, 100, 150, 300)] == pytest.approx([0, 0.1, 0.2, 0.1, 0])
+
+
+def test_recognised_reads_each_agents_own_name():
+    made, obs = pull(), torch.randn(5, 3, SPEC.obs_size)
+    p = made.classifier(obs).softmax(-1)
+    torch.testing.assert_close(made.recognised(obs), torch.stack([p[:, i, i] for i in range(3)], 1))
+
+
+@pytest.mark.parametrize("q_source", ["recomputed", "stored"])
+@pytest.mark.parametrize("q_input", ["raw", "normalised"])
+def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
+    """Eq. 6, transition by transition and agent by agent."""
+    made, batch, given = pull(q_source=q_source, q_input=q_input), random_batch(), values()
+    lived = batch.q if q_source == "stored" else given.q.detach()
+
+    def seen(q):
+        return (q - q.mean()) / q.std(correction=0) if q_input == "normalised" else q
+
+    def value(net, obs, q, i):
+        h = torch.cat([obs[i], seen(q[i])])
+        for k, layer in enumerate(net.net.layers):
+            h = (h.relu() if k else h) @ layer.weight[i] + layer.bias[i, 0]
+        return h
+
+    total = 0.0
+    for b in range(5):
+        for i in range(3):
+            p = made.classifier(batch.obs[b]).softmax(-1)[i, i]
+            following = value(made.target_value, batch.next_obs[b], given.next_q[b], i)
+            target = p + 0.98 * (1 - batch.terminated[b]) * following
+            total += (value(made.value, batch.obs[b], lived[b], i) - target).square().item() / 5
+    assert made.losses(batch, given, NOW).terms["intrinsic_value"].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_the_pull_is_the_chain_rule():
+    """Fact 3: Q^a(o) = W o and Q^p(o, q) = c q give the gradient -alpha c o^T on W (eq. 7)."""
+    made = pull(alpha=0.3)
+    layer, c = AgentLinear(3, SPEC.obs_size + SPEC.n_actions, 1), torch.randn(3, SPEC.n_actions)
+    layer.weight = torch.nn.Parameter(torch.cat([torch.zeros(3, SPEC.obs_size, 1), c[..., None]], 1))
+    made.value.net.layers = torch.nn.ModuleList([layer])
+    weight = torch.randn(3, SPEC.n_actions, SPEC.obs_size, requires_grad=True)
+    batch = random_batch()
+    q = torch.einsum("auo,bao->bau", weight, batch.obs)
+    made.losses(batch, Values(q, q.detach()), NOW).terms["pull"].backward()
+    expected = -0.3 * torch.einsum("au,bao->auo", c, batch.obs) / 5
+    torch.testing.assert_close(weight.grad, expected)
+    assert layer.weight.grad is None
+
+
+def test_which_term_reaches_whom():
+    """Fact 2 of section 7: the pull moves the agents' values alone; the regression moves the intrinsic value alone."""
+    for term, reached in (("classifier", {"classifier"}), ("intrinsic_value", {"value"}), ("pull", {"q"})):
+        made, batch, given = pull(), random_batch(), values()
+        made.losses(batch, given, NOW).terms[term].backward()
+        got = {name.split(".")[0] for name, p in made.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert got | ({"q"} if given.q.grad is not None else set()) == reached
+
+
+def test_normalised_values_carry_no_magnitude_and_no_unavailable_action():
+    avail = torch.tensor([[[True, True, False, True]]])
+    q = torch.tensor([[[1.0, 2.0, 99.0, 3.0]]])
+    out = normalised(q, avail)
+    torch.testing.assert_close(out, normalised(7 * q + 5, avail))
+    assert out.flatten().tolist() == pytest.approx([-1.2247, 0, 0, 1.2247], abs=1e-4)
+    alone = normalised(q, torch.tensor([[[False, True, False, False]]]))
+    assert alone.abs().sum() == 0
+
+
+def constant(net: torch.nn.Module, value: float) -> None:
+    """Makes a per-agent MLP say `value` whatever it sees."""
+    for p in net.parameters():
+        torch.nn.init.zeros_(p)
+    torch.nn.init.constant_([p for name, p in net.named_parameters() if name.endswith("bias")][-1], value)
+
+
+@pytest.mark.parametrize(("p", "value"), [(1.0, 50.0), (0.25, 12.5)])
+def test_the_intrinsic_value_of_being_recognised_for_ever(p, value):
+    """Fact 4 of section 7: p / (1 - 0.98) is where the loss is 0; an episode's last step is worth p."""
+    made, batch = pull(FOUR), random_batch(FOUR, 2, terminated=torch.zeros(2))
+    made._classify = lambda batch: (({}, {}), torch.full((2, 4), p))
+    constant(made.value, value)
+    constant(made.target_value, value)
+    assert made.losses(batch, values(FOUR, 2), NOW).terms["intrinsic_value"].item() == pytest.approx(0, abs=1e-6)
+    last = random_batch(FOUR, 2, terminated=torch.ones(2))
+    constant(made.value, p)
+    assert made.losses(last, values(FOUR, 2), NOW).terms["intrinsic_value"].item() == pytest.approx(0, abs=1e-6)
+
+
+def explore(**changes) -> Explore:
+    torch.manual_seed(0)
+    return Explore(FOUR, ExploreConfig(**{**EXPLORE, **changes}), (8, 8))
+
+
+@pytest.mark.parametrize(("p", "value"), [(1.0, 125.0), (0.25, 31.25)])
+def test_the_intrinsic_q_of_the_exploration_form(p, value):
+    """Section 8, fact 2: 10 / (1 - 0.92) = 125, and a quarter of it."""
+    made = explore()
+    batch = random_batch(FOUR, terminated=torch.zeros(5))
+    made._classify = lambda batch: (({}, {}), torch.full((5, 4), p))
+    constant(made.value, value)
+    constant(made.target_value, value)
+    assert made.losses(batch, values(FOUR), NOW).terms["intrinsic_value"].item() == pytest.approx(0, abs=1e-5)
+
+
+def test_exploring_episodes_follow_the_intrinsic_q():
+    from components.action_selection import Draws
+
+    made, obs = explore(), torch.randn(2000, 4, 25)
+    avail, greedy = torch.ones(2000, 4, 5, dtype=torch.bool), torch.full((2000, 4), -1)
+    draws = Draws.of_episodes(keys(2000), 1, 4).at(0)
+    chosen = made.explore(greedy, obs, avail, draws)
+    followed = chosen >= 0
+    assert torch.equal(followed.any(1), followed.all(1))
+    assert followed.all(1).float().mean().item() == pytest.approx(0.4, abs=0.03)
+    assert torch.equal(chosen[followed], made.value(obs).argmax(-1)[followed])
+    rare = explore(explore_ratio=0.05).explore(greedy, obs, avail, draws) >= 0
+    assert rare.float().mean().item() == pytest.approx(0.02, abs=0.006)
+
+
+def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
+    made = explore()
+    batch = random_batch(FOUR, next_avail=torch.zeros(5, 4, 5, dtype=torch.bool).index_fill(-1, torch.tensor([3]), True), terminated=torch.zeros(5))
+    made._classify = lambda batch: (({}, {}), torch.zeros(5, 4))
+    target = 0.92 * made.target_value(batch.next_obs)[..., 3]
+    value = made.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1)
+    loss = made.losses(batch, values(FOUR), NOW).terms["intrinsic_value"]
+    assert loss.item() == pytest.approx((value - target).square().mean(0).sum().item(), rel=1e-5)

@@ -1,0 +1,117 @@
+"""The command line, Sacred's record, and bad input."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+from main import main, parse_command
+from utils import checkpoints
+
+TINY = [
+    "with", "seed=3", "hidden_dim=8", "batch_size=16", "batch_size_run=2", "buffer_size=200", "learning_starts=0", "t_max=120",
+    "test_nepisode=2", "test_interval=60", "log_interval=60", "update_interval=10",
+]  # fmt: skip
+SRC = pathlib.Path(__file__).parent.parent / "src"
+
+
+@pytest.fixture
+def results(tmp_path):
+    return f"local_results_path={tmp_path}"
+
+
+def test_a_run_leaves_a_whole_record(results, tmp_path, capsys):
+    assert main(["--config=eoi_qmix", "--env-config=pac_men", *TINY, results]) == 0
+    folder = tmp_path / "sacred" / "1"
+    run, config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("run", "config", "metrics"))
+    assert run["status"] == "COMPLETED" and run["experiment"]["name"] == "eoi_qmix"
+    assert config["seed"] == 3 and config["eoi"]["alpha"] == 0.05 and config["env_args"]["dots_per_room"] == 3
+    assert metrics["test_return_mean"]["steps"] == [0, 60, 120]
+    assert {"test_return_mean", "epsilon", "classifier_accuracy", "individuality_mean", "pull_td_cosine"} <= set(metrics)
+    assert set(checkpoints.load(folder / "models" / "last.pt")) == {"t", "learner"}
+    assert "steps/s" in capsys.readouterr().out
+
+
+def test_evaluate_a_saved_run(results, tmp_path, capsys):
+    assert main(["--config=qmix", *TINY, results]) == 0
+    saved = f"checkpoint_path={tmp_path / 'sacred' / '1'}"
+    assert main(["--config=qmix", *TINY, results, saved, "evaluate=True"]) == 0
+    assert "test_return_mean" in capsys.readouterr().out
+    assert main(["--config=vdn", *TINY, results, saved]) == 2
+    assert main(["--config=qmix", *TINY, results, f"checkpoint_path={tmp_path}", "evaluate=True"]) == 2
+    errors = capsys.readouterr()
+    assert "networks" in errors.out + errors.err
+
+
+def test_print_config_creates_nothing(results, tmp_path, capsys):
+    assert main(["print_config", "--config=eoi_qmix", *TINY, results]) == 0
+    assert "alpha" in capsys.readouterr().out
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--config=qmx"], ["--config=qmx", "eoi_qmix"]),
+        (["--env-config=pacmen"], ["--env-config=pacmen", "pac_men"]),
+        (["with", "gama=0.9"], ["gama", "gamma"]),
+        (["with", "batch_size=-3"], ["batch_size", "at least 1"]),
+        (["with", "lr=fast"], ["lr", "expected float"]),
+        (["with", "gamma", "0.9"], ["gamma", "key=value"]),
+        (["with", "env_args.dots=3"], ["env_args.dots", "dots_per_room"]),
+        (["--config"], ["--config="]),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, capsys):
+    extra = [results] if "with" in argv else ["with", results]
+    assert main([*argv, *extra]) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and err.startswith("error: ") and all(word in err for word in words), err
+    assert not any(tmp_path.iterdir())
+
+
+def test_sacreds_options_pass_through():
+    command = parse_command(["print_config", "--config=vdn", "with", "seed=1", "-c", "a note", "--env-config", "pac_men_easy"])
+    assert command.rest == ["print_config", "-c", "a note"]
+    assert command.settings.run.name == "vdn" and command.settings.env.easy
+
+
+def test_a_seed_is_drawn_and_recorded():
+    assert isinstance(parse_command([]).config["seed"], int)
+
+
+def test_help_lists_what_there_is(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "eoi_explore_qmix" in out and "pac_men_easy" in out
+
+
+def test_an_interrupted_run_says_so_and_keeps_its_networks(tmp_path):
+    """A real process, a real signal, once the run has started."""
+    command = [sys.executable, str(SRC / "main.py"), "--config=qmix", *TINY, "t_max=10000000", f"local_results_path={tmp_path}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "steps/s" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130, rest
+    folder = tmp_path / "sacred" / "1"
+    assert json.loads((folder / "run.json").read_text())["status"] == "INTERRUPTED"
+    assert checkpoints.load(folder / "models" / "last.pt")["t"] >= 0
+    assert not list((folder / "models").glob("*.part"))
+
+
+def test_a_full_disk_is_one_line_and_status_1(results, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device", "last.pt")
+
+    monkeypatch.setattr(checkpoints.torch, "save", full)
+    assert main(["--config=qmix", *TINY, results]) == 1
+    err = capsys.readouterr().err
+    assert "No space left on device" in err and "Traceback" not in err
+    assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "FAILED"
+    assert not list((tmp_path / "sacred" / "1" / "models").iterdir())

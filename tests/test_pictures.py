@@ -1,0 +1,299 @@
+"""Records of runs, learning curves, position maps and films; against numbers worked by hand and one tiny run from the command line."""
+
+import json
+import pathlib
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import main as command
+import plot
+import trained
+import watch
+from pictures import curves, positions
+from pictures.curves import Curve
+from pictures.film import shoot
+from pictures.panels import curve, panels, remarks
+from runners.rollout import Rollout
+from utils import records
+from utils.errors import UserError
+from utils.seeding import fold, root_key
+
+STEPS = [0, 300, 600, 900]
+
+
+def fake(
+    folder: pathlib.Path, seed: int, values: list[float], name: str = "qmix", steps: list[int] | None = None, **config: Any
+) -> pathlib.Path:
+    """A run as Sacred leaves it: episodes of 30 steps, one test at each of `steps`."""
+    steps = steps or STEPS[: len(values)]
+    folder.mkdir(parents=True)
+    settings = {"name": name, "seed": seed, "env": "pac_men", "env_args": {"n_agents": 4}, "eoi": {"alpha": 0.1}} | config
+    metrics = {
+        "test_return_mean": {"steps": steps, "values": values, "timestamps": []},
+        "episode": {"steps": steps[1:], "values": [step / 30 for step in steps[1:]]},
+        "test_ep_length_mean": {"steps": steps, "values": [30.0] * len(steps)},
+    }
+    if name != "qmix":
+        metrics["individuality_mean"] = {"steps": steps[1:], "values": [0.25 + step / 10000 for step in steps[1:]]}
+    for file, content in (("config", settings), ("run", {"status": "COMPLETED"}), ("metrics", metrics)):
+        (folder / f"{file}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def sacred(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The folder that stands for results/sacred, and another one to be in."""
+    monkeypatch.setattr(records, "SACRED", tmp_path / "sacred")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "sacred"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of a real run."""
+    results = tmp_path_factory.mktemp("results")
+    keys = "seed=3 t_max=120 hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200 learning_starts=0"
+    more = f"test_nepisode=2 test_interval=60 log_interval=60 local_results_path={results}"
+    assert command.main(["--config=eoi_qmix", "--env-config=pac_men", "with", *keys.split(), *more.split()]) == 0
+    return results / "sacred" / "1"
+
+
+def refused(program: Any, argv: list[Any], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
+    """The one line that explains why nothing was done."""
+    capsys.readouterr()
+    assert program.main([str(word) for word in argv]) == status
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+# Reading runs
+
+
+def test_runs_are_found_by_folder_number_and_name(sacred: pathlib.Path) -> None:
+    for seed in (1, 2, 10):
+        fake(sacred / str(seed), seed, [0.0])
+    fake(sacred / "_sources" / "7", 7, [0.0])
+    assert [record.config["seed"] for record in records.find_runs([sacred.parent])] == [1, 2, 10]
+    assert [folder.name for folder in records.locate(["latest", "2", sacred / "2"])] == ["10", "2"]
+    (record,) = records.find_runs([sacred / "1"])
+    assert record.status == "COMPLETED" and record.settings["eoi.alpha"] == 0.1
+    assert record.metrics["test_return_mean"].steps.tolist() == [0]
+
+
+def test_a_run_without_metrics_has_none_yet(sacred: pathlib.Path) -> None:
+    (fake(sacred / "1", 1, [0.0]) / "metrics.json").unlink()
+    assert records.find_runs(["1"])[0].metrics == {}
+
+
+def test_folders_that_are_no_runs_are_refused(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such run" in refused(plot, ["4"], capsys)
+    assert "no such run" in refused(watch, ["latest"], capsys)
+    assert "no run in it" in refused(plot, [sacred.parent / "elsewhere"], capsys)
+    folder = fake(sacred / "1", 1, [0.0])
+    assert "name the run's folder" in refused(plot, [folder / "config.json"], capsys)
+    fake(sacred / "2", 2, [0.0])
+    assert "holds 2 runs" in refused(watch, [sacred], capsys)
+    assert "was not saved" in refused(plot, ["--heatmap", "1"], capsys)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"test_return_mean": {"steps": [0', "[]", '{"x": {"steps": [0]}}', '{"x": {"steps": [0], "values": []}}', "\xff"]
+)
+def test_damaged_metrics_are_refused_by_file(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (fake(sacred / "1", 1, [0.0]) / "metrics.json").write_bytes(content.encode("latin-1"))
+    assert "metrics.json: damaged" in refused(plot, ["1"], capsys)
+
+
+# The arithmetic
+
+
+def test_smoothing_is_a_mean_of_neighbours_with_fewer_at_the_ends() -> None:
+    y = np.array([0.0, 3.0, 6.0, 0.0])
+    assert curves.smoothed(y, 3).tolist() == [1.5, 3.0, 3.0, 3.0]
+    assert curves.smoothed(y, 1).tolist() == y.tolist()
+    assert curves.smoothed(y[:2], 9).tolist() == [1.5, 1.5]
+    assert [curves.automatic_width(n) for n in (1, 20, 60, 100)] == [1, 1, 3, 5]
+
+
+def test_runs_meet_on_the_range_they_share() -> None:
+    one = Curve(np.array([0.0, 2.0, 4.0]), np.array([0.0, 2.0, 4.0]))
+    other = Curve(np.array([1.0, 3.0, 9.0]), np.array([3.0, 3.0, 3.0]))
+    x, mean, _, high = curves.summarise([one, other], "std")
+    assert x.tolist() == [1, 2, 3, 4]
+    assert mean.tolist() == [2, 2.5, 3, 3.5]
+    np.testing.assert_allclose(high - mean, [2**0.5, 0.5**0.5, 0, 0.5**0.5], atol=1e-12)  # of 1, 3; of 2, 3; ...
+    assert curves.summarise([one, other], "minmax").low.tolist() == [1, 2, 3, 3]
+    np.testing.assert_allclose(curves.summarise([one, other], "ci").high[0], 2 + 12.706 * 2**0.5 / 2**0.5)
+    assert curves.summarise([one], "std").low.tolist() == one.y.tolist()
+
+
+def test_steps_become_episodes_and_go_on_beyond_the_last_entry(sacred: pathlib.Path) -> None:
+    (record,) = records.find_runs([fake(sacred / "1", 1, [0.0, 1.0, 2.0])])
+    assert curve(record, "test_return_mean", "episodes").x.tolist() == [0, 10, 20]
+    record.metrics["test_return_mean"].steps[-1] = 900
+    assert curve(record, "test_return_mean", "episodes").x.tolist() == [0, 10, 30]
+    del record.metrics["episode"]
+    with pytest.raises(UserError, match="--x steps"):
+        curve(record, "test_return_mean", "episodes")
+
+
+def test_the_table_holds_the_last_tenth(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [300 * k for k in range(20)]
+    fake(sacred / "1", 1, [0.0] * 18 + [2.0, 4.0], steps=steps)
+    fake(sacred / "2", 2, [9.0] * 18 + [5.0, 5.0], steps=steps)
+    fake(sacred / "3", 1, [1.0] * 20, "eoi_qmix", steps=steps)
+    assert plot.main([str(sacred), "--out", "table.png"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "table.png"
+    assert [" ".join(line.split()) for line in lines[2:4]] == ["eoi_qmix 1.000 seed 1: 1.000", "qmix 4.000 ± 1.414 seed 1: 3.000 2: 5.000"]
+    assert lines[4].startswith("pac_men: individuality_mean") and len(lines) == 6
+
+
+# What goes into which panel
+
+
+def test_worlds_and_groups_are_told_apart(sacred: pathlib.Path) -> None:
+    fake(sacred / "1", 1, [0.0, 1.0])
+    fake(sacred / "2", 1, [0.0, 1.0], "eoi_qmix", eoi={"alpha": 0.5})
+    fake(sacred / "3", 1, [0.0, 1.0], "eoi_qmix", env_args={"n_agents": 3})
+    runs = records.find_runs([sacred])
+    rows = panels(runs, None, None, ["name"])
+    assert [(panel.world, panel.metric, list(panel.groups), panel.x) for row in rows for panel in row] == [
+        ("pac_men (n_agents=4)", "test_return_mean", ["eoi_qmix", "qmix"], "episodes"),
+        ("pac_men (n_agents=4)", "individuality_mean", ["eoi_qmix"], "episodes"),
+        ("pac_men (n_agents=3)", "test_return_mean", ["eoi_qmix"], "episodes"),
+        ("pac_men (n_agents=3)", "individuality_mean", ["eoi_qmix"], "episodes"),
+    ]
+    (((panel,)),) = panels(runs, "test_return_mean", "steps", ["name", "eoi.alpha", "env_args.n_agents"])
+    assert next(iter(panel.groups)) == "eoi_qmix, eoi.alpha=0.1, env_args.n_agents=3" and len(panel.groups) == 3
+
+
+def test_a_world_of_varying_episodes_is_drawn_over_steps(sacred: pathlib.Path) -> None:
+    (record,) = records.find_runs([fake(sacred / "1", 1, [0.0, 1.0])])
+    record.metrics["test_ep_length_mean"].values[0] = 29.5
+    assert panels([record], None, None, ["name"])[0][0].x == "steps"
+
+
+def test_pooled_runs_are_remarked_upon(sacred: pathlib.Path) -> None:
+    fake(sacred / "1", 1, [0.0, 1.0])
+    fake(sacred / "2", 1, [0.0, 1.0, 2.0], eoi={"alpha": 0.5})
+    ((panel,),) = panels(records.find_runs([sacred]), None, None, ["name"])
+    settings, seeds, ends = remarks(panel)
+    assert "differ in eoi.alpha" in settings and "more than once" in seeds and "ends at step 300" in ends
+
+
+def test_unknown_names_are_refused_with_the_nearest(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake(sacred / "1", 1, [0.0, 1.0])
+    fake(sacred / "2", 1, [0.0, 1.0], evaluate=True)
+    assert "Did you mean 'test_return_mean'" in refused(plot, ["1", "--metric", "test_retrun_mean"], capsys)
+    assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--by", "eoi.alhpa"], capsys)
+    assert "nothing to draw" in refused(plot, ["2"], capsys)
+    assert "--out curve.txt" in refused(plot, ["1", "--out", "curve.txt"], capsys)
+    assert "--out film.png" in refused(watch, ["1", "--out", "film.png"], capsys)
+    for argv in ([], ["1", "--band", "wide"], ["1", "--smooth", "0"], ["1", "--colour"]):
+        assert "--help" in refused(plot, argv, capsys)
+
+
+# Pictures
+
+
+def test_curves_are_drawn(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for seed in (1, 2, 3):
+        fake(sacred / f"a{seed}", seed, [0.0, seed, 4.0, 2.0 * seed])
+        fake(sacred / f"b{seed}", seed, [0.0, 1.0, 2.0, seed], "eoi_qmix")
+    path = tmp_path / "new folder" / "curves.png"
+    assert plot.main([str(sacred), "--out", str(path), "--smooth", "2", "--band", "ci"]) == 0
+    picture = np.asarray(Image.open(path).convert("RGB"), dtype=int)
+    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
+        drawn = (np.abs(picture - colour).sum(2) < 6).any(0).nonzero()[0]
+        assert drawn.max() - drawn.min() > picture.shape[1] / 5
+    assert sorted(each.name for each in path.parent.iterdir()) == ["curves.png"]
+
+
+def test_a_picture_that_cannot_be_written_is_a_failure_of_the_machine(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fake(sacred / "1", 1, [0.0, 1.0])
+    assert "config.json" in refused(plot, ["1", "--out", folder / "config.json" / "x.png"], capsys, status=1)
+
+
+def test_position_maps_share_out_each_agents_time(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    maps = positions.measure(run, episodes=3, seed=0, model="last")
+    assert maps.share.shape == (4, 19, 19) and "eoi_qmix\nseed 3" in maps.title
+    assert np.isnan(maps.share[0]).sum() == 19 * 19 - 77
+    np.testing.assert_allclose(np.nansum(maps.share, (1, 2)), 1)
+    path = tmp_path / "maps.png"
+    assert plot.main(["--heatmap", str(run), str(run), "--episodes", "2", "--out", str(path)]) == 0
+    assert np.asarray(Image.open(path).convert("RGB")).std() > 10
+
+
+def test_places_in_a_plane_are_counted_from_the_top_left() -> None:
+    world = SimpleNamespace(bounds=((0.0, 8.0), (0.0, 4.0)))
+    places = torch.tensor([[[0.1, 3.9], [7.9, 0.1]], [[0.1, 3.9], [0.1, 0.1]]])  # two copies of two agents
+    grid = positions._on_plane(world, places)
+    assert grid.shape == (2, 20, 40)
+    assert grid[0, 0, 0] == 2 and grid[1, -1, -1] == 1 and grid[1, -1, 0] == 1 and grid.sum() == 4
+
+
+def test_shades_go_from_white_through_the_colour_into_the_dark() -> None:
+    colour = np.array([0.8, 0.4, 0.0])
+    shades = positions.shade(colour, np.array([0.0, 0.5, 1.0]))
+    assert shades[0].tolist() == [1, 1, 1] and shades[1].tolist() == colour.tolist() and (shades[2] <= colour).all()
+
+
+# Saved runs, played again
+
+
+def test_a_played_run_earns_what_the_runner_says(run: pathlib.Path) -> None:
+    env, learner, _ = trained.load(run, 3, "last")
+    films = shoot(env, learner, seed=5, t=120)
+    keys = fold(root_key(5, "watch"), torch.arange(3))
+    outcome = Rollout(env, torch.device("cpu")).run(learner.act, keys, torch.tensor(120.0), greedy=True).outcome()
+    assert [film[-1].total for film in films] == outcome.returns.tolist()
+    assert [len(film) for film in films] == (outcome.length + 1).tolist()
+    assert len(films[0][3].recognised) == 4 and films[0][-1].info["rooms_visited"] == [float(outcome.info["rooms_visited"][0])]
+
+
+def test_a_film_has_a_frame_for_every_moment(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "film.gif"
+    assert watch.main([str(run), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    with Image.open(path) as film:
+        assert getattr(film, "n_frames", 1) == 2 * 31
+        first = np.asarray(film.convert("RGB")).copy()
+        film.seek(20)
+        assert (np.asarray(film.convert("RGB")) != first).any() and film.info["duration"] == 250
+
+
+def test_the_terminal_shows_every_moment_and_a_pipe_the_last(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = [str(run), "--out", str(tmp_path / "film.gif")]
+    assert watch.main(argv) == 0
+    piped = capsys.readouterr().out
+    assert "\x1b" not in piped and "t = 30 " in piped and "t = 29 " not in piped and "p(i|o)" in piped and "episode 1: return" in piped
+    slept: list[float] = []
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setenv("LINES", "60")
+    assert watch.main([*argv, "--fps", "8"]) == 0
+    live = capsys.readouterr().out
+    assert slept == [0.125] * 31 and "t = 29 " in live and live.count("\x1b[26A") == 30 and "\x1b[1;38;2;214;39;40m0" in live
+
+
+def test_runs_that_cannot_be_played_are_refused(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = fake(tmp_path / "1", 1, [0.0])
+    (copy / "models").mkdir()
+    (copy / "models" / "last.pt").write_bytes(b"not networks")
+    assert "setting is missing" in refused(watch, [copy, "--model", "last"], capsys)
+    (copy / "config.json").write_text((run / "config.json").read_text())
+    assert "there is --model last" in refused(watch, [copy], capsys)
+    assert "not a readable checkpoint" in refused(watch, [copy, "--model", "last"], capsys)
+    (copy / "config.json").write_text((run / "config.json").read_text().replace('"hidden_dim": 8', '"hidden_dim": 9'))
+    (copy / "models" / "last.pt").write_bytes((run / "models" / "last.pt").read_bytes())
+    assert "not those of this configuration" in refused(watch, [copy, "--model", "last"], capsys)

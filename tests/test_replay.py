@@ -1,0 +1,126 @@
+"""Against a plain list of all that was ever inserted."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from components.episodes import Episodes
+from components.replay_buffer import ReplayBuffer, ReplayConfig
+from conftest import SPEC, keys
+from envs.base import EnvSpec
+
+CPU = torch.device("cpu")
+
+
+def numbered(spec: EnvSpec, lengths: list[int], first: int) -> Episodes:
+    """Episodes whose every entry tells where it belongs: 100 * episode + step."""
+    out = Episodes.allocate(spec, len(lengths), CPU, with_q=True)
+    for n, length in enumerate(lengths):
+        for t in range(spec.episode_limit + 1):
+            mark = 100 * (first + n) + t if t <= length else -1
+            out.obs[n, t], out.state[n, t] = mark, mark
+            if t < spec.episode_limit:
+                assert out.q is not None
+                out.reward[n, t], out.actions[n, t], out.q[n, t] = mark, t % spec.n_actions, mark
+                out.terminated[n, t] = t == length - 1
+    return replace(out, length=torch.tensor(lengths))
+
+
+def sampled(buffer: ReplayBuffer, count: int, delta_t: int = 4, seed: int = 0):
+    return buffer.read(buffer.draw(keys(1, seed=seed), count, delta_t)[0])
+
+
+@pytest.fixture(params=[False, True])
+def filled(request):
+    """A ring of 60 rows after several turns, with episodes of one length or of many."""
+    spec = replace(SPEC, fixed_length=request.param)
+    buffer = ReplayBuffer(spec, ReplayConfig(buffer_size=50, batch_size=8), CPU, with_q=True)
+    lengths = [7] * 40 if request.param else [1 + (5 * k) % 7 for k in range(40)]
+    for first in range(0, 40, 4):
+        buffer.insert(numbered(spec, lengths[first : first + 4], first))
+    return buffer, lengths
+
+
+def test_every_sampled_field_belongs_to_one_transition(filled):
+    buffer, lengths = filled
+    batch = sampled(buffer, 3000)
+    mark = batch.reward
+    episode, step = (mark // 100).long(), (mark % 100).long()
+    last = step == torch.tensor(lengths)[episode] - 1
+    assert torch.equal(batch.obs, mark[:, None, None].expand_as(batch.obs))
+    assert torch.equal(batch.state[:, 0], mark)
+    assert torch.equal(batch.next_obs[:, 0, 0], mark + 1)
+    assert torch.equal(batch.next_state[:, 0], mark + 1)
+    assert torch.equal(batch.actions[:, 0], step % SPEC.n_actions)
+    assert torch.equal(batch.terminated, last.float())
+    assert batch.q is not None
+    assert torch.equal(batch.q[:, 0, 0], mark)
+
+
+def test_uniform_over_the_newest_whole_episodes(filled):
+    buffer, lengths = filled
+    kept, rows = [], 0
+    for episode in reversed(range(40)):
+        rows += lengths[episode] + 1
+        if rows > buffer.rows:
+            break
+        kept += [100 * episode + t for t in range(lengths[episode])]
+    assert buffer.size == len(kept)
+    drawn = sampled(buffer, 40000).reward.long().tolist()
+    counts = torch.tensor([drawn.count(mark) for mark in kept], dtype=torch.float)
+    assert counts.sum() == 40000
+    assert counts.min() > 0.75 * counts.mean()
+    assert counts.max() < 1.25 * counts.mean()
+
+
+def test_positives_lie_one_to_delta_steps_back_in_the_same_episode(filled):
+    """algorithms.md section 5, fact 6."""
+    buffer, _ = filled
+    batch = sampled(buffer, 6000)
+    step = (batch.reward % 100).long()
+    offset = (batch.reward - batch.positive[:, 0, 0]).long()
+    assert torch.equal(batch.has_positive, (step > 0).float())
+    assert (offset[step == 0] == 0).all()
+    for t in range(1, 7):
+        seen = offset[step == t].bincount(minlength=5)
+        reach = min(t, 4)
+        assert seen[0] == 0 and seen.sum() == seen[1 : reach + 1].sum()
+        assert seen[1 : reach + 1].min() > 0.6 * seen[1 : reach + 1].float().mean()
+
+
+def test_draws_are_a_function_of_their_key(filled):
+    buffer, _ = filled
+    assert torch.equal(sampled(buffer, 50).reward, sampled(buffer, 50).reward)
+    assert not torch.equal(sampled(buffer, 50).reward, sampled(buffer, 50, seed=1).reward)
+    together = buffer.draw(keys(3), 50, 4)
+    alone = buffer.draw(keys(3)[1:2], 50, 4)
+    assert torch.equal(together[1].row, alone[0].row)
+
+
+def test_small_counts_are_stored_in_one_byte_and_come_back_as_numbers():
+    spec = replace(SPEC, obs_dtype=torch.uint8)
+    buffer = ReplayBuffer(spec, ReplayConfig(20, 4), CPU)
+    buffer.insert(numbered(spec, [3, 2], 0))
+    assert buffer.fields["obs"].dtype == torch.uint8
+    assert sampled(buffer, 10).obs.dtype == torch.float32
+    assert "q" not in buffer.fields
+
+
+def test_what_is_kept_holds_no_autograd_graph(filled):
+    buffer, _ = filled
+    assert all(field.grad_fn is None and not field.requires_grad for field in buffer.fields.values())
+
+
+def test_more_episodes_at_once_than_the_ring_holds_are_refused():
+    buffer = ReplayBuffer(SPEC, ReplayConfig(10, 4), CPU)
+    with pytest.raises(ValueError, match="buffer_size"):
+        buffer.insert(numbered(SPEC, [7, 7, 7], 0))
+
+
+def test_size_is_said_before_it_is_taken(caplog):
+    """A replay of 2*10^5 transitions of 8m stays under 700 MB."""
+    eight = EnvSpec(8, 14, 80, 168, 120, False, torch.float32, ())
+    with caplog.at_level("INFO"):
+        ReplayBuffer(eight, ReplayConfig(200_000, 64), torch.device("meta"))
+    megabytes = float(caplog.text.split("transitions, ")[1].split(" MB")[0])
+    assert 600 < megabytes < 700
