@@ -95,12 +95,13 @@ def final_values(records: Sequence[Record], metric: str) -> tuple[str, str]:
     records = sorted(records, key=lambda record: record.config.get("seed") or 0)
     values = np.array([final(record.metrics[metric].values) for record in records])
     each = "  ".join(f"{record.config.get('seed')}: {value:.3f}" for record, value in zip(records, values, strict=True))
-    return f"{values.mean():.3f}" + (f" ± {deviation(values):.3f}" if len(values) > 1 else ""), each
+    return f"{values.mean():.3f}" + (f" ± {deviation(values[:, None]).item():.3f}" if len(values) > 1 else ""), each
 
 
 def default_name(rows: Sequence[Sequence[Panel]]) -> str:
     groups = sorted({name for row in rows for panel in row for name in panel.groups})
-    return slug(["curves", *(row[0].world for row in rows), *groups, *(panel.metric for panel in rows[0] if panel.metric not in LABELS)])
+    compared = groups if len(groups) <= 4 else [f"{len(groups)}_groups"]
+    return slug(["curves", *(row[0].world for row in rows), *compared, *(panel.metric for panel in rows[0] if panel.metric not in LABELS)])
 
 
 def slug(parts: Iterable[str]) -> str:

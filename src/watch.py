@@ -64,13 +64,17 @@ def show(films: Sequence[Sequence[Shot]], fps: float) -> None:
 
 def screen(shot: Shot, coloured: bool) -> list[str]:
     """The world in characters, then a line for each agent. As many lines at every moment of an episode."""
-    world = re.sub(r"\d", lambda digit: painted(digit[0], int(digit[0])), shot.text) if coloured else shot.text
-    lines = [*world.split("\n"), f"t = {shot.step}  return {shot.total:.4g}"]
+    lines = [*(marked(shot.text) if coloured else shot.text).split("\n"), f"t = {shot.step}  return {shot.total:.4g}"]
     for i, action in enumerate(shot.actions):
         name = painted(f"agent {i}", i) if coloured else f"agent {i}"
         p = f"  p(i|o) {shot.recognised[i]:.2f} {'█' * round(20 * shot.recognised[i])}" if shot.recognised else ""
         lines.append(f"{name}  {action:10}{p}".rstrip())
     return lines
+
+
+def marked(text: str) -> str:
+    """The digits that stand for agents in their colours; a number after a colon is a quantity."""
+    return re.sub(r":[\d.]+|\d", lambda found: found[0] if found[0][0] == ":" else painted(found[0], int(found[0])), text)
 
 
 def painted(text: str, agent: int) -> str:

@@ -157,7 +157,7 @@ def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
     def value(net, obs, q, i):
         h = torch.cat([obs[i], seen(q[i])])
         for k, layer in enumerate(net.net.layers):
-            h = (h.relu() if k else h) @ layer.weight[i] + layer.bias[i, 0]
+            h = (h.relu() if k else h) @ layer.weight[i].T + layer.bias[i, :, 0]
         return h
 
     total = 0.0
@@ -174,7 +174,7 @@ def test_the_pull_is_the_chain_rule():
     """Fact 3: Q^a(o) = W o and Q^p(o, q) = c q give the gradient -alpha c o^T on W (eq. 7)."""
     made = pull(alpha=0.3)
     layer, c = AgentLinear(3, SPEC.obs_size + SPEC.n_actions, 1), torch.randn(3, SPEC.n_actions)
-    layer.weight = torch.nn.Parameter(torch.cat([torch.zeros(3, SPEC.obs_size, 1), c[..., None]], 1))
+    layer.weight = torch.nn.Parameter(torch.cat([torch.zeros(3, 1, SPEC.obs_size), c[:, None]], -1))
     made.value.net.layers = torch.nn.ModuleList([layer])
     weight = torch.randn(3, SPEC.n_actions, SPEC.obs_size, requires_grad=True)
     batch = random_batch()

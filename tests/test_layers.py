@@ -12,7 +12,7 @@ def test_agent_mlp_equals_a_loop_over_agents():
     for i in range(3):
         h = x[:, i]
         for k, layer in enumerate(net.layers):
-            h = (h.relu() if k else h) @ layer.weight[i] + layer.bias[i]
+            h = (h.relu() if k else h) @ layer.weight[i].T + layer.bias[i, :, 0]
         expected.append(h)
     torch.testing.assert_close(net(x), torch.stack(expected, 1))
 
@@ -27,7 +27,7 @@ def test_any_batch_axes():
 def test_shared_weights_are_one_network():
     torch.manual_seed(0)
     net, x = AgentMLP(3, [5, 4, 2], shared=True), torch.randn(6, 3, 5)
-    assert net.layers[0].weight.shape == (1, 5, 4)
+    assert net.layers[0].weight.shape == (1, 4, 5)
     torch.testing.assert_close(net(x[:, [2, 0, 1]]), net(x)[:, [2, 0, 1]])
 
 

@@ -234,10 +234,10 @@ def test_position_maps_share_out_each_agents_time(run: pathlib.Path, tmp_path: p
 
 def test_places_in_a_plane_are_counted_from_the_top_left() -> None:
     world = SimpleNamespace(bounds=((0.0, 8.0), (0.0, 4.0)))
-    places = torch.tensor([[[0.1, 3.9], [7.9, 0.1]], [[0.1, 3.9], [0.1, 0.1]]])  # two copies of two agents
-    grid = positions._on_plane(world, places)
+    places = torch.tensor([[[0.1, 3.9], [7.9, 0.1]], [[0.1, 3.9], [0.1, 0.1]], [[torch.nan, torch.nan], [0.1, 0.1]]])
+    grid = positions._on_plane(world, places)  # three copies of two agents, one of them gone
     assert grid.shape == (2, 20, 40)
-    assert grid[0, 0, 0] == 2 and grid[1, -1, -1] == 1 and grid[1, -1, 0] == 1 and grid.sum() == 4
+    assert grid[0, 0, 0] == 2 and grid[1, -1, -1] == 1 and grid[1, -1, 0] == 2 and grid.sum() == 5
 
 
 def test_shades_go_from_white_through_the_colour_into_the_dark() -> None:
@@ -284,6 +284,11 @@ def test_the_terminal_shows_every_moment_and_a_pipe_the_last(
     assert watch.main([*argv, "--fps", "8"]) == 0
     live = capsys.readouterr().out
     assert slept == [0.125] * 31 and "t = 29 " in live and live.count("\x1b[26A") == 30 and "\x1b[1;38;2;214;39;40m0" in live
+
+
+def test_digits_are_agents_unless_they_count_something() -> None:
+    zero, one = watch.painted("0", 0), watch.painted("1", 1)
+    assert watch.marked("#01 #\n0:45 1:30") == f"#{zero}{one} #\n{zero}:45 {one}:30"
 
 
 def test_runs_that_cannot_be_played_are_refused(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

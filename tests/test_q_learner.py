@@ -77,7 +77,7 @@ def test_vdn_of_one_agent_is_a_hand_worked_dqn():
         for net, values in ((made.controller, [1.0, 0, 0, 0]), (made.target_controller, [0.0, 5, 3, 0])):
             for p in net.parameters():
                 p.zero_()
-            net.agents.layers[-1].bias.copy_(torch.tensor(values))
+            net.agents.layers[-1].bias.copy_(torch.tensor(values)[None, :, None])
     batch = random_batch(count=1, reward=torch.tensor([2.0]), terminated=torch.tensor([0.0]), actions=torch.zeros(1, 3, dtype=torch.long))
     terms, stats = made(batch, NOW)
     assert stats["target_mean"].item() == pytest.approx(2 + 0.9 * 15)

@@ -169,19 +169,20 @@ class Pull(ShapedReward):
         (terms, stats), p = self._classify(batch)
         lived = batch.q if self.cfg.q_source == "stored" else values.q.detach()
         assert lived is not None, "eoi.q_source=stored wants a replay that keeps q"
-        value = self.value(batch.obs, self.prepare(lived, batch.avail))  # [B, A]
+        encoded = self.value.encode(batch.obs)
+        value = self.value(encoded, self.prepare(lived, batch.avail))  # [B, A]
         with torch.no_grad():
-            following = self.target_value(batch.next_obs, self.prepare(values.next_q, batch.next_avail))
+            following = self.target_value(self.target_value.encode(batch.next_obs), self.prepare(values.next_q, batch.next_avail))
             target = self.individuality(p) + self.gamma * (1 - batch.terminated[:, None]) * following
         error = (value - target).square().mean(0).sum()
-        reached = self.value(batch.obs, self.prepare(values.q, batch.avail), frozen=True)
+        reached = self.value(encoded, self.prepare(values.q, batch.avail), frozen=True)
         pull = -self.weight(t) * reached.mean(0).sum()
-        spread = values.q.detach().std(-1).mean()
+        q = values.q.detach()
         stats |= {
             "intrinsic_value_loss": error.detach(),
             "intrinsic_value_mean": value.detach().mean(),
-            "q_abs_mean": values.q.detach().abs().mean(),
-            "q_spread": spread,
+            "q_abs_mean": q.abs().mean(),
+            "q_spread": (q.amax(-1) - q.amin(-1)).mean(),
             "alpha": self.weight(t),
         }
         return Losses(terms | {"intrinsic_value": error, "pull": pull}, stats)
@@ -195,7 +196,7 @@ class Pull(ShapedReward):
     def diagnose(self, batch: Batch, values: Values) -> Stats:
         """The slope |dQ^p/dq|: how much the pull could gain by moving an agent's values, right or not."""
         q = values.q.detach().requires_grad_()
-        reached = self.value(batch.obs, self.prepare(q, batch.avail), frozen=True)
+        reached = self.value(self.value.encode(batch.obs), self.prepare(q, batch.avail), frozen=True)
         (slope,) = torch.autograd.grad(reached.sum(), q)
         return {"intrinsic_slope": slope.norm(dim=-1).mean()}
 

@@ -9,7 +9,7 @@ Axes: B batch, A agents, U actions.
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -90,7 +90,10 @@ def track(target: nn.Module, online: nn.Module, tau: float) -> None:
         torch._foreach_lerp_(ours, theirs, tau)
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def frozen_copy(module: Module) -> Module:
     """A target network: equal at the start, and never descended."""
     return copy.deepcopy(module).requires_grad_(False)
 

@@ -21,11 +21,25 @@ class Classifier(nn.Module):
 
 
 class IntrinsicValue(nn.Module):
-    """Q_i^p(o_i, Q_i^a(o_i)) (eq. 6): the discounted individuality to come, given the action values that will be followed."""
+    """Q_i^p(o_i, Q_i^a(o_i)) (eq. 6): the discounted individuality to come, given the action values that will be followed.
+
+    An MLP over [o, q] per agent. What its first layer makes of the observation is computed once, by `encode`, for any number of q.
+    """
 
     def __init__(self, n_agents: int, obs_size: int, n_actions: int, hidden: Sequence[int]):
         super().__init__()
+        self.obs_size = obs_size
         self.net = AgentMLP(n_agents, [obs_size + n_actions, *hidden, 1])
 
-    def forward(self, obs: Float[Tensor, "*b A O"], q: Float[Tensor, "*b A U"], frozen: bool = False) -> Float[Tensor, "*b A"]:
-        return self.net(torch.cat([obs, q], -1), frozen).squeeze(-1)
+    def encode(self, obs: Float[Tensor, "B A O"]) -> Float[Tensor, "A H B"]:
+        first = self.net.layers[0]
+        return torch.baddbmm(first.bias, first.weight[..., : self.obs_size], obs.permute(1, 2, 0))
+
+    def forward(self, encoded: Float[Tensor, "A H B"], q: Float[Tensor, "B A U"], frozen: bool = False) -> Float[Tensor, "B A"]:
+        """`frozen` lets gradients through to `q` but not to the weights, nor to what was encoded."""
+        weight = self.net.layers[0].weight[..., self.obs_size :]
+        encoded, weight = (encoded.detach(), weight.detach()) if frozen else (encoded, weight)
+        h = torch.baddbmm(encoded, weight, q.permute(1, 2, 0))
+        for layer in self.net.layers[1:]:
+            h = layer(h.relu_(), frozen)
+        return h.squeeze(1).T

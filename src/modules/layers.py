@@ -12,21 +12,22 @@ from torch import Tensor, nn
 
 
 class AgentLinear(nn.Module):
-    """One linear layer per agent as one batched product. Agent-major in and out: [A, B, I] -> [A, B, J]."""
+    """One linear layer per agent as one batched product, batch last: [A, I, B] -> [A, J, B].
+
+    With the batch last, a layer of few outputs (action values, a state value) is four times cheaper on a CPU than with it first.
+    """
 
     def __init__(self, n_agents: int, n_in: int, n_out: int, shared: bool = False):
         super().__init__()
         bound = 1 / math.sqrt(n_in)  # PyTorch's default for nn.Linear
         groups = 1 if shared else n_agents
-        self.weight = nn.Parameter(torch.empty(groups, n_in, n_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(groups, 1, n_out).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(groups, n_out, n_in).uniform_(-bound, bound))  # [G, J, I]
+        self.bias = nn.Parameter(torch.empty(groups, n_out, 1).uniform_(-bound, bound))  # [G, J, 1]
 
-    def forward(self, x: Float[Tensor, "A B I"], frozen: bool = False) -> Float[Tensor, "A B J"]:
+    def forward(self, x: Float[Tensor, "A I B"], frozen: bool = False) -> Float[Tensor, "A J B"]:
         """`frozen` lets gradients through to `x` but not to the weights."""
         weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
-        if len(weight) == 1:
-            return torch.baddbmm(bias, x.reshape(1, -1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
-        return torch.baddbmm(bias, x, weight)
+        return torch.baddbmm(bias, weight.expand(x.shape[0], -1, -1), x)
 
 
 class AgentMLP(nn.Module):
@@ -42,10 +43,10 @@ class AgentMLP(nn.Module):
                     p.copy_(p[:1].clone().expand_as(p))
 
     def forward(self, x: Float[Tensor, "*b A I"], frozen: bool = False) -> Float[Tensor, "*b A J"]:
-        h = x.movedim(-2, 0).reshape(x.shape[-2], -1, x.shape[-1])  # [A, B, I]; a view, for one batch axis
+        h = x.reshape(-1, *x.shape[-2:]).permute(1, 2, 0)  # [A, I, B]; a view, for one batch axis
         for k, layer in enumerate(self.layers):
-            h = layer(h.relu() if k else h, frozen)
-        return h.view(x.shape[-2], *x.shape[:-2], -1).movedim(0, -2)
+            h = layer(h.relu_() if k else h, frozen)
+        return h.permute(2, 0, 1).reshape(*x.shape[:-1], -1)
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:

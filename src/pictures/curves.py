@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 BANDS = {
     "std": "± standard deviation",
@@ -16,20 +17,20 @@ _T += (2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.0
 
 
 class Curve(NamedTuple):
-    x: np.ndarray  # [K] rising
-    y: np.ndarray  # [K]
+    x: Float[np.ndarray, " K"]  # rising
+    y: Float[np.ndarray, " K"]
 
 
 class Summary(NamedTuple):
     """Several runs as one curve, where all of them have values."""
 
-    x: np.ndarray  # [G]
-    mean: np.ndarray  # [G]
-    low: np.ndarray  # [G]
-    high: np.ndarray  # [G]
+    x: Float[np.ndarray, " G"]
+    mean: Float[np.ndarray, " G"]
+    low: Float[np.ndarray, " G"]
+    high: Float[np.ndarray, " G"]
 
 
-def smoothed(y: np.ndarray, width: int) -> np.ndarray:
+def smoothed(y: Float[np.ndarray, " K"], width: int) -> Float[np.ndarray, " K"]:
     """Mean over `width` entries around each; fewer at both ends."""
     before, after = width // 2, (width + 1) // 2
     return np.array([y[max(0, i - before) : i + after].mean() for i in range(len(y))])
@@ -40,8 +41,8 @@ def automatic_width(entries: int) -> int:
     return round(entries / 20) | 1
 
 
-def deviation(y: np.ndarray) -> np.ndarray:
-    """Sample standard deviation over the runs [R, ...]; 0 for a single one."""
+def deviation(y: Float[np.ndarray, "R G"]) -> Float[np.ndarray, " G"]:
+    """Sample standard deviation over the runs; 0 for a single one."""
     return y.std(0, ddof=1) if len(y) > 1 else np.zeros(y.shape[1:])
 
 
@@ -59,7 +60,7 @@ def summarise(curves: Sequence[Curve], band: str) -> Summary:
     return Summary(x, mean, mean - half, mean + half)
 
 
-def final(y: np.ndarray) -> float:
+def final(y: Float[np.ndarray, " K"]) -> float:
     """Mean of the last tenth of the entries, rounded up."""
     tenth = -(-len(y) // 10)
     return float(y[-tenth:].mean())

@@ -80,12 +80,16 @@ def gif(films: Sequence[Sequence[Shot]], title: str, fps: float, file: BytesIO) 
 
 
 def _palette(samples: Sequence[Image.Image]) -> Image.Image:
-    """The 256 most frequent colours: flat areas keep theirs exactly, the rims of letters are rounded."""
+    """The most frequent colours, none beside another: quantize() mixes up neighbours, and white paper would turn grey."""
     red, green, blue = np.concatenate([np.asarray(sample, dtype=np.int64).reshape(-1, 3) for sample in samples]).T
     packed, count = np.unique((red << 16) + (green << 8) + blue, return_counts=True)
-    packed = packed[np.argsort(-count)[:256]]
+    packed = packed[np.argsort(-count)]
+    kept = np.empty((0, 3), dtype=np.int64)
+    for colour in np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1)[:4096]:
+        if len(kept) < 256 and (np.abs(kept - colour).max(1, initial=0) >= 8).all():
+            kept = np.concatenate([kept, colour[None]])
     palette = Image.new("P", (1, 1))
-    palette.putpalette(np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1).ravel().tolist())
+    palette.putpalette(kept.ravel().tolist())
     return palette
 
 

@@ -39,7 +39,7 @@ def heat_maps(folders: Sequence[pathlib.Path], episodes: int, seed: int, model: 
     axes = figure.subplots(len(rows), columns, squeeze=False)
     norm = PowerNorm(0.5, 0, max(np.nanmax(row.share) for row in rows))
     for i, row in enumerate(rows):
-        _draw(axes[i], row, norm, titles=i == 0 or len(row.share) != len(rows[i - 1].share))
+        _draw(list(axes[i]), row, norm, titles=i == 0 or len(row.share) != len(rows[i - 1].share))
     grey = ListedColormap(shade(np.full(3, 0.55), np.linspace(0, 1, 256)))
     bar = figure.colorbar(ScalarMappable(norm, grey), ax=list(axes.flat), fraction=0.02, aspect=22, pad=0.01)
     bar.set_label("share of the agent's time", fontsize=8, color="0.3")
@@ -59,7 +59,7 @@ def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
             visits = visits + count(moment.running)
             returns = returns + moment.now.reward
     title = f"{settings.run.name}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
-    return Maps(title, visits / np.nansum(visits, (1, 2), keepdims=True))
+    return Maps(title, visits / np.nansum(visits, (1, 2), keepdims=True).clip(1))
 
 
 def _counter(env: Any) -> Count:
@@ -85,7 +85,7 @@ def _edge(index: np.ndarray) -> slice:
 
 
 def _on_plane(env: Any, places: Tensor) -> Float[np.ndarray, "A H W"]:
-    """`places` [n, A, 2] are x and y, y upwards."""
+    """`places` [n, A, 2] are x and y, y upwards; nan for an agent that is gone."""
     across, up = env.bounds
     bins = (_BINS, max(1, round(_BINS * (up[1] - up[0]) / (across[1] - across[0]))))
     of_agents = places.transpose(0, 1).cpu().numpy()  # [A, n, 2]

@@ -39,6 +39,9 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head` has read enough; Python must not flush into it on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         return 1

@@ -8,12 +8,13 @@ O observation, S state. Inside, as in `physics`, copies come last.
 """
 
 import math
+import string
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from config.schema import nearest, setting
@@ -27,6 +28,9 @@ NO_OP, ATTACKS = 0, 6  # actions: no-op (the dead), stop, north, south, east, we
 _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 SHOOT_RANGE = 6.0  # centre to centre: who may be ordered to attack; the weapon reaches a little less
 MAX_COOLDOWN = 15.0  # loops; only scales the state
+_ENEMY, _BAR = (48, 44, 52), (96, 200, 96)
+_PALETTE = np.concatenate([AGENT_COLOURS, np.array([(44, 160, 44), (255, 127, 14), (140, 86, 75), (150, 160, 30)], dtype=np.uint8)])
+_DIGITS, _CAPITALS = "0123456789" + string.ascii_lowercase, string.ascii_uppercase
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,12 @@ class LiteConfig:
     state_timestep_number: bool = False
     reward_sparse: bool = False  # 1 for a victory, -1 for a defeat, instead of what follows
     reward_only_positive: bool = True  # nothing is taken off for the agents' own losses
-    reward_death_value: float = 10.0  # a kill
-    reward_win: float = 200.0
+    reward_death_value: float = setting(0, default=10.0)  # a kill
+    reward_win: float = setting(0, default=200.0)
     reward_defeat: float = 0.0
-    reward_negative_scale: float = 0.5  # of the agents' own losses
+    reward_negative_scale: float = setting(0, default=0.5)  # of the agents' own losses
     reward_scale: bool = True
-    reward_scale_rate: float = 20.0  # the best return after scaling
+    reward_scale_rate: float = setting(1e-6, default=20.0)  # the best return after scaling
 
 
 class LiteStarCraft:
@@ -227,6 +231,53 @@ class LiteStarCraft:
     @property
     def _clock(self) -> Float[Tensor, " N"]:
         return self._t / self.spec.episode_limit
+
+    def render(self, copy: int = 0) -> np.ndarray:
+        """Agents in colours, enemies dark; bars are health, lines run from those who fight to those they can shoot."""
+        position, health, focus = (v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health, self.combat.focus))
+        return _picture(position, health, focus, self.map.n_agents)
+
+    def text(self, copy: int = 0) -> str:
+        """The ground from above, agents as digits and small letters, enemies as capitals; then everyone's health."""
+        agents, canvas = self.map.n_agents, np.full((SIZE, SIZE), " ")
+        names = [_DIGITS[i] for i in range(agents)] + [_CAPITALS[i % len(_CAPITALS)] for i in range(self.map.n_enemies)]
+        health = self.combat.health[copy].tolist()
+        for name, (x, y), left in zip(names, self.combat.position[copy].tolist(), health, strict=True):
+            if left > 0:
+                canvas[int(y), int(x)] = name
+        bottom, top = int(GROUND[0][1]), int(GROUND[1][1])
+        lines = ["|" + "".join(canvas[row]) + "|" for row in range(top - 1, bottom - 1, -1)]
+        bars = [
+            " ".join(f"{n}:{h:.0f}" for n, h in zip(names[part], health[part], strict=True))
+            for part in (slice(agents), slice(agents, None))
+        ]
+        return "\n".join(lines + bars)
+
+    def close(self) -> None: ...
+
+
+def _picture(
+    position: Float[np.ndarray, "J 2"], health: Float[np.ndarray, " J"], focus: Int[np.ndarray, " J"], n_agents: int, scale: int = 20
+) -> UInt8[np.ndarray, "height width 3"]:
+    bottom, top = int(GROUND[0][1]) - 1, int(GROUND[1][1]) + 1  # a wall above and below
+    image = np.full(((top - bottom) * scale, SIZE * scale, 3), FLOOR, dtype=np.uint8)
+    image[:scale] = image[-scale:] = WALL
+    centre = np.stack([top - position[:, 1], position[:, 0]], 1) * scale  # rows grow downwards
+    colours = [_PALETTE[i % len(_PALETTE)] if i < n_agents else np.array(_ENEMY) for i in range(len(health))]
+    living = np.flatnonzero(health > 0)
+    for i in living:
+        if focus[i] != i and np.hypot(*(position[focus[i]] - position[i])) <= REACH:
+            way = np.linspace(centre[i], centre[focus[i]], 8 * scale).astype(int)
+            image[way[:, 0], way[:, 1]] = colours[i]
+    rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+    radius = int(RADIUS * scale)
+    for i in living:
+        image[(rows - centre[i, 0]) ** 2 + (columns - centre[i, 1]) ** 2 <= radius**2] = colours[i]
+    for i in living:
+        row, column = centre[i].astype(int) - radius
+        image[row - 4 : row - 1, column : column + 2 * radius] = WALL
+        image[row - 4 : row - 1, column : column + math.ceil(2 * radius * health[i] / HEALTH)] = _BAR
+    return image
 
 
 def _copies_first(values: Tensor) -> Tensor:

@@ -125,12 +125,13 @@ class Combat:
         """Replaces the orders of all units but those that carry on."""
         s, kind = self._state, orders.kind.T.contiguous()
         target = orders.target.T.contiguous() * self.n_copies + self._copy
+        goal = self._inside(orders.goal.permute(2, 1, 0).contiguous())
         attack = kind == ATTACK
         refused = attack & ((self._of(s.health, target) <= 0) | (target == self._own))
         given = (kind != CARRY_ON) & (s.health > 0) & ~refused
         self._state = s._replace(
             speed=torch.where(given, SPEED * (kind != STOP), s.speed),
-            goal=torch.where(given, orders.goal.permute(2, 1, 0).contiguous(), s.goal),
+            goal=torch.where(given, goal, s.goal),
             focus=torch.where(given, torch.where(attack, target, self._own), s.focus),
             hunts=torch.where(given, kind == ATTACK_MOVE, s.hunts),
         )
@@ -155,8 +156,7 @@ class Combat:
         fires = in_reach & (s.cooldown <= 0)
         stands = in_reach | (distance > _AFAR / 2)  # an attacker stops when its target is dead
         step = way * (s.speed * ~stands / distance.clamp(min=SPEED))
-        position = s.position + step + self._push(s.position, gaps)
-        position = torch.minimum(torch.maximum(position, self._low), self._high)
+        position = self._inside(s.position + step + self._push(s.position, gaps))
         health = (s.health - self._hits(fires, focus)).clamp(min=0)
         alive = health > 0
         spread = (s.spread + _GOLDEN * fires).frac()
@@ -182,6 +182,10 @@ class Combat:
         turns = s.hunts & notices & ~holds
         gives_up = s.hunts & (distance > SIGHT) & fights
         return torch.where(turns, foe, torch.where(gives_up, self._own, s.focus)), holds | turns
+
+    def _inside(self, position: Tensor) -> Tensor:
+        """The nearest points that are walkable."""
+        return torch.minimum(torch.maximum(position, self._low), self._high)
 
     def _of(self, values: Tensor, address: Tensor) -> Tensor:
         """[..., U, N]: the values of the units at these addresses."""
@@ -243,5 +247,5 @@ def formation(size: int, centre: tuple[float, float]) -> list[tuple[float, float
 
 
 def _length(vector: Tensor) -> Tensor:
-    """[U, N] from [2, U, N]."""
-    return (vector[0].square() + vector[1].square()).sqrt()
+    """[U, N] from [2, U, N]. torch's single-precision root differs between processors in the last bit; rounded from double it does not."""
+    return (vector[0].square() + vector[1].square()).double().sqrt().float()
