@@ -18,16 +18,17 @@ from typing import Any
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Sacred imports it
 
-from config import loader
-from run import Settings, Training, build, configure, evaluate
 from sacred import SETTINGS, Experiment
 from sacred.observers import FileStorageObserver
 from sacred.utils import SacredError
+
+from config import loader
+from run import Settings, Training, build, configure, evaluate
 from utils.errors import UserError
 from utils.logging import RunLog
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SETTINGS.CAPTURE_MODE = "sys"
+SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
 log = logging.getLogger("eoi")
 
 
@@ -80,7 +81,7 @@ def experiment(command: Command) -> tuple[Experiment, list[int]]:
     """The Sacred experiment, and a list that receives the exit status of a run that failed."""
     settings, failed = command.settings, []
     ex = Experiment(settings.run.name, base_dir=str(ROOT))
-    ex.logger = log
+    ex.logger = log  # pyright: ignore[reportAttributeAccessIssue]
     ex.add_config(command.config)
     folder = ROOT / settings.run.local_results_path / "sacred"
     observer = FileStorageObserver(folder)

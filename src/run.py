@@ -25,7 +25,7 @@ from utils.logging import RunLog
 from utils.seeding import fold, root_key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     name: str
     label: str
@@ -74,9 +74,15 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     eoi_config = eoi.FORMS[form].Config if form != "none" else eoi.EOIConfig
     parts = (RunConfig, ControllerConfig, MixerConfig, learners.REGISTRY[run.learner].Config, ReplayConfig)
     _refuse_unread(given or {}, {f.name for part in parts for f in fields(part)}, eoi_config, run.name)
-    _, controller, mixer, learner, replay = (parse(part, config, strict=False) for part in parts)
-    env = parse(envs.REGISTRY[run.env].Config, run.env_args, "env_args.")
-    settings = Settings(run, env, controller, mixer, learner, replay, parse(eoi_config, config["eoi"], "eoi.", strict=False))
+    settings = Settings(
+        run=run,
+        env=parse(envs.REGISTRY[run.env].Config, run.env_args, "env_args."),
+        controller=parse(ControllerConfig, config, strict=False),
+        mixer=parse(MixerConfig, config, strict=False),
+        learner=parse(learners.REGISTRY[run.learner].Config, config, strict=False),
+        replay=parse(ReplayConfig, config, strict=False),
+        eoi=parse(eoi_config, config["eoi"], "eoi.", strict=False),
+    )
     _refuse_nonsense(settings)
     return settings
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from components.replay_buffer import Batch
 from config import loader
 from envs.base import EnvSpec
@@ -50,9 +51,7 @@ def keys(n: int, name: str = "test", seed: int = 0) -> torch.Tensor:
     return fold(root_key(seed, name), torch.arange(n))
 
 
-SPEC = EnvSpec(
-    n_agents=3, n_actions=4, obs_size=6, state_size=5, episode_limit=7, fixed_length=False, obs_dtype=torch.float32, metrics=()
-)
+SPEC = EnvSpec(n_agents=3, n_actions=4, obs_size=6, state_size=5, episode_limit=7, fixed_length=False, obs_dtype=torch.float32, metrics=())
 
 
 def random_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields: Any) -> Batch:

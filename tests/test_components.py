@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from components.action_selection import Draws, epsilon_greedy, masked_argmax, random_available
 from components.schedules import linear, trapezoid
 from conftest import keys
@@ -16,7 +17,16 @@ def test_linear(t, value):
 
 @pytest.mark.parametrize(
     ("warmup", "anneal", "t", "value"),
-    [(0, 0, 0, 1), (0, 0, 999, 1), (100, 0, 25, 0.25), (100, 0, 500, 1), (100, 200, 100, 1), (100, 200, 200, 0.5), (100, 200, 999, 0), (0, 10, 5, 0.5)],
+    [
+        (0, 0, 0, 1),
+        (0, 0, 999, 1),
+        (100, 0, 25, 0.25),
+        (100, 0, 500, 1),
+        (100, 200, 100, 1),
+        (100, 200, 200, 0.5),
+        (100, 200, 999, 0),
+        (0, 10, 5, 0.5),
+    ],
 )
 def test_trapezoid(warmup, anneal, t, value):
     assert trapezoid(number(warmup), number(anneal), number(t)).item() == pytest.approx(value)

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+
 from config import loader
 from config.schema import parse, setting
 from run import configure, readers

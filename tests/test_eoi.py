@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+
 from conftest import SPEC, keys, random_batch
 from envs.base import EnvSpec
 from learners.eoi import Explore, ExploreConfig, Individuality, Pull, PullConfig, ShapedReward, WeightedConfig, normalised
 from learners.learner import Values
-from modules.layers import AgentLinear
+from modules.layers import AgentLinear, AgentMLP
 
 NOW = torch.tensor(0.0)
 BASE = {"form": "pull", "beta1": 0.04, "beta2": 0.1, "delta_t": 4, "classifier_lr": 1e-3, "centred": False}
@@ -102,7 +103,9 @@ def test_anchors_without_a_positive_lose_that_term_only():
     assert stats["classifier_mi"].item() == pytest.approx(0.940448, abs=1e-5)
 
 
-@pytest.mark.parametrize(("share", "beta2", "optimum"), [(0.6, 0.1, 0.6107), (0.6, 0.2, 0.6237), (0.5, 0.2, 0.5), (0.8, 0.1, 0.8224), (0.7, 0.0, 0.7)])
+@pytest.mark.parametrize(
+    ("share", "beta2", "optimum"), [(0.6, 0.1, 0.6107), (0.6, 0.2, 0.6237), (0.5, 0.2, 0.5), (0.8, 0.1, 0.8224), (0.7, 0.0, 0.7)]
+)
 def test_the_optimum_over_shared_observations(share, beta2, optimum):
     """Facts 3 and 4: p(i|o) is the share of visits, sharpened by the mutual information."""
     logit = torch.tensor(0.1, requires_grad=True)
@@ -156,7 +159,7 @@ def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
 
     def value(net, obs, q, i):
         h = torch.cat([obs[i], seen(q[i])])
-        for k, layer in enumerate(net.net.layers):
+        for k, layer in enumerate([net.first, *net.rest.layers]):
             h = (h.relu() if k else h) @ layer.weight[i].T + layer.bias[i, :, 0]
         return h
 
@@ -175,7 +178,9 @@ def test_the_pull_is_the_chain_rule():
     made = pull(alpha=0.3)
     layer, c = AgentLinear(3, SPEC.obs_size + SPEC.n_actions, 1), torch.randn(3, SPEC.n_actions)
     layer.weight = torch.nn.Parameter(torch.cat([torch.zeros(3, 1, SPEC.obs_size), c[:, None]], -1))
-    made.value.net.layers = torch.nn.ModuleList([layer])
+    torch.nn.init.constant_(layer.bias, 1000.0)  # the ReLU behind it is linear there
+    made.value.first, made.value.rest = layer, AgentMLP(3, [1, 1])
+    torch.nn.init.ones_(made.value.rest.layers[0].weight)
     weight = torch.randn(3, SPEC.n_actions, SPEC.obs_size, requires_grad=True)
     batch = random_batch()
     q = torch.einsum("auo,bao->bau", weight, batch.obs)
@@ -257,7 +262,9 @@ def test_exploring_episodes_follow_the_intrinsic_q():
 
 def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
     made = explore()
-    batch = random_batch(FOUR, next_avail=torch.zeros(5, 4, 5, dtype=torch.bool).index_fill(-1, torch.tensor([3]), True), terminated=torch.zeros(5))
+    batch = random_batch(
+        FOUR, next_avail=torch.zeros(5, 4, 5, dtype=torch.bool).index_fill(-1, torch.tensor([3]), True), terminated=torch.zeros(5)
+    )
     made._classify = lambda batch: (({}, {}), torch.zeros(5, 4))
     target = 0.92 * made.target_value(batch.next_obs)[..., 3]
     value = made.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from modules.layers import AgentLinear, AgentMLP, mlp
 from torch import nn
+
+from modules.layers import AgentLinear, AgentMLP, mlp
 
 
 def test_agent_mlp_equals_a_loop_over_agents():

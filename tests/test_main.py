@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from main import main, parse_command
 from utils import checkpoints
 
@@ -67,7 +68,7 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
 def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, capsys):
     extra = [results] if "with" in argv else ["with", results]
     assert main([*argv, *extra]) == 2
-    out, err = capsys.readouterr()
+    _, err = capsys.readouterr()
     assert err.count("\n") == 1 and err.startswith("error: ") and all(word in err for word in words), err
     assert not any(tmp_path.iterdir())
 

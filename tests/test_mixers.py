@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
+
 from conftest import SPEC
 from envs.base import EnvSpec
 from modules.mixers import MixerConfig, NoMixer, QMixer, VDNMixer
-from torch import nn
 
 
 def config(**changes) -> MixerConfig:

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
+
 from conftest import SPEC, random_batch
 from controllers.controller import Controller, ControllerConfig
 from learners.learner import Descent, track, without_conflict
 from learners.q_learner import QConfig, QLearner
 from modules.mixers import MixerConfig, make_mixer
-from torch import nn
 
 NOW = torch.tensor(0.0)
 MIXER = {"mixing_embed_dim": 4, "mixing_activation": "elu", "mixing_bias": "mlp", "hypernet_layers": 1, "hypernet_embed": 8}

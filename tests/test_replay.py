@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from components.episodes import Episodes
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from conftest import SPEC, keys
@@ -99,7 +100,7 @@ def test_draws_are_a_function_of_their_key(filled):
 
 def test_small_counts_are_stored_in_one_byte_and_come_back_as_numbers():
     spec = replace(SPEC, obs_dtype=torch.uint8)
-    buffer = ReplayBuffer(spec, ReplayConfig(20, 4), CPU)
+    buffer = ReplayBuffer(spec, ReplayConfig(buffer_size=20, batch_size=4), CPU)
     buffer.insert(numbered(spec, [3, 2], 0))
     assert buffer.fields["obs"].dtype == torch.uint8
     assert sampled(buffer, 10).obs.dtype == torch.float32
@@ -112,7 +113,7 @@ def test_what_is_kept_holds_no_autograd_graph(filled):
 
 
 def test_more_episodes_at_once_than_the_ring_holds_are_refused():
-    buffer = ReplayBuffer(SPEC, ReplayConfig(10, 4), CPU)
+    buffer = ReplayBuffer(SPEC, ReplayConfig(buffer_size=10, batch_size=4), CPU)
     with pytest.raises(ValueError, match="buffer_size"):
         buffer.insert(numbered(SPEC, [7, 7, 7], 0))
 
@@ -121,6 +122,6 @@ def test_size_is_said_before_it_is_taken(caplog):
     """A replay of 2*10^5 transitions of 8m stays under 700 MB."""
     eight = EnvSpec(8, 14, 80, 168, 120, False, torch.float32, ())
     with caplog.at_level("INFO"):
-        ReplayBuffer(eight, ReplayConfig(200_000, 64), torch.device("meta"))
+        ReplayBuffer(eight, ReplayConfig(buffer_size=200_000, batch_size=64), torch.device("meta"))
     megabytes = float(caplog.text.split("transitions, ")[1].split(" MB")[0])
     assert 600 < megabytes < 700

@@ -1,4 +1,5 @@
 import torch
+
 from utils.seeding import fold, integers, root_key, uniform
 
 

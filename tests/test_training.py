@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from config import loader
 from run import Training, build, build_learner, configure
 from utils.logging import RunLog
@@ -67,11 +68,15 @@ def test_without_its_weight_eoi_is_the_base_learner_bit_for_bit(algorithm, base,
 
 @pytest.mark.parametrize("algorithm", ["eoi_qmix", "eoi_explore_qmix"])
 def test_with_its_weight_it_is_not(algorithm, settings):
-    ours, theirs = (trained(build(chosen), chosen)[0] for chosen in (settings(algorithm, epsilon_start=0.1), settings("qmix", epsilon_start=0.1)))
+    ours, theirs = (
+        trained(build(chosen), chosen)[0] for chosen in (settings(algorithm, epsilon_start=0.1), settings("qmix", epsilon_start=0.1))
+    )
     assert not equal(ours, theirs)
 
 
-@pytest.mark.parametrize("eoi", [{"q_source": "stored"}, {"q_input": "normalised"}, {"project": True}, {"centred": True}, {"alpha_warmup": 100}])
+@pytest.mark.parametrize(
+    "eoi", [{"q_source": "stored"}, {"q_input": "normalised"}, {"project": True}, {"centred": True}, {"alpha_warmup": 100}]
+)
 def test_settings_of_the_pull_change_the_run_and_nothing_breaks(eoi, settings):
     ours, theirs = (trained(build(chosen), chosen)[0] for chosen in (settings("eoi_qmix", eoi=eoi), settings("eoi_qmix")))
     assert not equal(ours, theirs)
@@ -79,7 +84,9 @@ def test_settings_of_the_pull_change_the_run_and_nothing_breaks(eoi, settings):
 
 
 def test_a_run_is_a_function_of_its_seed(settings):
-    first, again, other = (trained(build(chosen), chosen)[0] for chosen in (settings("eoi_qmix"), settings("eoi_qmix"), settings("eoi_qmix", seed=4)))
+    first, again, other = (
+        trained(build(chosen), chosen)[0] for chosen in (settings("eoi_qmix"), settings("eoi_qmix"), settings("eoi_qmix", seed=4))
+    )
     assert equal(first, again, ("",))
     assert not equal(first, other)
 
@@ -88,7 +95,7 @@ def test_same_init(settings):
     learner = build_learner(chosen := settings("eoi_qmix", same_init=True), build(chosen).train.env.spec)
     weight = learner.controller.agents.layers[0].weight
     assert torch.equal(weight[0], weight[3])
-    value = learner.extras[0].value.net.layers[0].weight
+    value = learner.extras[0].value.first.weight
     assert not torch.equal(value[0], value[3])
 
 
@@ -99,7 +106,9 @@ def test_cadence(interval, start, updates, settings):
 
 
 def test_tests_do_not_change_the_training(settings):
-    often, seldom = (trained(build(chosen), chosen)[0] for chosen in (settings("qmix", test_interval=30), settings("qmix", test_interval=120)))
+    often, seldom = (
+        trained(build(chosen), chosen)[0] for chosen in (settings("qmix", test_interval=30), settings("qmix", test_interval=120))
+    )
     assert equal(often, seldom)
 
 

@@ -38,8 +38,8 @@ class Draws(NamedTuple):
     @staticmethod
     def of_episodes(keys: Int[Tensor, " N"], steps: int, n_agents: int) -> "Draws":
         """All draws of whole episodes, with a time axis in front: [T, N, A] and [T, N]."""
-        draws = uniform(fold(keys, 0), steps, n_agents, 3).permute(3, 1, 0, 2)  # [3, T, N, A]
-        return Draws(*draws, uniform(fold(keys, 1)).expand(steps, -1))
+        flip, choice, follow = uniform(fold(keys, 0), steps, n_agents, 3).permute(3, 1, 0, 2)  # [T, N, A] each
+        return Draws(flip, choice, follow, uniform(fold(keys, 1)).expand(steps, -1))
 
     def at(self, step: int) -> "Draws":
         return Draws(*(x[step] for x in self))

@@ -23,7 +23,7 @@ from utils.seeding import fold, integers, uniform
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
     buffer_size: int = setting(1)  # transitions
     batch_size: int = setting(1)
@@ -95,7 +95,7 @@ class ReplayBuffer:
         self._make_room(len(rows))
         values = {"obs": episodes.obs, "state": episodes.state, "avail": episodes.avail, "step": step}
         acted = {"actions": episodes.actions, "reward": episodes.reward, "terminated": episodes.terminated}
-        if "q" in self.fields:
+        if episodes.q is not None and "q" in self.fields:
             acted["q"] = episodes.q
         values |= {k: torch.cat([x, torch.zeros_like(x[:, :1])], 1) for k, x in acted.items()}
         for name, value in values.items():

@@ -62,42 +62,59 @@ def _checked(name: str, value: Any, hint: Any, f: dataclasses.Field) -> Any:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        if value in args and type(value) in {type(a) for a in args}:
-            return value
-        raise TypeError
-    if origin in (typing.Union, types.UnionType):
-        for option in args:
-            try:
-                return _convert(value, option)
-            except TypeError:
-                continue
-        raise TypeError
-    if origin is tuple:
-        return _convert_tuple(value, args)
-    if origin is dict or hint is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise TypeError
-    if hint is type(None):
-        if value is None:
-            return None
-        raise TypeError
-    if hint is float and type(value) in (int, float):
-        return float(value)
+    """`value` as `hint`. Raises TypeError."""
+    converter = _CONVERTERS.get(typing.get_origin(hint) or hint)
+    if converter is not None:
+        return converter(value, typing.get_args(hint))
     if type(value) is not hint:  # exact: True is no int
         raise TypeError
     return value
 
 
-def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _one_of(value: Any, args: tuple[Any, ...]) -> Any:
+    if any(value == a and type(value) is type(a) for a in args):
+        return value
+    raise TypeError
+
+
+def _first_that_fits(value: Any, args: tuple[Any, ...]) -> Any:
+    for option in args:
+        try:
+            return _convert(value, option)
+        except TypeError:
+            continue
+    raise TypeError
+
+
+def _number(value: Any, _: tuple[Any, ...]) -> float:
+    if type(value) in (int, float):
+        return float(value)
+    raise TypeError
+
+
+def _dictionary(value: Any, _: tuple[Any, ...]) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def _tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise TypeError
     kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
     if len(kinds) != len(value):
         raise TypeError
     return tuple(_convert(v, k) for v, k in zip(value, kinds, strict=True))
+
+
+_CONVERTERS = {
+    typing.Literal: _one_of,
+    typing.Union: _first_that_fits,
+    types.UnionType: _first_that_fits,
+    float: _number,
+    dict: _dictionary,
+    tuple: _tuple,
+}
 
 
 def _show(hint: Any) -> str:

@@ -14,7 +14,7 @@ from envs.base import EnvSpec
 from modules.layers import AgentMLP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
     hidden_dim: int = setting(1)  # units of both hidden layers
     share_params: bool
@@ -28,6 +28,8 @@ class ControllerConfig:
 
 class Controller(nn.Module):
     """Q_i^a(o_i), or the logits of pi_i(.|o_i): an MLP per agent."""
+
+    ids: Tensor | None
 
     def __init__(self, spec: EnvSpec, cfg: ControllerConfig):
         super().__init__()

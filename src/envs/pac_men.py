@@ -21,7 +21,7 @@ ROOMS = "TBLR"  # top, bottom, left, right
 _WALL, _DOT, _AGENT = range(3)  # channels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PacMenConfig:
     n_agents: int = setting(1, default=4)
     episode_limit: int = setting(1, default=30)  # T, steps
@@ -75,7 +75,7 @@ class PacMen:
         # One gather reads a whole observation: channel k of a copy's map lies at k * (C + 1).
         self._views = torch.cat([self.map.windows + k * (cells + 1) for k in range(3)], 1).to(device)  # [C, 75]
         self._centre = _AGENT * VIEW**2 + VIEW**2 // 2  # an agent does not see itself
-        self._room_of = torch.full((cells,), -1)
+        self._room_of = torch.full((cells,), len(ROOMS))  # the last number stands for "in no room"
         for k, room in enumerate(rooms):
             self._room_of[room] = k
         self._room_of = self._room_of.to(device)
@@ -86,6 +86,8 @@ class PacMen:
         self._maps[:, _WALL, cells] = 1
         self._avail = torch.ones(n_envs, cfg.n_agents, 5, dtype=torch.bool, device=device)
         self._zero = torch.zeros(n_envs, device=device)
+        self._never = torch.zeros(n_envs, dtype=torch.bool, device=device)
+        self._always = ~self._never
         self._ones = torch.ones(n_envs, cfg.n_agents, dtype=torch.uint8, device=device)
         earlier = torch.ones(cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device).tril(-1)
         self._earlier = earlier  # [i, j]: j < i, who is served first when two eat one dot
@@ -103,7 +105,7 @@ class PacMen:
             last = draw.sort(1).values.gather(1, self._dots_per_room[:, None] - 1)  # the highest draw that still gets a dot
             dots[:, room] = (draw <= last).to(torch.uint8)
         self._eaten = torch.zeros_like(self._position)
-        self._visited = torch.zeros(self.n_envs, len(ROOMS), dtype=torch.bool, device=self.device)
+        self._visited = torch.zeros(self.n_envs, len(ROOMS) + 1, dtype=torch.bool, device=self.device)
         return self._moment()
 
     def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
@@ -111,8 +113,7 @@ class PacMen:
             self._t += 1
             self._position = self._next[self._position * 5 + actions]
             self._eat(actions == EAT)
-            room = self._room_of[self._position]
-            self._visited |= (room[..., None] == torch.arange(len(ROOMS), device=self.device)).any(1)
+            self._visited.scatter_(1, self._room_of[self._position], True)
             return self._moment()
         return self._moment(repeated=True)
 
@@ -140,18 +141,17 @@ class PacMen:
         state[:, -1] = self._t / self.cfg.episode_limit
         done = self._t >= self.cfg.episode_limit
         reward = self._eaten.sum(1).float() if done and not repeated else self._zero
-        finished = torch.full((self.n_envs,), done, device=self.device)
-        never = torch.zeros_like(finished)
-        return TimeStep(obs, state, self._avail, reward, finished, never, self._info() if done else {})
+        terminated = self._always if done else self._never
+        return TimeStep(obs, state, self._avail, reward, terminated, self._never, self._info() if done else {})
 
     def _info(self) -> dict[str, Tensor]:
         room = self._room_of[self._position]
-        occupied = (room[..., None] == torch.arange(len(ROOMS), device=self.device)).any(1)
+        occupied = torch.zeros_like(self._visited).scatter_(1, room, True)
         return {
             "dots_eaten": self._eaten.float(),  # [N, A]
-            "room": room,  # [N, A] at the end; -1 outside the rooms
-            "rooms_visited": self._visited.sum(1).float(),
-            "rooms_occupied": occupied.sum(1).float(),
+            "room": room,  # [N, A] at the end: 0 to 3 as in ROOMS, 4 outside
+            "rooms_visited": self._visited[:, :-1].sum(1).float(),
+            "rooms_occupied": occupied[:, :-1].sum(1).float(),
         }
 
     @property

@@ -25,7 +25,7 @@ from modules.individuality import Classifier, IntrinsicValue
 from modules.layers import AgentMLP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EOIConfig:
     """What every form reads."""
 
@@ -37,7 +37,7 @@ class EOIConfig:
     centred: bool  # p - 1/n instead of p
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WeightedConfig(EOIConfig):
     """Forms in which alpha weighs individuality against the team reward."""
 
@@ -46,7 +46,7 @@ class WeightedConfig(EOIConfig):
     alpha_anneal: int = setting(0)  # environment steps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PullConfig(WeightedConfig):
     value_lr: float = setting(0)
     value_tau: float = setting(0, 1)
@@ -55,7 +55,7 @@ class PullConfig(WeightedConfig):
     project: bool  # take from the pull what opposes the TD gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExploreConfig(EOIConfig):
     value_lr: float = setting(0)
     value_tau: float = setting(0, 1)
@@ -77,10 +77,12 @@ class Individuality(nn.Module):
 
     Config: type[EOIConfig] = EOIConfig
     projected: frozenset[str] = frozenset()
+    beta1: Tensor
+    beta2: Tensor
 
     def __init__(self, spec: EnvSpec, cfg: EOIConfig, hidden: Sequence[int]):
         super().__init__()
-        self.cfg = cfg
+        self.centred, self.classifier_lr = cfg.centred, cfg.classifier_lr
         self.classifier = Classifier(spec.obs_size, hidden, spec.n_agents)
         scalar(self, "beta1", cfg.beta1)
         scalar(self, "beta2", cfg.beta2)
@@ -91,7 +93,7 @@ class Individuality(nn.Module):
 
     def individuality(self, p: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """The intrinsic reward before its weight."""
-        return p - 1 / p.shape[-1] if self.cfg.centred else p
+        return p - 1 / p.shape[-1] if self.centred else p
 
     def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses:
         losses, _ = self._classify(batch)
@@ -120,7 +122,7 @@ class Individuality(nn.Module):
         return Losses({"classifier": loss}, {name: value.detach() for name, value in stats.items()}), own.exp().detach()
 
     def groups(self) -> Sequence[Group]:
-        return [Group([self.classifier], self.cfg.classifier_lr)]
+        return [Group([self.classifier], self.classifier_lr)]
 
     def targets(self) -> Sequence[Pair]:
         return []
@@ -133,6 +135,9 @@ class ShapedReward(Individuality):
     """r + alpha p(i | o_i) for every agent (eq. 1)."""
 
     Config = WeightedConfig
+    alpha: Tensor
+    alpha_warmup: Tensor
+    alpha_anneal: Tensor
 
     def __init__(self, spec: EnvSpec, cfg: WeightedConfig, hidden: Sequence[int]):
         super().__init__(spec, cfg, hidden)
@@ -153,9 +158,11 @@ class Pull(ShapedReward):
     """An intrinsic value function Q_i^p(o_i, Q_i^a(o_i)) and the gradient it adds to the agents (eq. 6-7)."""
 
     Config = PullConfig
+    gamma: Tensor
 
     def __init__(self, spec: EnvSpec, cfg: PullConfig, hidden: Sequence[int], gamma: float):
         super().__init__(spec, cfg, hidden)
+        self.cfg = cfg
         scalar(self, "gamma", gamma)
         self.projected = frozenset({"pull"} if cfg.project else ())
         self.value = IntrinsicValue(spec.n_agents, spec.obs_size, spec.n_actions, hidden)
@@ -205,9 +212,14 @@ class Explore(Individuality):
     """An intrinsic Q-function, a DQN on reward_scale * p, that acts in a drawn share of the training episodes."""
 
     Config = ExploreConfig
+    gamma: Tensor
+    reward_scale: Tensor
+    episode_ratio: Tensor
+    explore_ratio: Tensor
 
     def __init__(self, spec: EnvSpec, cfg: ExploreConfig, hidden: Sequence[int]):
         super().__init__(spec, cfg, hidden)
+        self.cfg = cfg
         self.value = AgentMLP(spec.n_agents, [spec.obs_size, *hidden, spec.n_actions])
         self.target_value = frozen_copy(self.value)
         for name in ("gamma", "reward_scale", "episode_ratio", "explore_ratio"):

@@ -85,9 +85,8 @@ def scalar(module: nn.Module, name: str, value: int | float) -> None:
 @torch.no_grad()
 def track(target: nn.Module, online: nn.Module, tau: float) -> None:
     """target <- (1 - tau) target + tau online."""
-    ours, theirs = list(target.parameters()), list(online.parameters())
-    if ours:
-        torch._foreach_lerp_(ours, theirs, tau)
+    for ours, theirs in zip(target.parameters(), online.parameters(), strict=True):
+        ours.lerp_(theirs, tau)
 
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -142,10 +141,10 @@ class Descent:
         side = {name: term for name, term in terms.items() if name in self.learner.projected}
         gradients = [torch.autograd.grad(term, self.learner.shared(), retain_graph=True) for term in side.values()]
         torch.stack([term for name, term in terms.items() if name not in side]).sum().backward()
-        main = [p.grad.clone() for p in self.learner.shared()] if side else []
+        main = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.learner.shared()] if side else []
         for gradient in gradients:
-            for p, g in zip(self.learner.shared(), without_conflict(gradient, main), strict=True):
-                p.grad += g
+            for p, g, m in zip(self.learner.shared(), without_conflict(gradient, main), main, strict=True):
+                p.grad = (m if p.grad is None else p.grad) + g
 
     def _follow(self, episode: int) -> None:
         copied = False

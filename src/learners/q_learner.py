@@ -19,7 +19,7 @@ from controllers.controller import Controller
 from learners.learner import Extra, Group, Losses, Pair, Scalar, Stats, Values, cosine, frozen_copy, norm, scalar
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QConfig:
     gamma: float = setting(0, 1)
     lr: float = setting(0)
@@ -40,6 +40,10 @@ class QLearner(nn.Module):
     """Q_tot(o, a, s) = mixer(Q_i(o_i, a_i), s), regressed on r + gamma Q_tot' of the best next actions."""
 
     Config = QConfig
+    gamma: Tensor
+    epsilon_start: Tensor
+    epsilon_finish: Tensor
+    epsilon_anneal_time: Tensor
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from modules.layers import AgentMLP, mlp
+from modules.layers import AgentLinear, AgentMLP, mlp
 
 
 class Classifier(nn.Module):
@@ -29,17 +29,15 @@ class IntrinsicValue(nn.Module):
     def __init__(self, n_agents: int, obs_size: int, n_actions: int, hidden: Sequence[int]):
         super().__init__()
         self.obs_size = obs_size
-        self.net = AgentMLP(n_agents, [obs_size + n_actions, *hidden, 1])
+        self.first = AgentLinear(n_agents, obs_size + n_actions, hidden[0])
+        self.rest = AgentMLP(n_agents, [*hidden, 1])
 
     def encode(self, obs: Float[Tensor, "B A O"]) -> Float[Tensor, "A H B"]:
-        first = self.net.layers[0]
-        return torch.baddbmm(first.bias, first.weight[..., : self.obs_size], obs.permute(1, 2, 0))
+        return torch.baddbmm(self.first.bias, self.first.weight[..., : self.obs_size], obs.permute(1, 2, 0))
 
     def forward(self, encoded: Float[Tensor, "A H B"], q: Float[Tensor, "B A U"], frozen: bool = False) -> Float[Tensor, "B A"]:
         """`frozen` lets gradients through to `q` but not to the weights, nor to what was encoded."""
-        weight = self.net.layers[0].weight[..., self.obs_size :]
+        weight = self.first.weight[..., self.obs_size :]
         encoded, weight = (encoded.detach(), weight.detach()) if frozen else (encoded, weight)
-        h = torch.baddbmm(encoded, weight, q.permute(1, 2, 0))
-        for layer in self.net.layers[1:]:
-            h = layer(h.relu_(), frozen)
-        return h.squeeze(1).T
+        h = torch.baddbmm(encoded, weight, q.permute(1, 2, 0)).relu_()
+        return self.rest(h.permute(2, 0, 1), frozen).squeeze(-1)

@@ -5,6 +5,7 @@ Axes: A agents, G sets of weights (A, or 1 when shared), I inputs, J outputs, B 
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -35,8 +36,8 @@ class AgentMLP(nn.Module):
 
     def __init__(self, n_agents: int, sizes: Sequence[int], shared: bool = False, same_init: bool = False):
         super().__init__()
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.layers = nn.ModuleList(AgentLinear(n_agents, n_in, n_out, shared) for n_in, n_out in pairs)
+        layers = [AgentLinear(n_agents, n_in, n_out, shared) for n_in, n_out in pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
         if same_init:
             with torch.no_grad():
                 for p in self.parameters():
@@ -52,6 +53,6 @@ class AgentMLP(nn.Module):
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """One ordinary MLP with ReLU between the layers and a linear output."""
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -6,7 +6,6 @@ A mixer that is monotone in every agent's value keeps the joint argmax equal to 
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from config.schema import setting
 from envs.base import EnvSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MixerConfig:
     mixer: Literal["qmix", "vdn", "none"]
     mixing_embed_dim: int = setting(1)  # E

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from conftest import keys
 from envs import REGISTRY
 from envs.base import VecEnv

@@ -239,19 +239,20 @@ class LiteStarCraft:
 
     def text(self, copy: int = 0) -> str:
         """The ground from above, agents as digits and small letters, enemies as capitals; then everyone's health."""
-        agents, canvas = self.map.n_agents, np.full((SIZE, SIZE), " ")
-        names = [_DIGITS[i] for i in range(agents)] + [_CAPITALS[i % len(_CAPITALS)] for i in range(self.map.n_enemies)]
-        health = self.combat.health[copy].tolist()
-        for name, (x, y), left in zip(names, self.combat.position[copy].tolist(), health, strict=True):
-            if left > 0:
-                canvas[int(y), int(x)] = name
-        bottom, top = int(GROUND[0][1]), int(GROUND[1][1])
-        lines = ["|" + "".join(canvas[row]) + "|" for row in range(top - 1, bottom - 1, -1)]
-        bars = [
-            " ".join(f"{n}:{h:.0f}" for n, h in zip(names[part], health[part], strict=True))
-            for part in (slice(agents), slice(agents, None))
-        ]
-        return "\n".join(lines + bars)
+        agents, enemies = self.map.n_agents, self.map.n_enemies
+        names = [*_DIGITS[:agents], *(_CAPITALS[i % len(_CAPITALS)] for i in range(enemies))]
+        units = list(zip(names, self.combat.position[copy].tolist(), self.combat.health[copy].tolist(), strict=True))
+        canvas = np.full((SIZE, 2 * SIZE + len(units)), " ")  # two characters to a cell, and room for who is shifted
+        for name, (x, y), health in units:
+            if health > 0:
+                column = int(2 * x)
+                while canvas[int(y), column] != " ":
+                    column += 1
+                canvas[int(y), column] = name
+        (_, bottom), (_, top) = GROUND
+        ground = ["".join(row).rstrip() for row in canvas[int(bottom) : int(top)][::-1]]
+        bars = [" ".join(f"{name}:{health:.0f}" for name, _, health in side) for side in (units[:agents], units[agents:])]
+        return "\n".join([*ground, *bars])
 
     def close(self) -> None: ...
 

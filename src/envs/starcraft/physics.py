@@ -156,7 +156,7 @@ class Combat:
         fires = in_reach & (s.cooldown <= 0)
         stands = in_reach | (distance > _AFAR / 2)  # an attacker stops when its target is dead
         step = way * (s.speed * ~stands / distance.clamp(min=SPEED))
-        position = self._inside(s.position + step + self._push(s.position, gaps))
+        position = self._inside(s.position + self._shift(s.position, step, gaps))
         health = (s.health - self._hits(fires, focus)).clamp(min=0)
         alive = health > 0
         spread = (s.spread + _GOLDEN * fires).frac()
@@ -207,12 +207,14 @@ class Combat:
         unit = gaps & ((1 << self._index_bits) - 1)
         return unit * self.n_copies + self._copy, gaps.view(torch.float32)
 
-    def _push(self, position: Tensor, gaps: Tensor) -> Tensor:
-        """[2, U, N]: away from the nearest unit, by half of the overlap."""
+    def _shift(self, position: Tensor, step: Tensor, gaps: Tensor) -> Tensor:
+        """[2, U, N]: the step, without its part into the nearest unit where the two touch, and half of their overlap away from it."""
         nearest, _ = self._unpack(gaps.amin(0))
         away = position - self._of(position, nearest)
         gap = _length(away).clamp(min=1e-3)
-        return away * ((2 * RADIUS - gap).clamp(min=0) / (2 * gap))
+        away = away / gap
+        overlap, into = 2 * RADIUS - gap, (step[0] * away[0] + step[1] * away[1]).clamp(max=0)
+        return step + away * ((overlap / 2 - into) * (overlap >= 0))
 
     def _hits(self, fires: Tensor, focus: Tensor) -> Tensor:
         """[U, N] damage taken; whole numbers, so their sum does not depend on the order."""
