@@ -7,6 +7,7 @@ Sacred's options are its own, e.g. `-m HOST:PORT:DB` for MongoDB, `-c COMMENT`, 
 
 import dataclasses
 import logging
+import os
 import pathlib
 import random
 import signal
@@ -84,6 +85,7 @@ def experiment(command: Command) -> tuple[Experiment, list[int]]:
     ex.logger = log  # pyright: ignore[reportAttributeAccessIssue]
     ex.add_config(command.config)
     folder = ROOT / settings.run.local_results_path / "sacred"
+    _refuse_unwritable(folder)
     observer = FileStorageObserver(folder)
     ex.observers.append(observer)
 
@@ -105,6 +107,12 @@ def experiment(command: Command) -> tuple[Experiment, list[int]]:
             raise Ended(f"{error.filename or 'input or output'}: {error.strerror or error}; what was written before stays", 1) from None
 
     return ex, failed
+
+
+def _refuse_unwritable(folder: pathlib.Path) -> None:
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"local_results_path: cannot write in {existing}; choose another folder")
 
 
 def usage() -> str:

@@ -137,7 +137,7 @@ def build(settings: Settings) -> Parts:
     with_q = getattr(settings.eoi, "q_source", "") == "stored"
     learner = build_learner(settings, train_env.spec).to(device)
     if run.checkpoint_path:
-        restore(learner, pathlib.Path(run.checkpoint_path))
+        restore(learner, find_folder(run.checkpoint_path))
     return Parts(
         learner=learner,
         descent=Descent(learner),
@@ -164,6 +164,12 @@ def build_learner(settings: Settings, spec: envs.EnvSpec) -> QLearner:
         shaping=individuality.reward if cfg.form == "reward" else None,
         explore=individuality.explore if cfg.form == "explore" else None,
     )
+
+
+def find_folder(name: str) -> pathlib.Path:
+    """A folder as typed: from where the user stands, else from the repository."""
+    here = pathlib.Path(name).expanduser()
+    return here if here.exists() else pathlib.Path(__file__).resolve().parent.parent / here
 
 
 def restore(learner: QLearner, folder: pathlib.Path, name: str = "last") -> None:

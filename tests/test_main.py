@@ -73,6 +73,12 @@ def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, caps
     assert not any(tmp_path.iterdir())
 
 
+def test_results_that_cannot_be_written_are_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([*TINY, f"local_results_path={tmp_path / 'file'}"]) == 2
+    assert "local_results_path" in capsys.readouterr().err
+
+
 def test_sacreds_options_pass_through():
     command = parse_command(["print_config", "--config=vdn", "with", "seed=1", "-c", "a note", "--env-config", "pac_men_easy"])
     assert command.rest == ["print_config", "-c", "a note"]

@@ -36,9 +36,9 @@ class RunLog:
             return
         self._shown = now
         seconds = max(now - self._start, 1e-9)
-        left = seconds * (self._t_max - t) / max(t, 1)
+        left = seconds * max(self._t_max - t, 0) / max(t, 1)
         parts = [
-            f"{self._title}  {100 * t / self._t_max:5.1f}%  {t}/{self._t_max} steps  {episodes} episodes",
+            f"{self._title}  {min(100 * t / self._t_max, 100):5.1f}%  {t}/{self._t_max} steps  {episodes} episodes",
             f"{t / seconds:.0f} steps/s  {updates / seconds:.0f} updates/s",
             f"left {int(left) // 60}:{int(left) % 60:02d}",
         ]
