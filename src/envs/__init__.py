@@ -2,7 +2,8 @@
 
 from envs.base import EnvSpec, TimeStep, VecEnv
 from envs.pac_men import PacMen
+from envs.starcraft.lite import LiteStarCraft
 
-REGISTRY = {"pac_men": PacMen}
+REGISTRY = {"pac_men": PacMen, "sc2_lite": LiteStarCraft}
 
 __all__ = ["REGISTRY", "EnvSpec", "TimeStep", "VecEnv"]
