@@ -10,7 +10,7 @@ import torch
 from config.schema import parse
 from envs.base import VecEnv
 from envs.starcraft import physics
-from envs.starcraft.lite import _PALETTE, LiteConfig, LiteStarCraft
+from envs.starcraft.lite import AGENT_COLOURS, LiteConfig, LiteStarCraft
 from envs.starcraft.maps import GROUND, MAPS
 from envs.starcraft.physics import ATTACK, ATTACK_MOVE, CARRY_ON, MOVE, STOP, Combat, Orders, Scenario, Squad, formation
 from utils.errors import UserError
@@ -435,7 +435,7 @@ def test_pictures():
     lines = env.text(1).split("\n")
     assert len(lines) == 1 + 16 + 1 + 2 and max(len(line) for line in lines[:18]) <= 64
     alive = moment.obs[1, :, -1] > 0
-    agents = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()} & {tuple(colour) for colour in _PALETTE.tolist()}
+    agents = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()} & {tuple(colour) for colour in AGENT_COLOURS.tolist()}
     assert len(agents) == alive.sum()
     assert [str(a) in "".join(lines[:18]) for a in range(8)] == alive.tolist()
     assert lines[18].startswith("0:") and lines[19].startswith("A:")
