@@ -26,7 +26,7 @@ def load(folder: pathlib.Path, n_envs: int, model: str = "best") -> tuple[VecEnv
     if model not in saved:
         there = f"; there is --model {' and '.join(saved)}" if saved else ": a run that was not saved, or not yet"
         raise UserError(f"{folder}: no models/{model}.pt in it{there}")
-    settings = _settings(folder)
+    settings = recorded(folder, use_cuda=False, evaluate=False, checkpoint_path="")  # not the machine's, nor the run's own beginning
     env = envs.REGISTRY[settings.run.env](settings.env, n_envs)
     learner = build_learner(settings, env.spec)
     torch.set_num_threads(settings.run.threads)
@@ -34,11 +34,10 @@ def load(folder: pathlib.Path, n_envs: int, model: str = "best") -> tuple[VecEnv
     return env, learner, settings
 
 
-def _settings(folder: pathlib.Path) -> Settings:
-    """As recorded, less what concerns the machine and the run's own beginning."""
-    config = records.read_config(folder) | {"use_cuda": False, "evaluate": False, "checkpoint_path": ""}
+def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
+    """The run's settings as it recorded them, but for `changed`. Raises UserError."""
     try:
-        return configure(config)
+        return configure(records.read_config(folder) | changed)
     except KeyError as error:
         raise UserError(f"{folder / 'config.json'}: {error.args[0]}: this setting is missing") from None
     except UserError as error:

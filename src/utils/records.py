@@ -51,6 +51,14 @@ def locate(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     return list(found.values())
 
 
+def only_run(path: str | pathlib.Path) -> pathlib.Path:
+    """The folder of a single run. Raises UserError."""
+    folders = locate([path])
+    if len(folders) > 1:
+        raise UserError(f"{path}: holds {len(folders)} runs, from {folders[0]} to {folders[-1]}; name one")
+    return folders[0]
+
+
 def read(folder: pathlib.Path) -> Record:
     """Raises UserError when a file of the run is missing or damaged."""
     metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
