@@ -17,7 +17,7 @@ import random
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,12 +56,8 @@ class Command:
 _FLAGS = ("--config", "--env-config", "--resume", "--mongo", "--wandb")
 
 
-def parse_command(argv: Sequence[str]) -> Command:
-    """Raises UserError."""
-    flags: dict[str, str] = {}
-    rest: list[str] = []
-    pairs: list[str] = []
-    updating = False
+def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
+    """Takes them, with their values, into `flags`; the other words pass."""
     words = iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
@@ -69,7 +65,19 @@ def parse_command(argv: Sequence[str]) -> Command:
             flags[flag] = value if equals else next(words, "")
         elif word == "--tensorboard":
             flags[word] = ""
-        elif word == "with":
+        else:
+            yield word
+
+
+def parse_command(argv: Sequence[str]) -> Command:
+    """Raises UserError."""
+    flags: dict[str, str] = {}
+    rest: list[str] = []
+    pairs: list[str] = []
+    updating = False
+    for word in _own_flags(argv, flags):
+        _, equals, _ = word.partition("=")
+        if word == "with":
             updating = True
         elif updating and equals and not word.startswith("-"):
             pairs.append(word)
@@ -122,7 +130,7 @@ class Job:
         self.command, self.failed = command, 0  # the exit status of a run that failed
         self.start = self._checkpoint()
         base = command.resumed.parent if command.resumed else ROOT / command.settings.run.local_results_path / "sacred"
-        self.folder = Folder(base, command.resumed, self._series())
+        self.folder = Folder(base, command.resumed, self._series(), command.further)
         self.ex = self._experiment()
 
     def _checkpoint(self) -> tuple[pathlib.Path, dict[str, Any]] | None:
@@ -141,7 +149,7 @@ class Job:
     def _experiment(self) -> Experiment:
         ex = Experiment(self.command.settings.run.name, base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue]
-        ex.captured_out_filter = capped
+        ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue]
         ex.add_config(self.command.config)
         ex.observers.append(self.folder)
         ex.observers.extend(self.command.further)

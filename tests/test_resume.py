@@ -13,8 +13,8 @@ import torch
 import envs
 import main as program
 from components.replay_buffer import ReplayBuffer, ReplayConfig
-from conftest import SPEC
 from config import loader
+from conftest import SPEC
 from run import RunConfig, Training, build, configure
 from test_replay import numbered
 from utils import checkpoints
@@ -182,7 +182,7 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(settings, tmp_path):
 
 def test_every_few_minutes_and_never_before(settings, tmp_path, monkeypatch):
     """A jump of the wall clock changes nothing: the interval is measured on the monotonic one."""
-    chosen = settings("qmix", t_max=600, save_interval=5, update_interval=600)
+    chosen = settings("qmix", t_max=600, save_interval=5, update_interval=600, test_interval=600)
     written, clock = [], iter(range(0, 10**6, 100))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(time, "time", lambda: random.uniform(-1e9, 1e9))

@@ -2,11 +2,10 @@
 
 import json
 import logging
-import os
 import pathlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sacred.observers import FileStorageObserver
@@ -14,7 +13,7 @@ from sacred.serializer import flatten
 
 from utils import history
 from utils.locks import Lock
-from utils.script import write_whole
+from utils.script import write_text
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +33,13 @@ def number() -> int:
 
 
 class Folder(FileStorageObserver):
-    """A full disk neither ends the run nor loses a metric: what could not be written is written with the next heartbeat."""
+    """Begins the observers in `then` once the folder is there. A full disk neither ends the run nor loses a metric: what could not be written is written with the next heartbeat."""
 
-    def __init__(self, basedir: pathlib.Path, resumed: pathlib.Path | None = None, series: history.Series | None = None):
+    def __init__(
+        self, basedir: pathlib.Path, resumed: pathlib.Path | None = None, series: history.Series | None = None, then: Sequence[Any] = ()
+    ):
         super().__init__(basedir)
-        self._resumed = resumed
+        self._resumed, self._then = resumed, list(then)
         self._series: history.Series = history.copied(series or {})  # as of the checkpoint
         self._lock = Lock(resumed) if resumed else None
         self._warned = False
@@ -67,6 +68,8 @@ class Folder(FileStorageObserver):
         self.save_json(entry, "run.json")
         if before:
             self._save_metrics()
+        for observer in self._then:
+            observer.observe(pathlib.Path(str(self.dir)))
         return _id
 
     def log_metrics(self, metrics_by_name: Any, info: Any) -> None:
@@ -115,9 +118,7 @@ class Folder(FileStorageObserver):
         self._write("metrics.json", json.dumps(self._series, separators=(",", ":")))
 
     def save_json(self, obj: Any, filename: str) -> None:
-        from sacred.serializer import flatten
-
         self._write(filename, json.dumps(flatten(obj), sort_keys=True, indent=2))
 
     def _write(self, filename: str, text: str) -> None:
-        write_whole(pathlib.Path(os.path.join(str(self.dir), filename)), lambda file: file.write(text.encode()) and None)
+        write_text(pathlib.Path(str(self.dir)) / filename, text)
