@@ -96,9 +96,7 @@ def body(argv: Sequence[str]) -> None:
     env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
     with contextlib.closing(env):
         result = evaluate(env, learner, settings, options.episodes, options.seed)
-    print(
-        f"{settings.run.env} {settings.run.name} seed {settings.run.seed}, {options.model} networks of {folder}, {options.episodes} episodes"
-    )
+    print(f"{settings.run.env} {settings.run.name} seed {settings.run.seed}, {options.model} networks, {options.episodes} episodes")
     print(table(result))
     if options.out:
         content = {"run": str(folder), "model": options.model, "env": settings.run.env, "seed": options.seed, "episodes": result.values}

@@ -33,7 +33,7 @@ def number() -> int:
 
 
 class Folder(FileStorageObserver):
-    """Begins the observers in `then` once the folder is there. A full disk neither ends the run nor loses a metric: what could not be written is written with the next heartbeat."""
+    """Begins the observers in `then` once it is there. What a full disk refuses is written later; no metric is lost."""
 
     def __init__(
         self, basedir: pathlib.Path, resumed: pathlib.Path | None = None, series: history.Series | None = None, then: Sequence[Any] = ()

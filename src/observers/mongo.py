@@ -56,7 +56,7 @@ class Database:
             raise UserError("--mongo: pymongo is not installed; `.venv/bin/pip install pymongo`") from None
         url, name = address(text)
         self.shown = re.sub(r"//[^@/]*@", "//", f"{url.rstrip('/')}/{name}")  # without a password
-        limits = {f"{what}TimeoutMS": patience for what in ("serverSelection", "connect", "socket")}
+        limits: Any = {f"{what}TimeoutMS": patience for what in ("serverSelection", "connect", "socket")}
         try:
             self._client: Any = pymongo.MongoClient(url, connect=False, **limits)
         except (pymongo.errors.PyMongoError, ValueError) as error:
