@@ -1,7 +1,7 @@
 """Many runs: algorithms x environments x seeds. Call it again to go on: what is finished is skipped, what was cut is resumed.
 
     bash run.sh batch --config ALG[,ALG] --env-config ENV[,ENV] [--seeds 5 | --seeds 3,4,7 | --seeds 2-6] [-j JOBS]
-                      [--vary KEY=VALUE,VALUE ...] [--on local|ray|slurm] [--mongo URL[:DB]] [--dry-run] [with key=value ...]
+                      [--vary KEY=VALUE,VALUE ...] [--on local|ray|slurm] [--mongo URL[:DB]] [--dry-run | --list] [with key=value ...]
 
 Runs are recorded like any other, and recognised by their settings: a finished run with the same settings, whoever made it, is
 not made again (set another `label` to have it made). Each run has one thread. Ctrl-C stops all; every run keeps its state.
@@ -40,6 +40,7 @@ def parser() -> Parser:
     result.add_argument("--address", default="", help="ray: of the cluster; default: one on this machine with -j processors")
     result.add_argument("--mongo", default="", metavar="URL[:DB]", help="each run records there too")
     result.add_argument("--only", type=int, metavar="K", help="the K-th run alone, as a task of an array job does")
+    result.add_argument("--list", action="store_true", help="print the folders of its finished runs, and do nothing")
     result.add_argument("--dry-run", action="store_true", help="say what would be done")
     return result
 
@@ -88,6 +89,9 @@ def body(argv: Sequence[str]) -> None:
             raise UserError(f"--only {options.only}: the batch has the runs 0 to {len(jobs) - 1}")
         jobs = [jobs[options.only]]
     find(jobs)
+    if options.list:
+        print("\n".join(str(job.folder) for job in jobs if job.state == "finished"))
+        return
     screen = Screen(jobs)
     left = settled(jobs, screen)
     if options.dry_run:
