@@ -53,8 +53,8 @@ def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
         if not equals:
             raise UserError(f"--vary {pair}: expected KEY=VALUE,VALUE")
         axes.append([f"{key}={value}" for value in values.split(",")])
-    names = (list(filter(None, text.split(","))) for text in (options.config, options.env_config))
-    cells = itertools.product(*names, itertools.product(*axes), options.seeds)
+    algorithms, worlds = ([name for name in text.split(",") if name] for text in (options.config, options.env_config))
+    cells = itertools.product(algorithms, worlds, itertools.product(*axes), options.seeds)
     return [plan(algorithm, env, seed, list(varied), list(given)) for algorithm, env, varied, seed in cells]
 
 

@@ -83,7 +83,10 @@ def fake_program(tmp_path, monkeypatch, body: str) -> None:
 
 
 def test_one_failure_does_not_stop_the_others(where, tmp_path, monkeypatch, capsys):
-    note = "import sys, os; print('OMP', os.environ['OMP_NUM_THREADS']); open(sys.argv[1] + '.seen', 'w'); sys.exit('bad luck' if sys.argv[1] == '1' else 0)"
+    note = (
+        "import sys, os; print('OMP', os.environ['OMP_NUM_THREADS']); open(sys.argv[1] + '.seen', 'w')\n"
+        "sys.exit('bad luck' if sys.argv[1] == '1' else 0)"
+    )
     fake_program(tmp_path, monkeypatch, note)
     monkeypatch.chdir(tmp_path)
     assert batch.main(["--config", "qmix", "--seeds", "3", "-j", "2", "with", *where]) == 1

@@ -201,6 +201,7 @@ def test_numbers_differ():
     ("text", "expected"),
     [
         ("pc7", ("mongodb://pc7:27017/", "sacred")),
+        ("pc7:eoi", ("mongodb://pc7:27017/", "eoi")),
         ("pc7:1234", ("mongodb://pc7:1234/", "sacred")),
         ("pc7:1234:eoi", ("mongodb://pc7:1234/", "eoi")),
         ("mongodb://me:word@pc7/eoi?authSource=admin", ("mongodb://me:word@pc7/?authSource=admin", "eoi")),
@@ -212,9 +213,11 @@ def test_addresses(text, expected):
 
 
 def test_bad_addresses_are_refused_and_passwords_are_not_shown(capsys, tmp_path, monkeypatch):
-    for bad in ("a b", "mongodb://", "pc7:port"):
+    for bad in ("a b", "mongodb://", "pc7:1:db:more"):
         assert program.main(["--mongo", bad, "with", f"local_results_path={tmp_path}"]) == 2
-    assert "word" not in Database("mongodb://me:word@pc7/eoi").shown
+    secret = Database("mongodb://me:word@pc7/eoi")
+    assert "word" not in secret.shown
+    secret.close()
     monkeypatch.delenv("EOI_MONGO", raising=False)
     assert sync.main([str(tmp_path)]) == 2
     assert "EOI_MONGO" in capsys.readouterr().err

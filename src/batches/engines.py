@@ -46,12 +46,13 @@ class Process:
 
     def follow(self) -> int:
         """Until it ends; its exit status."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.strip():
-                self.last = line.strip()
-                self._tell(self.last)
-        return self._process.wait()
+        with self._process as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip():
+                    self.last = line.strip()
+                    self._tell(self.last)
+        return process.returncode
 
     def stop(self, by: int = signal.SIGINT) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -48,7 +48,7 @@ def _tensorboard() -> Board:
         """What a resumed run will write again is hidden from an earlier time."""
         series = records.read(folder).metrics
         last = max((int(entry.steps[-1]) for entry in series.values()), default=-1)
-        return SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1)
+        return cast(Writer, SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1))
 
     return Board(make)
 

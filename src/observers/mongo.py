@@ -33,7 +33,7 @@ _DATABASE = "sacred"
 
 
 def address(text: str) -> tuple[str, str]:
-    """URL[:DB] as a URL for pymongo and a database: HOST, HOST:PORT, HOST:PORT:DB, mongodb://...[/DB]. Raises UserError."""
+    """URL[:DB] as a URL for pymongo and a database: HOST, HOST:PORT, HOST:DB, HOST:PORT:DB, mongodb://...[/DB]. Raises UserError."""
     if "://" in text:
         found = re.fullmatch(r"(mongodb(?:\+srv)?://[^/?]+)(?:/([^?]*))?(\?.*)?", text)
         if not found:
