@@ -10,6 +10,7 @@ from typing import Any
 
 from sacred.observers import FileStorageObserver
 from sacred.serializer import flatten
+from sacred.utils import SacredError
 
 from utils import history
 from utils.locks import Lock
@@ -57,6 +58,14 @@ class Folder(FileStorageObserver):
             self.dir = str(self._resumed)
 
     def started_event(self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any) -> Any:
+        """Raises SacredError, which Sacred prints as one line."""
+        try:
+            return self._start(ex_info, command, host_info, start_time, config, meta_info, _id)
+        except OSError as error:
+            reason = f"{error.filename or self.basedir}: {error.strerror or error}; nothing was begun"
+            raise SacredError(reason, print_traceback=False, filter_traceback="never") from None
+
+    def _start(self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any) -> Any:
         before = json.loads((self._resumed / "run.json").read_text()) if self._resumed else {}
         meta = dict(meta_info) | {"number": before.get("meta", {}).get("number") or number()}
         _id = super().started_event(ex_info, command, host_info, start_time, config, meta, _id)
