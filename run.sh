@@ -24,6 +24,7 @@ usage: bash run.sh COMMAND ARGS...
 Runs COMMAND in this project's Python environment (.venv, made by the first call). For example:
 
     bash run.sh python src/main.py --config=eoi_qmix --env-config=pac_men
+    bash run.sh batch --config qmix,eoi_qmix --env-config pac_men --seeds 5 -j 8
     bash run.sh pytest
 END
 }
@@ -119,6 +120,11 @@ case "${1##*/} ${2-} ${3-}" in
 pytest\ * | ruff\ * | pyright\ * | lint-imports\ * | "bash .ci/run "* | "python -m pytest") needs=requirements-dev.txt ;;
 *) needs=requirements.txt ;;
 esac
+
+if [ "$1" = batch ]; then # algorithms x environments x seeds
+    shift
+    set -- python "$root/src/batch.py" "$@"
+fi
 
 is_complete "$needs" || setup "$needs"
 export VIRTUAL_ENV=$venv PATH=$venv/bin:$PATH

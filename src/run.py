@@ -2,7 +2,8 @@
 
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import envs
 import learners
+import snapshots
 from components.episodes import Outcome
 from components.replay_buffer import Batch, ReplayBuffer, ReplayConfig
 from config.schema import nearest, parse, setting
@@ -21,9 +23,12 @@ from learners.q_learner import QLearner
 from modules.mixers import MixerConfig, make_mixer
 from runners.rollout import Rollout
 from utils import checkpoints
-from utils.errors import UserError
+from utils.errors import Failure, UserError
 from utils.logging import RunLog
 from utils.seeding import fold, root_key
+from utils.stopping import Stop
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,7 @@ class RunConfig:
     learning_starts: int = setting(0)  # environment steps
     local_results_path: str
     save_model: bool
+    save_interval: float = setting(0, default=5.0)  # minutes; 0: no checkpoints
     checkpoint_path: str
     evaluate: bool
     learner: str
@@ -215,20 +221,26 @@ class Training:
         self.since_report: list[Outcome] = []
         self.batch: Batch | None = None
         self.stats: Stats = {}
+        self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints") if folder and self.run.save_interval else None
+        self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
 
     def train(self) -> Counters:
-        """Until t_max. An interruption saves the networks on its way out."""
-        try:
-            self.loop()
-        finally:
-            self.save("last")
+        """Until t_max. Ctrl-C ends it after the iteration in hand, and what it has come to is saved."""
+        with Stop() as stop:
+            self.loop(stop)
+        self.refuse_broken()
+        self.save("last")
+        self.checkpoint()
+        if stop.asked and self.at.t < self.run.t_max:
+            raise KeyboardInterrupt
         return self.at
 
-    def loop(self) -> None:
+    def loop(self, stop: Stop) -> None:
         at, run = self.at, self.run
-        self.test()
+        if at.t == 0:
+            self.test()
         self.log.progress(at.t, at.episodes, at.updates)
-        while at.t < run.t_max:
+        while at.t < run.t_max and not stop.asked:
             before = at.t
             self.play()
             self.learn()
@@ -237,6 +249,8 @@ class Training:
             if at.t // run.test_interval > before // run.test_interval:
                 self.test()
             self.log.progress(at.t, at.episodes, at.updates)
+            if time.monotonic() - self.saved_at >= 60 * run.save_interval:
+                _while_running(self.checkpoint)
         self.log.progress(at.t, at.episodes, at.updates, last=True)
 
     def play(self) -> None:
@@ -265,9 +279,10 @@ class Training:
         at.tests += 1
         if self.log.latest["test_return_mean"] > at.best:
             at.best = self.log.latest["test_return_mean"]
-            self.save("best")
+            _while_running(lambda: self.save("best"))
 
     def report(self) -> None:
+        self.refuse_broken()
         self.log.metrics(summary(self.since_report, self.parts.train.env.spec.metrics), self.at.t)
         self.log.metrics({"episode": self.at.episodes, "updates": self.at.updates}, self.at.t)
         if self.batch is not None:
@@ -279,11 +294,46 @@ class Training:
             content = {"t": self.at.t, "learner": self.parts.learner.state_dict()}
             checkpoints.save(self.folder / "models" / f"{name}.pt", content)
 
+    def checkpoint(self) -> None:
+        """All of the run's state, for `resume`. Raises OSError."""
+        if self.checkpoints is None or self.saved_t == self.at.t:
+            return
+        self.refuse_broken()
+        self.saved_at = time.monotonic()
+        self.checkpoints.write(self.at.t, snapshots.take(self))
+        self.saved_t = self.at.t
+
+    def resume(self, path: pathlib.Path, content: dict[str, Any]) -> None:
+        """Goes on from a checkpoint. Raises UserError."""
+        try:
+            snapshots.put(self, content)
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: does not fit this program ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+        self.saved_t = self.at.t
+
+    def refuse_broken(self) -> None:
+        """Raises Failure when the loss, or a network, has ceased to be finite; what was saved before stays."""
+        terms, ago = self.parts.descent.finite.broken()
+        state = self.parts.learner.state_dict().items()
+        what = [f"loss term {term}" for term in terms] or [name for name, x in state if x.is_floating_point() and not x.isfinite().all()]
+        if what:
+            first = f" since update {self.at.updates - ago + 1}" if terms else ""
+            saved = f"the state of t = {self.saved_t} is in checkpoints/" if self.saved_t >= 0 else "there is no checkpoint before it"
+            raise Failure(f"{', '.join(what[:4])}: nan or infinite{first}; {saved}; a smaller lr or grad_norm_clip may help")
+
     def now(self) -> Tensor:
         return torch.tensor(float(self.at.t), device=self.parts.device)
 
     def episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
         return fold(self.keys[stream], first + torch.arange(rollout.env.n_envs, device=self.parts.device))
+
+
+def _while_running(write: Callable[[], None]) -> None:
+    """A full disk does not end a run that can still go on: what was written before stays, and the next write may succeed."""
+    try:
+        write()
+    except OSError as error:
+        log.warning("warning: %s: %s; the run goes on", error.filename or "saving", error.strerror or error)
 
 
 def evaluate(parts: Parts, settings: Settings, log: RunLog) -> float:

@@ -1,5 +1,6 @@
 """A saved run brought back to life: its world, its networks, and greedy episodes of it. Axes: N copies, A agents, O observation."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from torch import Tensor
 
 import envs
 from components.action_selection import Draws
-from envs.base import TimeStep, VecEnv
+from envs.base import EnvSpec, TimeStep, VecEnv
 from learners.q_learner import QLearner
 from run import Settings, build_learner, configure, restore
 from utils import records
@@ -20,25 +21,81 @@ from utils.seeding import fold, root_key
 Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
 
 
-def load(folder: pathlib.Path, n_envs: int, model: str = "best") -> tuple[VecEnv, QLearner, Settings]:
-    """`n_envs` copies of the run's world and its learner, on the CPU wherever it was trained. Raises UserError."""
+def load(folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any) -> tuple[VecEnv, QLearner, Settings]:
+    """`n_envs` copies of the run's world and its learner, on the CPU wherever it was trained. Raises UserError.
+
+    With `changed` settings (env, env_args) the world is another one, whose shapes have to be those of the run's own.
+    """
     saved = sorted(path.stem for path in (folder / "models").glob("*.pt"))
     if model not in saved:
         there = f"; there is --model {' and '.join(saved)}" if saved else ": a run that was not saved, or not yet"
         raise UserError(f"{folder}: no models/{model}.pt in it{there}")
-    settings = _settings(folder)
+    here: dict[str, Any] = {"use_cuda": False, "evaluate": False, "checkpoint_path": ""}  # nothing of the machine it was trained on
+    if "env_args" in changed and "env" not in changed:
+        changed["env_args"] = records.read_config(folder).get("env_args", {}) | changed["env_args"]
+    settings = recorded(folder, **here, **changed)
     env = envs.REGISTRY[settings.run.env](settings.env, n_envs)
+    if changed:
+        own = recorded(folder, **here)
+        _refuse_other_shapes(envs.REGISTRY[own.run.env](own.env, 1).spec, env.spec, settings.run.env)
     learner = build_learner(settings, env.spec)
     torch.set_num_threads(settings.run.threads)
     restore(learner, folder, model)
     return env, learner, settings
 
 
-def _settings(folder: pathlib.Path) -> Settings:
-    """As recorded, less what concerns the machine and the run's own beginning."""
-    config = records.read_config(folder) | {"use_cuda": False, "evaluate": False, "checkpoint_path": ""}
+def _refuse_other_shapes(own: EnvSpec, other: EnvSpec, name: str) -> None:
+    for shape in ("n_agents", "obs_size", "n_actions", "state_size"):
+        if getattr(own, shape) != getattr(other, shape):
+            raise UserError(f"{name}: {shape} is {getattr(other, shape)} there, and {getattr(own, shape)} where the run learned")
+
+
+class Policy:
+    """A trained team for scripts of one's own: `load_policy("results/sacred/3").act(obs, avail)`."""
+
+    def __init__(self, learner: QLearner, settings: Settings, spec: EnvSpec):
+        self.learner, self.settings, self.spec = learner, settings, spec
+
+    @torch.no_grad()
+    def act(self, obs: Any, avail: Any = None) -> Any:
+        """The greedy action of each agent: [A, O] -> [A], or [N, A, O] -> [N, A].
+
+        `avail` (same without O, with a last axis of actions; 1 where allowed) may be left out. A tensor comes back for a tensor, a numpy
+        array for everything else. Raises ValueError on other shapes.
+        """
+        x = torch.as_tensor(obs, dtype=torch.float32)
+        single = x.ndim == 2
+        x = x[None] if single else x
+        team = (self.spec.n_agents, self.spec.obs_size)
+        if x.ndim != 3 or tuple(x.shape[1:]) != team:
+            raise ValueError(f"obs: expected [agents, size] = {list(team)}, or that with an axis in front, got {list(x.shape)[single:]}")
+        shape = (len(x), self.spec.n_agents, self.spec.n_actions)
+        allowed = torch.ones(shape, dtype=torch.bool) if avail is None else torch.as_tensor(avail).bool().reshape(shape)
+        if not allowed.any(-1).all():
+            raise ValueError("avail: an agent has no action at all")
+        none = torch.zeros(shape[:2])
+        t = torch.tensor(float(self.settings.run.t_max))
+        actions, _ = self.learner.act(x, allowed, Draws(none, none, none, none[:, 0]), t, greedy=True)
+        actions = actions[0] if single else actions
+        return actions if isinstance(obs, Tensor) else actions.numpy()
+
+    def recognised(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A"] | None:
+        """p(i | o_i), where the run had a classifier."""
+        recognise = recogniser(self.learner)
+        return recognise(obs) if recognise else None
+
+
+def load_policy(run: str | pathlib.Path, model: str = "best") -> Policy:
+    """`run` is a run's folder, a Sacred id or `latest`. Raises UserError."""
+    env, learner, settings = load(records.only_run(run), 1, model)
+    with contextlib.closing(env):
+        return Policy(learner, settings, env.spec)
+
+
+def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
+    """The run's settings as it recorded them, but for `changed`. Raises UserError."""
     try:
-        return configure(config)
+        return configure(records.read_config(folder) | changed)
     except KeyError as error:
         raise UserError(f"{folder / 'config.json'}: {error.args[0]}: this setting is missing") from None
     except UserError as error:
@@ -61,9 +118,9 @@ class Moment(NamedTuple):
 
 
 @torch.no_grad()
-def play(env: VecEnv, learner: QLearner, seed: int, t: int) -> Iterator[Moment]:
-    """One greedy episode in every copy; `t` is the environment step that schedules see."""
-    keys = fold(root_key(seed, "watch"), torch.arange(env.n_envs))
+def play(env: VecEnv, learner: QLearner, seed: int, t: int, first: int = 0) -> Iterator[Moment]:
+    """One greedy episode in every copy, the `first` and following ones; `t` is the environment step that schedules see."""
+    keys = fold(root_key(seed, "watch"), first + torch.arange(env.n_envs))
     draws = Draws.of_episodes(fold(keys, 0), env.spec.episode_limit, env.spec.n_agents)
     now = env.reset(fold(keys, 1))
     yield Moment(0, now, None, torch.ones_like(now.done))

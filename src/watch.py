@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pictures.film import Shot, agent_colour, gif, shoot
 from trained import load
 from utils.errors import UserError
-from utils.records import locate
+from utils.records import only_run
 from utils.script import FIGURES, Parser, guarded, positive, write_whole
 
 
@@ -38,13 +38,6 @@ def parser() -> Parser:
     result.add_argument("--fps", type=rate, default=4.0, help="frames a second; default: 4")
     result.add_argument("--quiet", action="store_true", help="write the GIF and print its path, nothing else")
     return result
-
-
-def only_run(name: str) -> pathlib.Path:
-    folders = locate([name])
-    if len(folders) > 1:
-        raise UserError(f"{name}: holds {len(folders)} runs, from {folders[0]} to {folders[-1]}; name one")
-    return folders[0]
 
 
 def show(films: Sequence[Sequence[Shot]], fps: float) -> None:

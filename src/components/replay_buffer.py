@@ -9,7 +9,7 @@ import logging
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,6 +18,7 @@ from torch import Tensor
 from components.episodes import Episodes
 from config.schema import setting
 from envs.base import EnvSpec
+from utils.memory import require
 from utils.seeding import fold, integers, uniform
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,29 @@ class ReplayBuffer:
             shapes["q"] = (torch.float32, (agents, actions))
         size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes.values()) * self.rows
         log.info("replay: %d transitions, %.0f MB on %s", cfg.buffer_size, size / 1e6, device)
+        require(size, device, f"buffer_size: a replay of {cfg.buffer_size} transitions", "buffer_size", cfg.buffer_size)
         self.fields = {k: torch.zeros(self.rows, *shape, dtype=dtype, device=device) for k, (dtype, shape) in shapes.items()}
         self._lengths: deque[int] = deque()  # of the episodes held, oldest first
         self._head = 0  # next row to write
         self._used = 0  # rows held
         self._first = 0  # the oldest transition's position in row_of
         self.size = 0  # transitions held
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` wants; rows that were never written are left out."""
+        end = self._head if self._head == self._used and self._first == 0 else self.rows
+        fields = {name: field if end == self.rows else field[:end].clone() for name, field in self.fields.items()}
+        numbers = {name: getattr(self, name) for name in ("_head", "_used", "_first", "size")}
+        return {"fields": fields, "lengths": list(self._lengths), **numbers}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Raises KeyError or RuntimeError when it is the state of another replay."""
+        for name, field in self.fields.items():
+            saved = state["fields"][name]
+            field[: len(saved)].copy_(saved)
+        self._lengths = deque(state["lengths"])
+        for name in ("_head", "_used", "_first", "size"):
+            setattr(self, name, state[name])
 
     def insert(self, episodes: Episodes) -> None:
         """Copies the episodes in, [N, T1, ...] without their padding."""

@@ -32,7 +32,7 @@ PYMARL = {
     "runner_log_interval": "use `log_interval`",
     "learner_log_interval": "use `log_interval`",
     "use_tensorboard": "runs are logged by Sacred; `src/plot.py` draws them",
-    "save_model_interval": "networks are saved at the end and at each new best test return",
+    "save_model_interval": "use `save_interval`, in minutes",
 }
 
 

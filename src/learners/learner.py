@@ -9,13 +9,14 @@ Axes: B batch, A agents, U actions.
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from components.replay_buffer import Batch
+from learners.finite import Finite
 
 Scalar = Float[Tensor, ""]
 Stats = dict[str, Scalar]
@@ -124,11 +125,13 @@ class Descent:
         self._groups = [(group, parameters) for group, parameters in groups if parameters]
         self.optimiser = torch.optim.Adam([{"params": ps, "lr": group.lr} for group, ps in self._groups], fused=True)
         self.copied_at = 0  # training episodes at the last hard copy of the targets
+        self.finite = Finite()
 
     def update(self, batch: Batch, t: Scalar, episode: int) -> Stats:
         """One step down the loss; `episode` counts the training episodes so far."""
         self.optimiser.zero_grad(set_to_none=True)
         terms, stats = self.learner(batch, t)
+        self.finite.see(terms)
         self._backward(terms)
         for group, parameters in self._groups:
             if group.clip:
@@ -136,6 +139,13 @@ class Descent:
         self.optimiser.step()
         self._follow(episode)
         return stats
+
+    def state(self) -> dict[str, Any]:
+        return {"optimiser": self.optimiser.state_dict(), "copied_at": self.copied_at}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.copied_at = state["copied_at"]
 
     def _backward(self, terms: dict[str, Scalar]) -> None:
         side = {name: term for name, term in terms.items() if name in self.learner.projected}

@@ -1,28 +1,83 @@
-"""Networks on disk: written whole or not at all, read without running any code from the file."""
+"""Networks and whole runs on disk: written whole or not at all, read without running any code from the file.
 
+A run's checkpoint is `<environment step>-<CRC-32 of its bytes>.pt`: one rename makes it appear with its checksum, and it is still a
+file that `torch.load` reads.
+"""
+
+import logging
 import os
 import pathlib
 import tempfile
-from typing import Any
+import zlib
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import torch
 
 from utils.errors import UserError
 
+log = logging.getLogger(__name__)
 
-def save(path: pathlib.Path, content: dict[str, Any]) -> None:
+FORMAT = 1  # of a run's checkpoint; raised whenever an older one would be misread
+KEEP = 3
+
+
+class _Summed:
+    """A file that knows the CRC-32 of what was written to it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.crc = file, 0
+
+    def write(self, data: bytes) -> int:
+        self.crc = zlib.crc32(data, self.crc)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write(folder: pathlib.Path, content: dict[str, Any], name: Callable[[int], str]) -> pathlib.Path:
     """Atomic: a reader sees the old file or the new one. Raises OSError (a full disk, say) and leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
+            summed = _Summed(file)
+            _torch_save(content, summed)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from a shared folder's readers
+        path = folder / name(summed.crc)
         os.replace(temporary, path)
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
+    _sync_folder(folder)
+    return path
+
+
+def _torch_save(content: dict[str, Any], file: Any) -> None:
+    """Raises OSError. torch's writer closes its archive even after a failed write, and then complains of that instead."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    """The rename itself on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def save(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Raises OSError."""
+    _write(path.parent, content, lambda _: path.name)
 
 
 def load(path: pathlib.Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -32,3 +87,52 @@ def load(path: pathlib.Path, device: torch.device | str = "cpu") -> dict[str, An
         raise UserError(f"{path}: there is no such file") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
+
+
+class Checkpoints:
+    """The newest few checkpoints of one run."""
+
+    def __init__(self, folder: pathlib.Path, keep: int = KEEP):
+        self.folder, self._keep = folder, keep
+
+    def paths(self) -> list[pathlib.Path]:
+        """Oldest first."""
+        return sorted(path for path in self.folder.glob("*-*.pt") if path.name.split("-")[0].isdigit())
+
+    def write(self, t: int, content: dict[str, Any]) -> pathlib.Path:
+        """Raises OSError; then the older ones are as they were."""
+        for left_over in self.folder.glob("*.part"):  # of a process that was killed while it wrote
+            left_over.unlink(missing_ok=True)
+        path = _write(self.folder, {"format": FORMAT, **content}, lambda crc: f"{t:012d}-{crc:08x}.pt")
+        for old in [each for each in self.paths() if each != path][: -self._keep + 1]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def newest(self, device: torch.device | str = "cpu") -> tuple[pathlib.Path, dict[str, Any]] | None:
+        """The newest one that is whole and of this version; each refused one is named. Raises UserError when all are refused."""
+        paths = self.paths()
+        for path in reversed(paths):
+            try:
+                return path, _read(path, device)
+            except UserError as refused:
+                log.warning("%s; using the checkpoint before it", refused)
+        if paths:
+            raise UserError(f"{self.folder}: none of its {len(paths)} checkpoints can be used; delete it to begin the run again")
+        return None
+
+
+def _read(path: pathlib.Path, device: torch.device | str) -> dict[str, Any]:
+    if path.stem.split("-")[-1] != f"{_crc(path):08x}":
+        raise UserError(f"{path}: damaged, its content does not match the checksum in its name")
+    content = load(path, device)
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path}: of another version (format {content.get('format')}, this program reads {FORMAT})")
+    return content
+
+
+def _crc(path: pathlib.Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return crc

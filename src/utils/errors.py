@@ -1,5 +1,9 @@
-"""The one exception for what the user can mend: it reaches the terminal as a single line, with exit status 2."""
+"""What reaches the terminal as a single line."""
 
 
 class UserError(Exception):
-    """Bad input; the message names the key or the file and says what to do."""
+    """Bad input that the user can mend; the message names the key or the file and says what to do. Exit status 2."""
+
+
+class Failure(Exception):
+    """What stops a run that was set up rightly. Exit status 1."""

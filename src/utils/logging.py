@@ -4,8 +4,11 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
+
+from utils import history
 
 Sink = Callable[[str, float, int], None]  # name, value, environment step
 
@@ -19,6 +22,7 @@ class RunLog:
         self._shown = -math.inf
         self._live = sys.__stderr__ is not None and sys.__stderr__.isatty()
         self.latest: dict[str, float] = {}
+        self.series: history.Series = {}
 
     def metrics(self, values: Mapping[str, Tensor | float], t: int, prefix: str = "") -> None:
         """Logs each value; a vector is logged one entry per agent, as name_0, name_1, ..."""
@@ -28,6 +32,14 @@ class RunLog:
                 full = f"{prefix}{name}" if len(flat) == 1 else f"{prefix}{name}_{i}"
                 self._sink(full, number, t)
                 self.latest[full] = number
+                history.append(self.series, full, t, number, history.now())
+
+    def state(self) -> dict[str, Any]:
+        return {"latest": dict(self.latest), "series": history.copied(self.series), "seconds": self._clock() - self._start}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.latest, self.series = dict(state["latest"]), history.copied(state["series"])
+        self._start = self._clock() - state["seconds"]  # speeds are means over the whole run
 
     def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:
         """One line: rewritten in place on a terminal at every call, else printed every 20 seconds."""

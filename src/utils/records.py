@@ -51,6 +51,14 @@ def locate(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     return list(found.values())
 
 
+def only_run(path: str | pathlib.Path) -> pathlib.Path:
+    """The folder of a single run. Raises UserError."""
+    folders = locate([path])
+    if len(folders) > 1:
+        raise UserError(f"{path}: holds {len(folders)} runs, from {folders[0]} to {folders[-1]}; name one")
+    return folders[0]
+
+
 def read(folder: pathlib.Path) -> Record:
     """Raises UserError when a file of the run is missing or damaged."""
     metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
@@ -62,13 +70,18 @@ def read(folder: pathlib.Path) -> Record:
     if uneven:
         raise UserError(f"{folder / 'metrics.json'}: damaged, {uneven[0]} has {len(series[uneven[0]].steps)} steps for other values")
     logged = {name: entry for name, entry in series.items() if len(entry.steps)}
-    status = str(_read_json(folder / "run.json").get("status", "UNKNOWN"))
+    status = str(read_run(folder).get("status", "UNKNOWN"))
     return Record(folder, read_config(folder), status, logged)
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Every setting that was in effect. Raises UserError."""
     return _read_json(folder / "config.json")
+
+
+def read_run(folder: pathlib.Path) -> dict[str, Any]:
+    """Sacred's run.json. Raises UserError."""
+    return _read_json(folder / "run.json")
 
 
 def is_run(folder: pathlib.Path) -> bool:

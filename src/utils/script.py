@@ -53,6 +53,15 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     return 0
 
 
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Raises OSError."""
+    write_whole(path, lambda file: _put(file, text))
+
+
+def _put(file: io.BytesIO, text: str) -> None:
+    file.write(text.encode())
+
+
 def write_whole(path: pathlib.Path, write: Callable[[io.BytesIO], None]) -> None:
     """What `write` produced, or the file as it was before. Raises OSError."""
     content = io.BytesIO()

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Figure 6: the intrinsic reward of EOI+QMIX with and without regularisers, and when it rises.
+# Call it again to go on. Further words go to the batch: -j 8, --on ray, with t_max=60000.
+set -eu
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+runs() { # WORDS...
+    bash run.sh batch --config eoi_qmix --env-config pac_men --seeds 5 --vary eoi.beta1=0.04 --vary eoi.beta2=0.1 "$@"
+    bash run.sh batch --config eoi_qmix --env-config pac_men --seeds 5 --vary eoi.beta1=0 --vary eoi.beta2=0 "$@"
+}
+
+runs "$@"
+mapfile -t folders < <(runs --list "$@")
+bash run.sh python src/plot.py "${folders[@]}" --metric individuality_mean,test_return_mean --by name,eoi.beta1,eoi.beta2 \
+    --out results/figures/figure_06.png

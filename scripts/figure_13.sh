@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Figure 13: QMIX and EOI+QMIX in the easy Pac-Men, where all dots lie in one room.
+# Call it again to go on. Further words go to the batch: -j 8, --on ray, with t_max=60000.
+set -eu
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+runs() { # WORDS...
+    bash run.sh batch --config qmix,eoi_qmix --env-config pac_men_easy --seeds 5 "$@"
+}
+
+runs "$@"
+mapfile -t folders < <(runs --list "$@")
+bash run.sh python src/plot.py "${folders[@]}" --out results/figures/figure_13.png

@@ -1,0 +1,116 @@
+"""Many runs: algorithms x environments x seeds. Call it again to go on: what is finished is skipped, what was cut is resumed.
+
+    bash run.sh batch --config ALG[,ALG] --env-config ENV[,ENV] [--seeds 5 | --seeds 3,4,7 | --seeds 2-6] [-j JOBS]
+                      [--vary KEY=VALUE,VALUE ...] [--on local|ray|slurm] [--mongo URL[:DB]] [--dry-run | --list] [with key=value ...]
+
+Runs are recorded like any other, and recognised by their settings: a finished run with the same settings, whoever made it, is
+not made again (set another `label` to have it made). Each run has one thread. Ctrl-C stops all; every run keeps its state.
+"""
+
+import itertools
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+
+from batches.engines import ENGINES, Pace
+from batches.jobs import Job, find, plan
+from batches.report import Screen, table
+from utils.errors import UserError
+from utils.script import Parser, guarded, positive
+
+
+def seeds(text: str) -> list[int]:
+    """`5` is 0 to 4; `3,4` and `2-6` are what they look like."""
+    found: list[int] = []
+    for part in text.split(","):
+        low, dash, high = part.partition("-")
+        found += range(int(low), int(high) + 1) if dash else [int(part)]
+    return list(range(found[0])) if len(found) == 1 and "," not in text and "-" not in text else found
+
+
+def parser() -> Parser:
+    result = Parser(__doc__)
+    result.add_argument("--config", required=True, metavar="ALG[,ALG]")
+    result.add_argument("--env-config", default="pac_men", metavar="ENV[,ENV]", help="default: pac_men")
+    result.add_argument("--seeds", type=seeds, default=[0], metavar="N", help="5: 0 to 4; 3,4; 2-6; default: 1")
+    result.add_argument("-j", "--jobs", type=positive, default=os.cpu_count() or 1, help="at once; default: one a processor")
+    result.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,VALUE", help="another axis; may be repeated")
+    result.add_argument("--on", choices=sorted(ENGINES), default="local", help="where the runs live; default: local")
+    result.add_argument("--address", default="", help="ray: of the cluster; default: one on this machine with -j processors")
+    result.add_argument("--mongo", default="", metavar="URL[:DB]", help="each run records there too")
+    result.add_argument("--only", type=int, metavar="K", help="the K-th run alone, as a task of an array job does")
+    result.add_argument("--list", action="store_true", help="print the folders of its finished runs, and do nothing")
+    result.add_argument("--dry-run", action="store_true", help="say what would be done")
+    return result
+
+
+def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
+    """All runs in their order, each of which has been checked. Raises UserError."""
+    axes = []
+    for pair in options.vary:
+        key, equals, values = pair.partition("=")
+        if not equals:
+            raise UserError(f"--vary {pair}: expected KEY=VALUE,VALUE")
+        axes.append([f"{key}={value}" for value in values.split(",")])
+    algorithms, worlds = ([name for name in text.split(",") if name] for text in (options.config, options.env_config))
+    cells = itertools.product(algorithms, worlds, itertools.product(*axes), options.seeds)
+    return [plan(algorithm, env, seed, list(varied), list(given)) for algorithm, env, varied, seed in cells]
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before `with`, and its key=value pairs."""
+    words = list(argv)
+    at = words.index("with") if "with" in words else len(words)
+    pairs = words[at + 1 :]
+    for pair in pairs:
+        if "=" not in pair or pair.startswith("-"):
+            raise UserError(f"with {pair}: expected key=value, and options before `with`")
+    return words[:at], pairs
+
+
+def settled(jobs: Iterable[Job], screen: Screen) -> list[Job]:
+    """Tells those that need nothing; gives the others."""
+    left = []
+    for job in jobs:
+        if job.state in ("finished", "running elsewhere"):
+            screen.say(job, job.state + (f", run {job.folder.name}" if job.folder else ""))
+        else:
+            left.append(job)
+    return left
+
+
+def body(argv: Sequence[str]) -> None:
+    words, given = split(argv)
+    options = parser().parse_args(words)
+    jobs = grid(options, given)
+    if options.only is not None:
+        if not 0 <= options.only < len(jobs):
+            raise UserError(f"--only {options.only}: the batch has the runs 0 to {len(jobs) - 1}")
+        jobs = [jobs[options.only]]
+    find(jobs)
+    if options.list:
+        print("\n".join(str(job.folder) for job in jobs if job.state == "finished"))
+        return
+    screen = Screen(jobs)
+    left = settled(jobs, screen)
+    if options.dry_run:
+        for job in left:
+            screen.say(job, f"to do: {' '.join(job.command(options.mongo))}")
+        return
+    stopped = ENGINES[options.on](left, Pace(options.jobs, options.mongo, options.address, list(argv)), screen)
+    find(jobs)
+    print(table(jobs))
+    if stopped:
+        raise KeyboardInterrupt
+    failed = sum(job.state != "finished" for job in jobs)
+    if failed and options.on != "slurm":
+        raise SystemExit(1)
+
+
+def main(argv: Sequence[str]) -> int:
+    return guarded(body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

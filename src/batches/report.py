@@ -1,0 +1,102 @@
+"""What is said of a batch: a line a run while it goes on, a table at the end."""
+
+import os
+import re
+import shutil
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from batches.jobs import Job
+from utils import records
+from utils.errors import UserError
+
+_EVERY = 30.0  # seconds between two lines of one run, where lines cannot be rewritten
+
+
+class Screen:
+    """On a terminal one line a run under way, rewritten in place; elsewhere a line when something has changed."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self._width = max((len(job.title) for job in jobs), default=0)
+        self._number = {id(job): k for k, job in enumerate(jobs)}
+        self._live = sys.stdout.isatty()
+        self._shown: dict[int, str] = {}
+        self._told: dict[int, float] = {}
+        self._lines = 0
+        self._lock = threading.Lock()
+
+    def number(self, job: Job) -> int:
+        """Its place in the batch, from 0."""
+        return self._number[id(job)]
+
+    def _line(self, job: Job, text: str) -> str:
+        count = len(self._number)
+        return f"{self.number(job):{len(str(count - 1))}}  {job.title:{self._width}}  {text}"
+
+    def say(self, job: Job, text: str) -> None:
+        """A line that stays."""
+        with self._lock:
+            self._shown.pop(id(job), None)
+            self._clear()
+            print(self._line(job, text), flush=True)
+            self._draw()
+
+    def progress(self, job: Job, line: str) -> None:
+        """From the run's own progress line."""
+        found = re.search(r"(\d+\.\d)%.*?steps  (.*)", line)
+        if not found:
+            return
+        speed = re.sub(r"\d+ episodes  ", "", found[2])
+        text = f"{found[1]:>5}%  {speed}"
+        with self._lock:
+            if self._live:
+                self._shown[id(job)] = self._line(job, text)
+                self._clear()
+                self._draw()
+            elif time.monotonic() - self._told.get(id(job), float("-inf")) >= _EVERY:
+                self._told[id(job)] = time.monotonic()
+                print(self._line(job, text), flush=True)
+
+    def _clear(self) -> None:
+        if self._live and self._lines:
+            print(f"\x1b[{self._lines}A\x1b[J", end="")
+        self._lines = 0
+
+    def _draw(self) -> None:
+        if self._live:
+            width, height = shutil.get_terminal_size()
+            lines = [line[: width - 1] for line in self._shown.values()][: height - 2]
+            self._lines = len(lines)
+            print("".join(f"{line}\n" for line in lines), end="", flush=True)
+
+
+def table(jobs: Sequence[Job]) -> str:
+    """For each group of seeds how many are finished, and the mean of their last test returns."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.group, []).append(job)
+    width = max(map(len, groups), default=0)
+    lines = [f"{'':{width}}  finished  test return  runs"]
+    for name, members in groups.items():
+        done = [job for job in members if job.state == "finished"]
+        values = [value for job in done if (value := last_return(job)) is not None]
+        mean = f"{statistics.fmean(values):.3f}" if values else "-"
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        which = ",".join(str(job.folder.name) for job in done if job.folder)
+        lines.append(f"{name:{width}}  {f'{len(done)}/{len(members)}':>8}  {mean + spread:11}  {which}")
+    lines += [f"{job.title}: {job.state}{': ' + job.remark if job.remark else ''}" for job in jobs if job.state != "finished"]
+    return os.linesep.join(lines)
+
+
+def last_return(job: Job) -> float | None:
+    """Mean of the last tenth of the tests, as src/plot.py has it."""
+    try:
+        series = records.read(job.folder).metrics.get("test_return_mean") if job.folder else None
+    except UserError:
+        return None
+    if series is None:
+        return None
+    return float(series.values[-max(1, -(-len(series.values) // 10)) :].mean())

@@ -1,0 +1,123 @@
+"""Plays greedy episodes of a saved run and reports what they return.
+
+    python src/evaluate.py RUN [--episodes 320] [--seed 0] [--model best|last] [--env-config ENV] [--set KEY=VALUE ...]
+                               [--out FILE.json] [--render FILE.gif]
+
+RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With --env-config, or --set dots_per_room=5, the team plays in
+another world than it learned in, if that one has the same agents, observations and actions.
+"""
+
+import contextlib
+import json
+import math
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from config import loader
+from envs.base import VecEnv
+from learners.q_learner import QLearner
+from pictures.film import gif, shoot
+from run import Settings
+from trained import load, play
+from utils.errors import UserError
+from utils.records import only_run
+from utils.script import Parser, guarded, positive, write_text, write_whole
+
+_AT_ONCE = 64  # copies played side by side
+
+
+class Result(NamedTuple):
+    """One entry an episode; what a world reports of each agent is averaged over them."""
+
+    seed: int
+    values: dict[str, list[float]]
+
+
+def parser() -> Parser:
+    result = Parser(__doc__)
+    result.add_argument("run", metavar="RUN")
+    result.add_argument("--episodes", type=positive, default=320, help="default: 320")
+    result.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
+    result.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
+    result.add_argument("--env-config", metavar="ENV", help="another world than the run's own")
+    result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the world (env_args)")
+    result.add_argument("--out", type=pathlib.Path, metavar="FILE.json", help="every episode's values")
+    result.add_argument("--render", type=pathlib.Path, metavar="FILE.gif", help="a film of the first episode")
+    return result
+
+
+def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """What changes in the run's recorded settings."""
+    if env_config and env_config not in loader.names("envs"):
+        raise UserError(f"--env-config={env_config}: there is no such file. There are: {', '.join(loader.names('envs'))}.")
+    content = loader.read_yaml(loader.FOLDER / "envs" / f"{env_config}.yaml") if env_config else {}
+    changed = {key: value for key, value in content.items() if key in ("env", "env_args")}
+    given = loader.parse_updates(pair.removeprefix("env_args.") for pair in pairs)
+    return changed | ({"env_args": changed.get("env_args", {}) | given} if env_config else {"env_args": given} if given else {})
+
+
+def evaluate(env: VecEnv, learner: QLearner, settings: Settings, episodes: int, seed: int) -> Result:
+    values: dict[str, list[Tensor]] = {}
+    for first in range(0, episodes, env.n_envs):
+        returns, length, last = torch.zeros(env.n_envs), torch.zeros(env.n_envs), None
+        for moment in play(env, learner, seed, settings.run.t_max, first):
+            last = moment
+            if moment.actions is not None:
+                returns += moment.now.reward * moment.running
+                length += moment.running
+        assert last is not None
+        info = {name: last.now.info[name].float().reshape(env.n_envs, -1).mean(1) for name in env.spec.metrics}
+        for name, value in ({"return": returns, "ep_length": length} | info).items():
+            values.setdefault(name, []).append(value)
+    return Result(seed, {name: torch.cat(parts)[:episodes].tolist() for name, parts in values.items()})
+
+
+def table(result: Result) -> str:
+    """Mean, its 95 % confidence interval, deviation, lowest and highest."""
+    rows = [f"{'':20} {'mean':>9} {'± 95 %':>9} {'deviation':>9} {'lowest':>9} {'highest':>9}"]
+    for name, values in result.values.items():
+        x = torch.tensor(values, dtype=torch.float64)
+        deviation = float(x.std()) if len(x) > 1 else 0.0
+        numbers = (float(x.mean()), 1.96 * deviation / math.sqrt(len(x)), deviation, float(x.min()), float(x.max()))
+        rows.append(f"{name:20} " + " ".join(f"{number:9.3f}" for number in numbers))
+    return "\n".join(rows)
+
+
+def body(argv: Sequence[str]) -> None:
+    options = parser().parse_args(argv)
+    if options.render and options.render.suffix.lower() != ".gif":
+        raise UserError(f"--render {options.render}: the name of a film ends with .gif")
+    folder, changed = only_run(options.run), world(options.env_config, options.set)
+    env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
+    with contextlib.closing(env):
+        result = evaluate(env, learner, settings, options.episodes, options.seed)
+    print(f"{settings.run.env} {settings.run.name} seed {settings.run.seed}, {options.model} networks, {options.episodes} episodes")
+    print(table(result))
+    if options.out:
+        content = {"run": str(folder), "model": options.model, "env": settings.run.env, "seed": options.seed, "episodes": result.values}
+        write_text(options.out, json.dumps(content))
+        print(options.out)
+    if options.render:
+        render(folder, options.model, changed, options.seed, options.render)
+
+
+def render(folder: pathlib.Path, model: str, changed: dict[str, Any], seed: int, path: pathlib.Path) -> None:
+    env, learner, settings = load(folder, 1, model, **changed)
+    with contextlib.closing(env):
+        films = shoot(env, learner, seed, settings.run.t_max)
+    title = f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
+    write_whole(path, lambda file: gif(films, title, 4.0, file))
+    print(path)
+
+
+def main(argv: Sequence[str]) -> int:
+    return guarded(body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

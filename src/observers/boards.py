@@ -1,0 +1,85 @@
+"""TensorBoard and Weights & Biases, where their packages are installed."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from sacred.observers import RunObserver
+
+from utils import records
+from utils.errors import UserError
+
+
+class Writer(Protocol):
+    def add_scalar(self, name: str, value: float, step: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class Board(RunObserver):
+    """Hands each metric on, as it comes, to a writer that is made when the run's folder is there."""
+
+    priority = 0  # after the folder
+
+    def __init__(self, make: Callable[[pathlib.Path], Writer]):
+        self._make = make
+        self._writer: Writer | None = None
+
+    def observe(self, folder: pathlib.Path) -> None:
+        self._writer = self._make(folder)
+
+    def log_metrics(self, metrics_by_name: Any, info: Any) -> None:
+        for name, entry in metrics_by_name.items():
+            for step, value in zip(entry["steps"], entry["values"], strict=True):
+                cast(Writer, self._writer).add_scalar(name, value, step)
+
+    def join(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+
+def _tensorboard() -> Board:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard: it is not installed; `.venv/bin/pip install tensorboard`") from None
+
+    def make(folder: pathlib.Path) -> Writer:
+        """What a resumed run will write again is hidden from an earlier time."""
+        series = records.read(folder).metrics
+        last = max((int(entry.steps[-1]) for entry in series.values()), default=-1)
+        return cast(Writer, SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1))
+
+    return Board(make)
+
+
+class _Wandb:
+    """One `log` a step, as its users expect."""
+
+    def __init__(self, wandb: Any, project: str, folder: pathlib.Path):
+        config, run = records.read_config(folder), records.read_run(folder)
+        identity = f"eoi-{run['meta']['number']}"
+        self._run = wandb.init(
+            project=project, id=identity, name=f"{config['name']} {folder.name}", config=config, resume="allow", dir=str(folder)
+        )
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self._run.log({name: value, "t": step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _wandb(project: str) -> Board:
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError("--wandb: it is not installed; `.venv/bin/pip install wandb`") from None
+    return Board(lambda folder: _Wandb(wandb, project, folder))
+
+
+def observers(tensorboard: bool, wandb: str | None) -> list[Board]:
+    """Raises UserError when a package is missing."""
+    if wandb == "":
+        raise UserError("--wandb: expected --wandb PROJECT")
+    return [*([_tensorboard()] if tensorboard else []), *([_wandb(wandb)] if wandb else [])]

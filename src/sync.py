@@ -1,0 +1,46 @@
+"""Pushes recorded runs to MongoDB; pushing one again changes nothing.
+
+    python src/sync.py RUN ... [--mongo URL[:DB]]
+
+RUN is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3) or `latest`. Without --mongo: the variable EOI_MONGO.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from observers.mongo import VARIABLE, Database, Pushed, adopt, chosen
+from utils.errors import UserError
+from utils.records import locate
+from utils.script import Parser, guarded
+
+
+def parser() -> Parser:
+    result = Parser(__doc__)
+    result.add_argument("runs", nargs="+", metavar="RUN")
+    result.add_argument("--mongo", metavar="URL[:DB]", help=f"default: the environment variable {VARIABLE}")
+    return result
+
+
+def body(argv: Sequence[str]) -> None:
+    options = parser().parse_args(argv)
+    if not chosen(options.mongo):
+        raise UserError(f"say where to: --mongo HOST:PORT:DB, or set {VARIABLE}")
+    database, folders = Database(chosen(options.mongo)), locate(options.runs)
+    for folder in folders:
+        try:
+            adopt(folder)
+            Pushed(folder).push(database)
+        except database.errors as error:
+            reason = str(error).splitlines()[0][:160]
+            print(f"error: MongoDB at {database.shown}: {reason}; call again when it is back", file=sys.stderr)
+            raise SystemExit(1) from None
+        print(f"{folder} -> {database.shown}")
+    database.close()
+
+
+def main(argv: Sequence[str]) -> int:
+    return guarded(body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

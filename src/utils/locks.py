@@ -1,0 +1,48 @@
+"""One process writes a run's folder. The lock is the kernel's, so it ends with its process however that ends."""
+
+import fcntl
+import os
+import pathlib
+import socket
+from typing import IO
+
+from utils.errors import UserError
+
+_NAME = ".lock"
+
+
+class Lock:
+    """Held from its making to `release`. Raises UserError when another process has it."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._file = _open(folder)
+        if not _taken(self._file):
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise UserError(f"{folder}: another process is writing this run ({holder}); wait for it, or stop it")
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def is_locked(folder: pathlib.Path) -> bool:
+    """Whether another process writes this run. Not for the process that does: asking would end its lock."""
+    with _open(folder) as file:
+        return not _taken(file)
+
+
+def _open(folder: pathlib.Path) -> IO[str]:
+    file = (folder / _NAME).open("a+")
+    file.seek(0)
+    return file
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: workers that it forks do not hold it after its death
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

@@ -1,0 +1,51 @@
+"""How much memory is free, asked before much of it is taken."""
+
+import os
+import pathlib
+
+import torch
+
+from utils.errors import UserError
+
+_MEMINFO = pathlib.Path("/proc/meminfo")
+_CGROUP = pathlib.Path("/sys/fs/cgroup")
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What can still be allocated on the device; None where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    known = [bytes_ for bytes_ in (_machine(), _container()) if bytes_ is not None]
+    return min(known) if known else None
+
+
+def require(size: int, device: torch.device, what: str, key: str, value: int) -> None:
+    """Raises UserError when `size` bytes, for the setting `key` of `value`, are more than is free."""
+    free = free_bytes(device)
+    if free is not None and size > free:
+        fits = int(value * 0.8 * free / size)
+        raise UserError(f"{what} takes {size / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on {device}; with {key}={fits} it fits")
+
+
+def _machine() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def _container() -> int | None:
+    """A container may have less than its machine; cached files count as used there, but give way."""
+    try:
+        limit, used = ((_CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        return None if limit == "max" else int(limit) - int(used) + int(stat.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,30 @@
+"""Ctrl-C as a request, so that a run ends where its state is whole."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+
+class Stop:
+    """While it lasts, a first SIGINT only sets `asked`; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._installed = False
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+            self._installed = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nstopping after this iteration; Ctrl-C again stops at once", file=sys.stderr, flush=True)

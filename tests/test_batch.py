@@ -1,0 +1,205 @@
+"""Batches: what is skipped, resumed and survived; Ctrl-C and a second call; Ray and Slurm."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import batch
+import main as program
+from batches import engines, jobs
+from batches.jobs import find
+from test_resume import LONG
+from utils.locks import Lock
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = [*LONG[1:1], *[word for word in LONG[1:] if not word.startswith(("seed", "t_max"))], "t_max=120"]
+
+
+@pytest.fixture
+def where(tmp_path):
+    return [*TINY, f"local_results_path={tmp_path}"]
+
+
+def make(where, *words: str) -> int:
+    return program.main([*words, "with", *where])
+
+
+def planned(where, *words: str):
+    return batch.grid(batch.parser().parse_args(words), where)
+
+
+def test_the_grid_in_its_order(where):
+    cells = planned(where, "--config", "qmix,vdn", "--env-config", "pac_men", "--seeds", "3,5", "--vary", "gamma=0.9,0.5")
+    assert [job.title for job in cells[:3]] == [
+        "pac_men qmix gamma=0.9 seed 3",
+        "pac_men qmix gamma=0.9 seed 5",
+        "pac_men qmix gamma=0.5 seed 3",
+    ]
+    assert len(cells) == 8 and cells[-1].config["gamma"] == 0.5 and cells[-1].config["seed"] == 5
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3", [0, 1, 2]), ("3,7", [3, 7]), ("2-4", [2, 3, 4]), ("1,4-5", [1, 4, 5]), ("7,", None)])
+def test_seeds(text, expected):
+    if expected is None:
+        with pytest.raises(ValueError):
+            batch.seeds(text)
+    else:
+        assert batch.seeds(text) == expected
+
+
+def test_a_run_is_recognised_by_its_settings_and_its_state_is_seen(where, tmp_path):
+    for seed in (0, 1, 2):
+        assert make([*where, f"seed={seed}"], "--config=qmix") == 0
+    one, two = (tmp_path / "sacred" / str(k) / "run.json" for k in (2, 3))
+    for path, status in ((one, "RUNNING"), (two, "FAILED")):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"status": status}))
+    cells = planned([*where, "threads=2"], "--config", "qmix", "--seeds", "4")
+    find(cells)
+    assert [job.state for job in cells] == ["finished", "cut", "failed", "new"]
+    assert cells[1].command()[-2:] == ["--resume", str(tmp_path / "sacred" / "2")] and "--resume" in cells[2].command()
+    assert cells[3].command()[-1] == "threads=1"
+    lock = Lock(one.parent)
+    child = os.fork()
+    if child == 0:  # a lock is seen by other processes
+        find(cells)
+        os._exit(cells[1].state != "running elsewhere")
+    assert os.waitpid(child, 0)[1] == 0
+    lock.release()
+    others = planned([*where, "label=again"], "--config", "qmix", "--seeds", "1")
+    find(others)
+    assert others[0].state == "new"
+
+
+def fake_program(tmp_path, monkeypatch, body: str) -> None:
+    """A run that does as `body` says instead of training."""
+    script = tmp_path / "fake.py"
+    script.write_text(body)
+    monkeypatch.setattr(jobs.Job, "command", lambda self, mongo="": [sys.executable, "-S", str(script), str(self.seed)])
+
+
+def test_one_failure_does_not_stop_the_others(where, tmp_path, monkeypatch, capsys):
+    note = (
+        "import sys, os; print('OMP', os.environ['OMP_NUM_THREADS']); open(sys.argv[1] + '.seen', 'w')\n"
+        "sys.exit('bad luck' if sys.argv[1] == '1' else 0)"
+    )
+    fake_program(tmp_path, monkeypatch, note)
+    monkeypatch.chdir(tmp_path)
+    assert batch.main(["--config", "qmix", "--seeds", "3", "-j", "2", "with", *where]) == 1
+    out = capsys.readouterr().out
+    assert {path.name for path in tmp_path.glob("*.seen")} == {"0.seen", "1.seen", "2.seen"}
+    assert "seed 1  failed (1): bad luck" in out and "0/3" in out
+
+
+def test_progress_is_a_line_a_run(where, tmp_path, monkeypatch, capsys):
+    line = "pac_men qmix seed 0   12.5%  15/120 steps  3 episodes  7 steps/s  1 updates/s  left 0:09  return 0.5"
+    fake_program(tmp_path, monkeypatch, f"print({line!r})")
+    batch.main(["--config", "qmix", "-j", "1", "with", *where])
+    assert "pac_men qmix seed 0   12.5%  7 steps/s  1 updates/s  left 0:09  return 0.5" in capsys.readouterr().out
+
+
+def test_real_runs_then_nothing_left_to_do(where, tmp_path, capsys):
+    words = ["--config", "qmix", "--seeds", "2", "-j", "2", "with", *where]
+    assert batch.main(words) == 0
+    out = capsys.readouterr().out
+    assert "2/2" in out and out.count("finished") >= 3
+    assert batch.main(words) == 0
+    assert "finished, run" in capsys.readouterr().out and len(list((tmp_path / "sacred").glob("[0-9]*"))) == 2
+    assert batch.main(["--list", *words]) == 0
+    assert sorted(capsys.readouterr().out.split()) == [str(tmp_path / "sacred" / k) for k in "12"]
+
+
+def test_ctrl_c_stops_all_and_a_second_call_goes_on(where, tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / "src" / "batch.py"),
+        "--config",
+        "qmix",
+        "--seeds",
+        "2",
+        "-j",
+        "2",
+        "with",
+        *where,
+        "t_max=900000",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        seen = 0
+        for line in process.stdout:
+            seen += "%" in line
+            if seen == 2:  # both are under way
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130, rest
+    assert rest.count("the next call continues it") == 2
+    folders = sorted((tmp_path / "sacred").glob("[0-9]*"))
+    assert [json.loads((folder / "run.json").read_text())["status"] for folder in folders] == ["INTERRUPTED"] * 2
+    cells = planned([*where, "t_max=900000"], "--config", "qmix", "--seeds", "2")
+    find(cells)
+    assert [job.state for job in cells] == ["cut", "cut"]
+    assert "--resume" in cells[0].command()
+
+
+def test_bad_input_is_refused_before_anything_runs(where, capsys):
+    for words in (
+        ["--config", "qmx"],
+        ["--config", "qmix", "--vary", "gama=1,2"],
+        ["--config", "qmix", "--only", "9"],
+        ["--config", "qmix", "-j", "0"],
+    ):
+        assert batch.main([*words, "with", *where]) == 2
+    assert batch.main(["--config", "qmix", "with", "-j"]) == 2
+    assert capsys.readouterr().err.count("error: ") == 5
+
+
+def test_slurm_gets_an_array_job_of_what_is_left(where, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engines, "ROOT", tmp_path)
+    assert make([*where, "seed=0"], "--config=qmix") == 0
+    assert batch.main(["--config", "qmix", "--seeds", "3", "--on", "slurm", "-j", "4", "with", *where]) == 0
+    text = (tmp_path / "results" / "batch.sbatch").read_text()
+    assert "--array=1,2%4" in text and "sbatch" in capsys.readouterr().out
+    (tmp_path / "run.sh").write_text('printf "%s\\n" "$@" >called\n')
+    subprocess.run(["bash", tmp_path / "results" / "batch.sbatch"], check=True, env=os.environ | {"SLURM_ARRAY_TASK_ID": "2"})
+    called = (tmp_path / "called").read_text().split()
+    assert called[0] == "batch" and called[called.index("--only") + 1] == "2" and "--on" not in called
+    assert batch.main([*called[1 : called.index("with")], "--dry-run", "with", *called[called.index("with") + 1 :]]) == 0
+    assert "seed=2" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_local_ray_cluster_of_two_workers(where, tmp_path):
+    """In a process of its own: Ray leaves threads and warnings behind."""
+    pytest.importorskip("ray")
+    command = [sys.executable, "-W", "ignore", str(ROOT / "src" / "batch.py"), "--config", "qmix", "--seeds", "2", "-j", "2", "--on", "ray"]
+    done = subprocess.run([*command, "with", *where], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2/2" in done.stdout
+
+
+def test_without_ray_it_says_how_to_get_it(where, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert batch.main(["--config", "qmix", "--on", "ray", "with", *where]) == 2
+    assert "pip install ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("figure_*.sh")), ids=lambda path: path.stem)
+def test_every_figures_script_asks_for_a_batch_that_exists(script, tmp_path, monkeypatch, capsys):
+    """Its own words, taken down by a run.sh that only pretends."""
+    (tmp_path / "scripts").mkdir()
+    copy = tmp_path / "scripts" / script.name
+    copy.write_bytes(script.read_bytes())
+    (tmp_path / "run.sh").write_text('printf "%s " "$@" >>called; echo >>called; [ "$1" != batch ] || echo folder\n')
+    subprocess.run(["bash", copy, "-j", "2", "with", "t_max=60"], check=True, capture_output=True)
+    calls = [line.split() for line in (tmp_path / "called").read_text().splitlines()]
+    asked = [call[1:] for call in calls if call[0] == "batch"]
+    assert asked and calls[-1][:2] == ["python", "src/plot.py"]
+    if "sc2" not in script.read_text() or "sc2_lite" in jobs.configure.__globals__["envs"].REGISTRY:
+        for words in asked:
+            before, given = batch.split(words)
+            assert batch.grid(batch.parser().parse_args(before), given)

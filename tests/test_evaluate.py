@@ -1,0 +1,84 @@
+"""What was trained, used: evaluate.py and load_policy."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+import main as program
+from test_resume import LONG
+from trained import load, load_policy
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    assert program.main(["--config=eoi_qmix", *LONG, "t_max=300", f"local_results_path={folder}"]) == 0
+    return folder / "sacred" / "1"
+
+
+def test_every_episode_is_another_and_the_seed_decides_them(run, tmp_path, capsys):
+    out = [tmp_path / f"{name}.json" for name in "abc"]
+    for path, seed in zip(out, (0, 0, 1), strict=True):
+        assert evaluate.main([str(run), "--episodes=70", f"--seed={seed}", f"--out={path}"]) == 0
+    first, again, other = (json.loads(path.read_text())["episodes"] for path in out)
+    assert first == again != other
+    assert {len(values) for values in first.values()} == {70} and set(first["ep_length"]) == {30.0}
+    assert {"return", "dots_eaten", "rooms_visited"} <= set(first)
+    printed = capsys.readouterr().out
+    assert "70 episodes" in printed and "± 95 %" in printed
+
+
+def test_more_copies_at_once_play_the_same_episodes(run, monkeypatch):
+    many, few = ((load(run, n), n) for n in (8, 3))
+    (env, learner, settings), _ = many
+    whole = evaluate.evaluate(env, learner, settings, 8, 0)
+    (env, learner, settings), _ = few
+    assert evaluate.evaluate(env, learner, settings, 8, 0) == whole
+
+
+def test_in_another_world(run, capsys):
+    assert evaluate.main([str(run), "--episodes=2", "--env-config=pac_men_easy"]) == 0
+    assert evaluate.main([str(run), "--episodes=2", "--set", "dots_per_room=5"]) == 0
+    assert evaluate.main([str(run), "--episodes=2", "--set", "n_agents=3"]) == 2
+    assert "n_agents is 3 there, and 4" in capsys.readouterr().err
+    assert evaluate.main([str(run), "--env-config=nowhere"]) == 2
+    assert evaluate.main([str(run), "--set", "dots=3"]) == 2
+    assert "dots" in capsys.readouterr().err
+
+
+def test_a_film(run, tmp_path):
+    assert evaluate.main([str(run), "--episodes=1", f"--render={tmp_path / 'a.gif'}"]) == 0
+    assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
+    assert evaluate.main([str(run), f"--render={tmp_path / 'a.mp4'}"]) == 2
+
+
+def test_a_policy_acts_as_the_learner_does(run):
+    policy = load_policy(run)
+    obs = torch.rand(5, 4, policy.spec.obs_size)
+    avail = torch.rand(5, 4, 5) < 0.5
+    avail[..., 0] = True
+    with torch.no_grad():
+        q = policy.learner.controller(obs)
+    expected = q.masked_fill(~avail, -torch.inf).argmax(-1)
+    assert torch.equal(policy.act(obs, avail), expected)
+    assert torch.equal(policy.act(obs[0], avail[0]), expected[0])
+    plain = policy.act(obs.numpy().astype(np.float64), avail.numpy().astype(int))
+    assert isinstance(plain, np.ndarray) and np.array_equal(plain, expected.numpy())
+    assert torch.equal(policy.act(obs), q.argmax(-1))
+    assert np.array_equal(policy.act(obs[0].tolist()), q[0].argmax(-1).numpy())
+    recognised = policy.recognised(obs)
+    assert recognised is not None and recognised.shape == (5, 4)
+
+
+def test_a_policy_refuses_other_shapes(run):
+    policy = load_policy(str(run), "last")
+    with pytest.raises(ValueError, match=r"obs: expected \[agents, size\] = \[4, 75\]"):
+        policy.act(torch.zeros(3, 75))
+    with pytest.raises(ValueError, match="no action"):
+        policy.act(torch.zeros(4, 75), torch.zeros(4, 5))
+    with pytest.raises(UserError, match="no such run"):
+        load_policy("nowhere")

@@ -1,0 +1,314 @@
+"""A resumed run is the uninterrupted one, bit for bit: on disk and back, over every algorithm and world, and after kill -9."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+import envs
+import main as program
+from components.replay_buffer import ReplayBuffer, ReplayConfig
+from config import loader
+from conftest import SPEC
+from run import RunConfig, Training, build, configure
+from test_replay import numbered
+from utils import checkpoints
+from utils.checkpoints import Checkpoints
+from utils.errors import UserError
+from utils.locks import Lock
+from utils.logging import RunLog
+
+CPU = torch.device("cpu")
+WORLDS = [name for name in loader.names("envs") if loader.read_yaml(loader.FOLDER / "envs" / f"{name}.yaml")["env"] in envs.REGISTRY]
+
+
+def training(settings, folder: pathlib.Path) -> Training:
+    return Training(build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder)
+
+
+def flat(content, prefix=""):
+    """Everything in a checkpoint but its clock, as (name, value)."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, (list, tuple)) else None
+    if items is None:
+        yield prefix, content
+        return
+    for key, value in items:
+        if key not in ("seconds", "timestamps"):
+            yield from flat(value, f"{prefix}/{key}")
+
+
+def assert_same(ours, theirs):
+    ours, theirs = dict(flat(ours)), dict(flat(theirs))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        other = theirs[name]
+        same = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other or value != value
+        assert same, name
+
+
+def final(folder: pathlib.Path):
+    found = Checkpoints(folder / "checkpoints").newest()
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("algorithm", loader.names("algs"))
+def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_path):
+    """The first part stops between two reports, so what the next one needs is carried over too."""
+    limit = build(settings(algorithm, world)).train.env.spec.episode_limit
+    whole = {"t_max": 8 * limit, "log_interval": 4 * limit, "test_interval": 4 * limit, "update_interval": limit}
+    uninterrupted = training(settings(algorithm, world, **whole), tmp_path / "whole")
+    uninterrupted.train()
+    training(settings(algorithm, world, **(whole | {"t_max": 5 * limit})), tmp_path / "parts").train()
+    found = Checkpoints(tmp_path / "parts" / "checkpoints").newest()
+    assert found is not None
+    continued = training(settings(algorithm, world, **whole), tmp_path / "parts")
+    continued.resume(*found)
+    assert 0 < continued.at.t < continued.run.t_max
+    continued.train()
+    assert continued.at == uninterrupted.at
+    assert_same(final(tmp_path / "parts"), final(tmp_path / "whole"))
+    assert continued.log.series.keys() == uninterrupted.log.series.keys()
+
+
+@pytest.mark.parametrize(
+    "updates",
+    [
+        {"eoi": {"q_source": "stored"}, "update_interval": 30},
+        {"target_update_interval": 3},
+        {"buffer_size": 60, "batch_size_run": 1},  # the ring has turned
+        {"learning_starts": 100},  # no batch yet when it stops
+    ],
+)
+def test_so_it_is_with_other_settings(updates, settings, tmp_path):
+    full = settings("eoi_qmix", **updates)
+    uninterrupted = training(full, tmp_path / "whole")
+    uninterrupted.train()
+    training(settings("eoi_qmix", **updates, t_max=61), tmp_path / "parts").train()
+    continued = training(full, tmp_path / "parts")
+    continued.resume(*(Checkpoints(tmp_path / "parts" / "checkpoints").newest() or pytest.fail("no checkpoint")))
+    continued.train()
+    assert_same(final(tmp_path / "parts"), final(tmp_path / "whole"))
+
+
+def test_a_ring_comes_back_as_it_was_at_every_turn():
+    """Also where what was never written is left out of the file."""
+    cfg = ReplayConfig(buffer_size=50, batch_size=8)
+    lived = ReplayBuffer(SPEC, cfg, CPU, with_q=True)
+    for first in range(0, 40, 2):
+        lived.insert(numbered(SPEC, [1 + (5 * k) % 7 for k in (first, first + 1)], first))
+        reborn = ReplayBuffer(SPEC, cfg, CPU, with_q=True)
+        reborn.load_state(lived.state())
+        assert_same(reborn.state(), lived.state())
+        again = numbered(SPEC, [4, 6], 60)
+        reborn.insert(again)
+        other = ReplayBuffer(SPEC, cfg, CPU, with_q=True)
+        other.load_state(lived.state())
+        other.insert(again)
+        assert_same(reborn.state(), other.state())
+
+
+def test_the_newest_three_are_kept(tmp_path):
+    kept = Checkpoints(tmp_path)
+    paths = [kept.write(t, {"x": torch.arange(t)}) for t in (9, 10, 100, 1000)]
+    (tmp_path / "left_over.part").write_bytes(b"killed while it wrote")
+    paths.append(kept.write(1_000_000, {"x": torch.zeros(1)}))
+    assert kept.paths() == paths[-3:]
+    assert sorted(tmp_path.iterdir()) == sorted(paths[-3:])
+
+
+def damage(path: pathlib.Path, how: str) -> None:
+    content = path.read_bytes()
+    middle = len(content) // 2
+    if how == "a flipped bit":
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif how == "cut short":
+        path.write_bytes(content[:middle])
+    elif how == "empty":
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("how", ["a flipped bit", "cut short", "empty"])
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_used(how, tmp_path, caplog):
+    kept = Checkpoints(tmp_path)
+    before, newest = kept.write(1, {"x": torch.ones(1000)}), kept.write(2, {"x": torch.zeros(1000)})
+    damage(newest, how)
+    with caplog.at_level("WARNING"):
+        found = kept.newest()
+    assert found and found[0] == before and found[1]["x"].sum() == 1000
+    assert str(newest) in caplog.text and "damaged" in caplog.text
+    damage(before, "empty")
+    with pytest.raises(UserError, match="none of its 2 checkpoints"):
+        kept.newest()
+
+
+def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path, monkeypatch, caplog):
+    kept = Checkpoints(tmp_path)
+    before = kept.write(1, {})
+    monkeypatch.setattr(checkpoints, "FORMAT", checkpoints.FORMAT + 1)
+    newest = kept.write(2, {})
+    monkeypatch.undo()
+    with caplog.at_level("WARNING"):
+        assert (kept.newest() or [None])[0] == before
+    assert str(newest) in caplog.text and "version" in caplog.text
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_no_code_in_a_checkpoint_is_executed(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    Checkpoints(tmp_path / "c").write(1, {"x": Bomb()})
+    with pytest.raises(UserError, match="none of its 1"):
+        Checkpoints(tmp_path / "c").newest()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_name(settings, tmp_path):
+    training(settings("qmix"), tmp_path).train()
+    found = Checkpoints(tmp_path / "checkpoints").newest()
+    assert found is not None
+    with pytest.raises(UserError, match=found[0].name):
+        training(settings("vdn"), tmp_path).resume(*found)
+
+
+def test_every_few_minutes_and_never_before(settings, tmp_path, monkeypatch):
+    """A jump of the wall clock changes nothing: the interval is measured on the monotonic one."""
+    chosen = settings("qmix", t_max=600, save_interval=5, update_interval=600, test_interval=600)
+    written, clock = [], iter(range(0, 10**6, 100))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "time", lambda: random.uniform(-1e9, 1e9))
+    monkeypatch.setattr(Checkpoints, "write", lambda self, t, content: written.append(t))
+    training(chosen, tmp_path).train()
+    assert written[-1] == 600 and written[:3] == [180, 360, 540]
+
+
+def test_zero_writes_none(settings, tmp_path):
+    training(settings("qmix", save_interval=0), tmp_path).train()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_old_records_have_no_save_interval(settings):
+    config = {key: value for key, value in loader.load("qmix", "pac_men", {"seed": 1}).items() if key != "save_interval"}
+    assert configure(config).run.save_interval == 5.0
+    assert RunConfig.__dataclass_fields__["save_interval"].default == 5.0
+
+
+# --- the whole program
+
+LONG = [
+    "with", "seed=3", "hidden_dim=8", "batch_size=16", "batch_size_run=2", "buffer_size=400", "learning_starts=0", "t_max=1800",
+    "test_nepisode=2", "test_interval=300", "log_interval=180", "update_interval=60",
+]  # fmt: skip
+START = ["--config=eoi_qmix", "--env-config=pac_men"]
+
+
+def in_a_child(arguments: list[str], seconds: float | None = None) -> int:
+    """main() in a process of its own, killed after so many seconds. Forked, so that it need not import torch again."""
+    child = os.fork()
+    if child == 0:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 1)
+            os.dup2(nothing.fileno(), 2)
+            status = 99
+            try:
+                status = program.main(arguments)
+            finally:
+                os._exit(status)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kills() -> int:
+    """20 by tests/faults/run.sh, a few in every other call."""
+    return int(os.environ.get("EOI_KILLS", "6"))
+
+
+def test_kill_9_at_random_moments_loses_nothing(tmp_path):
+    whole, cut = (f"local_results_path={tmp_path / name}" for name in ("whole", "cut"))
+    begun = time.monotonic()
+    assert in_a_child([*START, *LONG, whole]) == 0
+    length = time.monotonic() - begun
+    moments = random.Random(1)
+    folder, killed = tmp_path / "cut" / "sacred" / "1", 0
+    while killed < kills():
+        again = ["--resume", str(folder)] if (folder / "config.json").exists() else [*START, *LONG, cut, "save_interval=0.00001"]
+        status = in_a_child(again, moments.uniform(0.1, length / 4))
+        assert status in (-signal.SIGKILL, 0)
+        killed += 1
+        if status == 0:
+            break
+    assert in_a_child(["--resume", str(folder)]) == 0
+    assert not (tmp_path / "cut" / "sacred" / "2").exists()
+    ours, theirs = folder, tmp_path / "whole" / "sacred" / "1"
+    assert_same(final(ours), final(theirs))
+    for model in ("best.pt", "last.pt"):
+        assert_same(checkpoints.load(ours / "models" / model), checkpoints.load(theirs / "models" / model))
+    assert_same(*(json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)))
+    run = json.loads((ours / "run.json").read_text())
+    assert run["status"] == "COMPLETED" and len(run["resumed"]) >= 1
+    assert len(list((ours / "checkpoints").iterdir())) == 3
+
+
+@pytest.fixture
+def finished(tmp_path) -> pathlib.Path:
+    assert program.main(["--config=qmix", *LONG, "t_max=120", f"local_results_path={tmp_path}"]) == 0
+    return tmp_path / "sacred" / "1"
+
+
+def test_a_finished_run_can_be_made_longer_and_nothing_else(finished, capsys):
+    before = json.loads((finished / "run.json").read_text())
+    assert program.main(["--resume", str(finished)]) == 0
+    assert program.main(["--resume", str(finished), "with", "t_max=600"]) == 0
+    metrics, config, run = (json.loads((finished / f"{name}.json").read_text()) for name in ("metrics", "config", "run"))
+    assert metrics["test_return_mean"]["steps"] == [0, 300, 600]  # none twice
+    assert config["t_max"] == 600 and run["start_time"] == before["start_time"]
+    assert run["meta"]["number"] == before["meta"]["number"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["with", "lr=0.1"], ["lr", "keeps its settings"]),
+        (["with", "t_max=60"], ["t_max", "not shorter"]),
+        (["--config=vdn"], ["--config", "no effect"]),
+    ],
+)
+def test_what_a_resumed_run_refuses(more, words, finished, capsys):
+    assert program.main(["--resume", str(finished), *more]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and all(word in err for word in words)
+
+
+def test_a_second_process_is_refused(finished, capsys):
+    lock = Lock(finished)
+    child = os.fork()
+    if child == 0:  # the lock is the parent's alone
+        os._exit(program.main(["--resume", str(finished)]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    lock.release()
+    assert program.main(["--resume", str(finished)]) == 0
+
+
+def test_one_without_a_checkpoint_begins_again(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for path in (finished / "checkpoints").iterdir():
+        path.unlink()
+    assert program.main(["--resume", str(finished)]) == 0
+    assert_same(json.loads((finished / "metrics.json").read_text()), metrics)
+
+
+@pytest.mark.parametrize("name", ["no-such-run", "999999"])
+def test_a_run_that_does_not_exist(name, capsys):
+    assert program.main(["--resume", name]) == 2
+    assert name in capsys.readouterr().err
