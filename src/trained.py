@@ -11,7 +11,7 @@ from torch import Tensor
 import envs
 from components.action_selection import Draws
 from envs.base import TimeStep, VecEnv
-from learners.q_learner import QLearner
+from learners import AnyLearner
 from run import Settings, build_learner, configure, restore
 from utils import records
 from utils.errors import UserError
@@ -20,7 +20,7 @@ from utils.seeding import fold, root_key
 Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
 
 
-def load(folder: pathlib.Path, n_envs: int, model: str = "best") -> tuple[VecEnv, QLearner, Settings]:
+def load(folder: pathlib.Path, n_envs: int, model: str = "best") -> tuple[VecEnv, AnyLearner, Settings]:
     """`n_envs` copies of the run's world and its learner, on the CPU wherever it was trained. Raises UserError."""
     saved = sorted(path.stem for path in (folder / "models").glob("*.pt"))
     if model not in saved:
@@ -45,7 +45,7 @@ def _settings(folder: pathlib.Path) -> Settings:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
 
 
-def recogniser(learner: QLearner) -> Recognise | None:
+def recogniser(learner: AnyLearner) -> Recognise | None:
     """p(i | o_i) of the learner's classifier, if it has one."""
     found: list[Any] = [extra for extra in learner.extras if hasattr(extra, "recognised")]
     return torch.no_grad()(found[0].recognised) if found else None
@@ -61,7 +61,7 @@ class Moment(NamedTuple):
 
 
 @torch.no_grad()
-def play(env: VecEnv, learner: QLearner, seed: int, t: int) -> Iterator[Moment]:
+def play(env: VecEnv, learner: AnyLearner, seed: int, t: int) -> Iterator[Moment]:
     """One greedy episode in every copy; `t` is the environment step that schedules see."""
     keys = fold(root_key(seed, "watch"), torch.arange(env.n_envs))
     draws = Draws.of_episodes(fold(keys, 0), env.spec.episode_limit, env.spec.n_agents)
