@@ -39,7 +39,7 @@ def overlap(maps: Float[Tensor, "A C"]) -> Scalar:
     return 1 - (torch.as_tensor(divergence).sum(-1) / torch.log(torch.tensor(2.0))).mean()
 
 
-def probe_accuracy(seen: Float[Tensor, "K A O"], held_out: Float[Tensor, "L A O"], units: int = 128, ridge: float = 1e-3) -> Scalar:
+def probe_accuracy(seen: Float[Tensor, "K A O"], held_out: Float[Tensor, "L A O"], units: int = 64, ridge: float = 1e-3) -> Scalar:
     """How often a classifier fitted afresh to whose observation it is, without any regulariser but a small ridge, is right on others.
 
     Least squares on a fixed random hidden layer: no steps to tune and no randomness, so that all algorithms are measured alike, in

@@ -12,7 +12,7 @@ from components.episodes import Episodes
 from envs.base import VecEnv
 from runners.rollout import Policy
 
-SHARED, PROBED = 512, 2048  # observations judged by all agents; observations the probe is fitted to, and as many to test it
+SHARED, PROBED = 256, 1024  # observations judged by all agents; observations the probe is fitted to, and as many to test it
 
 
 @runtime_checkable
