@@ -26,7 +26,7 @@ from utils.logging import RunLog
 from utils.seeding import fold, root_key
 
 COPIES = (1, 32, 1024)
-ALGORITHMS = ("qmix", "eoi_qmix", "eoi_explore_qmix")
+ALGORITHMS = ("qmix", "eoi_qmix", "eoi_explore_qmix", "maac", "eoi_maac", "ippo", "eoi_ippo", "mappo")
 
 
 def rate(work: Callable[[], int], repeats: int, seconds: float = 1.0) -> tuple[float, float, float]:
@@ -80,17 +80,20 @@ def acting(name: str, copies: int) -> Callable[[], int]:
 
 
 def updating(algorithm: str, name: str) -> Callable[[], int]:
-    """Twelve updates as they follow a rollout of eight Pac-Men episodes: drawing, reading, loss, step, targets."""
+    """The updates that follow a rollout: drawing, reading, loss, step, targets. Twelve from a replay; all epochs, on-policy."""
     parts, settings = make(algorithm, name)
-    now = torch.tensor(0.0)
+    now, key = torch.tensor(0.0), root_key(1, "draws")
     for first in range(0, 160, settings.run.batch_size_run):
         keys = fold(root_key(1, "benchmark"), first + torch.arange(settings.run.batch_size_run))
-        parts.replay.insert(parts.train.run(parts.learner.act, keys, now))
+        parts.feed.insert(parts.train.run(parts.learner.act, keys, now))
+    steps, interval = 10**6, getattr(settings.feed, "update_interval", 1)  # a moment at which twelve are due
 
     def updates() -> int:
-        for rows in parts.replay.draw(fold(root_key(1, "draws"), torch.arange(12)), settings.replay.batch_size, settings.eoi.delta_t):
-            parts.descent.update(parts.replay.read(rows), now, 0)
-        return 12
+        done = 0
+        for batch in parts.feed.batches(key, now, steps, steps // interval - 12):
+            parts.descent.update(batch, now, 0)
+            done += 1
+        return done
 
     return updates
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from config import loader
 from envs.base import VecEnv
-from learners.q_learner import QLearner
+from learners import AnyLearner
 from pictures.film import gif, shoot
 from run import Settings
 from trained import load, play
@@ -61,7 +61,7 @@ def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
     return changed | ({"env_args": changed.get("env_args", {}) | given} if env_config else {"env_args": given} if given else {})
 
 
-def evaluate(env: VecEnv, learner: QLearner, settings: Settings, episodes: int, seed: int) -> Result:
+def evaluate(env: VecEnv, learner: AnyLearner, settings: Settings, episodes: int, seed: int) -> Result:
     values: dict[str, list[Tensor]] = {}
     for first in range(0, episodes, env.n_envs):
         returns, length, last = torch.zeros(env.n_envs), torch.zeros(env.n_envs), None

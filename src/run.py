@@ -14,21 +14,21 @@ import envs
 import learners
 import snapshots
 from components.episodes import Outcome
-from components.replay_buffer import Batch, ReplayBuffer, ReplayConfig
+from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config.schema import nearest, parse, setting
 from controllers.controller import Controller, ControllerConfig
-from learners import eoi
+from learners import AnyLearner, eoi
+from learners.feeds import Replayed, Rolled
+from learners.kl import KLConfig, KLDivergence
 from learners.learner import Descent, Stats
-from learners.q_learner import QLearner
-from modules.mixers import MixerConfig, make_mixer
+from learners.lfo import LFO, LFOConfig
 from runners.rollout import Rollout
+from runners.watching import Watched, diversity
 from utils import checkpoints
 from utils.errors import Failure, UserError
 from utils.logging import RunLog
 from utils.seeding import fold, root_key
 from utils.stopping import Stop
-
-log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,6 @@ class RunConfig:
     test_interval: int = setting(1)  # environment steps
     test_nepisode: int = setting(1)
     log_interval: int = setting(1)  # environment steps
-    update_interval: int = setting(1)  # environment steps an update
-    learning_starts: int = setting(0)  # environment steps
     local_results_path: str
     save_model: bool
     save_interval: float = setting(0, default=5.0)  # minutes; 0: no checkpoints
@@ -64,10 +62,13 @@ class Settings:
     run: RunConfig
     env: Any
     controller: ControllerConfig
-    mixer: MixerConfig
     learner: Any
+    network: Any  # what stands beside the agents: a mixer, or a critic
+    feed: Any
     replay: ReplayConfig
-    eoi: Any  # None without EOI
+    eoi: Any  # of its form
+    lfo: LFOConfig
+    kl: KLConfig
 
 
 def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
@@ -79,39 +80,71 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     for kind, name, registry in (("env", run.env, envs.REGISTRY), ("learner", run.learner, learners.REGISTRY)):
         if name not in registry:
             raise UserError(f"{kind}={name}: there is no such {kind}.{nearest(name, registry)}")
-    form = parse(eoi.EOIConfig, config["eoi"], "eoi.", strict=False).form
+    kind = learners.REGISTRY[run.learner]
+    lfo, kl = parse(LFOConfig, config["lfo"], "lfo."), parse(KLConfig, config["kl"], "kl.")
+    individuality = dict(config["eoi"])
+    form = parse(eoi.EOIConfig, individuality, "eoi.", strict=False).form
+    if form == "none" and lfo.omega > 0:  # its weights want a classifier
+        form = individuality["form"] = "classifier"
     eoi_config = eoi.FORMS[form].Config if form != "none" else eoi.EOIConfig
-    parts = (RunConfig, ControllerConfig, MixerConfig, learners.REGISTRY[run.learner].Config, ReplayConfig)
-    _refuse_unread(given or {}, {f.name for part in parts for f in fields(part)}, eoi_config, run.name)
+    _refuse_unread(given or {}, kind, eoi_config, run.name)
     settings = Settings(
         run=run,
         env=parse(envs.REGISTRY[run.env].Config, run.env_args, "env_args."),
         controller=parse(ControllerConfig, config, strict=False),
-        mixer=parse(MixerConfig, config, strict=False),
-        learner=parse(learners.REGISTRY[run.learner].Config, config, strict=False),
+        learner=parse(kind.Config, config, strict=False),
+        network=parse(kind.NetworkConfig, config, strict=False),
+        feed=parse(kind.Feed.Config, config, strict=False),
         replay=parse(ReplayConfig, config, strict=False),
-        eoi=parse(eoi_config, config["eoi"], "eoi.", strict=False),
+        eoi=parse(eoi_config, individuality, "eoi.", strict=False),
+        lfo=lfo,
+        kl=kl,
     )
     _refuse_nonsense(settings)
+    _refuse_misfits(settings)
     return settings
 
 
-def readers() -> tuple[set[str], set[str]]:
-    """The names of all settings that some part reads: at the top level, and under `eoi`."""
-    parts = [RunConfig, ControllerConfig, MixerConfig, ReplayConfig, *(learner.Config for learner in learners.REGISTRY.values())]
-    forms = [eoi.EOIConfig, *(form.Config for form in eoi.FORMS.values())]
-    top, section = ({f.name for part in group for f in fields(part)} for group in (parts, forms))
-    return top, section
+EVERY_RUN = (RunConfig, ControllerConfig, ReplayConfig)  # the parts whose settings every run reads
 
 
-def _refuse_unread(given: Mapping[str, Any], read: set[str], eoi_config: type, name: str) -> None:
+def _names(*parts: type) -> set[str]:
+    return {f.name for part in parts for f in fields(part)}
+
+
+def readers() -> tuple[set[str], dict[str, set[str]]]:
+    """The names of all settings that some part reads: at the top level, and in each section."""
+    kinds = learners.REGISTRY.values()
+    top = _names(*EVERY_RUN, *(part for kind in kinds for part in (kind.Config, kind.NetworkConfig, kind.Feed.Config)))
+    return top, {
+        "eoi": _names(eoi.EOIConfig, *(form.Config for form in eoi.FORMS.values())),
+        "lfo": _names(LFOConfig),
+        "kl": _names(KLConfig),
+    }
+
+
+def _refuse_unread(given: Mapping[str, Any], kind: type[AnyLearner], eoi_config: type, name: str) -> None:
+    top = _names(*EVERY_RUN, kind.Config, kind.NetworkConfig, kind.Feed.Config) | {"eoi", *kind.sections}
     for key in given:
-        if key not in read | {"eoi"}:
+        if key not in top:
             raise UserError(f"{key}: has no effect with --config={name}")
-    known = {f.name for f in fields(eoi_config)} if eoi_config is not eoi.EOIConfig else {"form"}
+    known = _names(eoi_config) if eoi_config is not eoi.EOIConfig else {"form"}
     for key in given.get("eoi", {}):
         if key not in known:
             raise UserError(f"eoi.{key}: has no effect with --config={name}, which runs EOI in another form or not at all")
+
+
+def _refuse_misfits(settings: Settings) -> None:
+    """Parts that are each in order and do not go together."""
+    run, kind = settings.run, learners.REGISTRY[settings.run.learner]
+    if settings.eoi.form not in kind.forms | {"none"}:
+        raise UserError(f"eoi.form={settings.eoi.form}: learner={run.learner} takes one of {', '.join(sorted(kind.forms))}")
+    for section, on in (("lfo", settings.lfo.omega > 0), ("kl", settings.kl.weight > 0)):
+        if on and section not in kind.sections:
+            raise UserError(f"{section}: learner={run.learner} cannot take it")
+    heads = getattr(settings.network, "attend_heads", 1)
+    if settings.controller.hidden_dim % heads:
+        raise UserError(f"attend_heads: {heads} heads do not divide hidden_dim={settings.controller.hidden_dim}")
 
 
 def _refuse_nonsense(settings: Settings) -> None:
@@ -128,9 +161,10 @@ def _refuse_nonsense(settings: Settings) -> None:
 class Parts:
     """What a run is made of."""
 
-    learner: QLearner
+    learner: AnyLearner
     descent: Descent
     replay: ReplayBuffer
+    feed: Replayed | Rolled
     train: Rollout
     test: Rollout
     device: torch.device
@@ -149,32 +183,38 @@ def build(settings: Settings) -> Parts:
     learner = build_learner(settings, train_env.spec).to(device)
     if run.checkpoint_path:
         restore(learner, find_folder(run.checkpoint_path))
+    replay = ReplayBuffer(train_env.spec, settings.replay, device, with_q)
     return Parts(
         learner=learner,
         descent=Descent(learner),
-        replay=ReplayBuffer(train_env.spec, settings.replay, device, with_q),
+        replay=replay,
+        feed=learner.Feed(settings.feed, learner, replay, settings.replay.batch_size, settings.eoi.delta_t),
         train=Rollout(train_env, device, with_q),
         test=Rollout(test_env, device),
         device=device,
     )
 
 
-def build_learner(settings: Settings, spec: envs.EnvSpec) -> QLearner:
+def build_learner(settings: Settings, spec: envs.EnvSpec) -> AnyLearner:
     """EOI's networks are drawn from a seed of their own, so that they leave the base learner's as they are without EOI."""
     seed, hidden, cfg = settings.run.seed, settings.controller.hidden, settings.eoi
+    kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        controller, mixer = Controller(spec, settings.controller), make_mixer(spec, settings.mixer)
+        controller, network = Controller(spec, settings.controller), kind.make_network(spec, settings.network, hidden)
         torch.manual_seed(seed + 2**32)
         individuality = _build_eoi(spec, cfg, hidden, settings.learner.gamma)
-    return learners.REGISTRY[settings.run.learner](
-        settings.learner,
-        controller,
-        mixer,
-        extras=[individuality] if individuality else [],
-        shaping=individuality.reward if cfg.form == "reward" else None,
-        explore=individuality.explore if cfg.form == "explore" else None,
-    )
+    extras = [individuality] if individuality else []
+    slots: dict[str, Any] = {}
+    if cfg.form == "reward":
+        slots["shaping"] = individuality.reward
+    if cfg.form == "explore":
+        slots["explore"] = individuality.explore
+    if settings.lfo.omega > 0:
+        slots["rearrange"] = LFO(settings.lfo, individuality.posterior)
+    if settings.kl.weight > 0:
+        extras.append(KLDivergence(settings.kl))
+    return kind(settings.learner, controller, network, extras=extras, **slots)
 
 
 def find_folder(name: str) -> pathlib.Path:
@@ -183,7 +223,7 @@ def find_folder(name: str) -> pathlib.Path:
     return here if here.exists() else pathlib.Path(__file__).resolve().parent.parent / here
 
 
-def restore(learner: QLearner, folder: pathlib.Path, name: str = "last") -> None:
+def restore(learner: AnyLearner, folder: pathlib.Path, name: str = "last") -> None:
     """Puts the saved networks of a run's folder into `learner`. Raises UserError."""
     path = folder / "models" / f"{name}.pt"
     if not path.exists():
@@ -219,7 +259,7 @@ class Training:
         self.at = Counters()
         self.keys = {name: root_key(self.run.seed, name, parts.device) for name in ("train", "test", "replay")}
         self.since_report: list[Outcome] = []
-        self.batch: Batch | None = None
+        self.batch: Any = None  # the last one learnt from
         self.stats: Stats = {}
         self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints") if folder and self.run.save_interval else None
         self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
@@ -256,26 +296,26 @@ class Training:
     def play(self) -> None:
         rollout, at = self.parts.train, self.at
         episodes = rollout.run(self.parts.learner.act, self.episode_keys("train", at.episodes, rollout), self.now())
-        self.parts.replay.insert(episodes)
+        self.parts.feed.insert(episodes)
         at.t += rollout.steps(episodes)
         at.episodes += rollout.env.n_envs
         self.since_report.append(episodes.outcome())
 
     def learn(self) -> None:
-        at, run, replay, now = self.at, self.run, self.parts.replay, self.now()
-        due = at.t // run.update_interval - at.updates if at.t >= run.learning_starts else 0
-        keys = fold(self.keys["replay"], at.updates + torch.arange(due, device=self.parts.device))
-        for rows in replay.draw(keys, self.settings.replay.batch_size, self.settings.eoi.delta_t) if due else ():
-            self.batch = replay.read(rows)
-            self.stats = self.parts.descent.update(self.batch, now, at.episodes)
+        """As many updates as are due, each on what the learner is fed with."""
+        at, now = self.at, self.now()
+        for batch in self.parts.feed.batches(self.keys["replay"], now, at.t, at.updates):
+            self.batch, self.stats = batch, self.parts.descent.update(batch, now, at.episodes)
             at.updates += 1
 
     def test(self) -> None:
         """Greedy episodes with randomness of their own; keeps the networks if they are the best so far."""
-        rollout, at = self.parts.test, self.at
+        rollout, learner, at = self.parts.test, self.parts.learner, self.at
         keys = self.episode_keys("test", at.tests * rollout.env.n_envs, rollout)
-        outcome = rollout.run(self.parts.learner.act, keys, self.now(), greedy=True).outcome()
-        self.log.metrics(summary([outcome], rollout.env.spec.metrics), at.t, prefix="test_")
+        watched = Watched(learner.act, rollout.env)
+        episodes = rollout.run(watched, keys, self.now(), greedy=True)
+        found = summary([episodes.outcome()], rollout.env.spec.metrics) | diversity(learner.policy, episodes) | watched.overlap()
+        self.log.metrics(found, at.t, prefix="test_")
         at.tests += 1
         if self.log.latest["test_return_mean"] > at.best:
             at.best = self.log.latest["test_return_mean"]

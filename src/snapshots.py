@@ -4,14 +4,18 @@ Randomness is a function of the seed and the counters, and no episode is under w
 counters, networks, optimiser, replay, what the next report will need, and what was logged.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.action_selection import UpdateDraws
 from components.episodes import Outcome
 from components.replay_buffer import Batch
+from learners.feeds import Lesson
 
 if TYPE_CHECKING:
     from run import Training
+
+_KINDS = {kind.__name__: kind for kind in (Batch, Lesson, UpdateDraws)}  # what a learner may have learnt from
 
 
 def take(training: "Training") -> dict[str, Any]:
@@ -22,7 +26,7 @@ def take(training: "Training") -> dict[str, Any]:
         "descent": parts.descent.state(),
         "replay": parts.replay.state(),
         "since_report": [vars(outcome) for outcome in training.since_report],
-        "batch": None if training.batch is None else vars(training.batch),
+        "batch": _plain(training.batch),
         "stats": training.stats,
         "log": training.log.state(),
     }
@@ -36,6 +40,21 @@ def put(training: "Training", content: dict[str, Any]) -> None:
     parts.replay.load_state(content["replay"])
     training.at = type(training.at)(**content["counters"])
     training.since_report = [Outcome(**outcome) for outcome in content["since_report"]]
-    training.batch = None if content["batch"] is None else Batch(**content["batch"])
+    training.batch = _built(content["batch"])
     training.stats = content["stats"]
     training.log.load_state(content["log"])
+
+
+def _plain(value: Any) -> Any:
+    """Dictionaries and tensors for an object of one of the kinds; a checkpoint holds no classes."""
+    kind = type(value).__name__
+    if kind not in _KINDS:
+        return value
+    fields = vars(value) if is_dataclass(value) else value._asdict()
+    return {"kind": kind, "fields": {name: _plain(field) for name, field in fields.items()}}
+
+
+def _built(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return _KINDS[value["kind"]](**{name: _built(field) for name, field in value["fields"].items()})

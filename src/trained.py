@@ -12,7 +12,7 @@ from torch import Tensor
 import envs
 from components.action_selection import Draws
 from envs.base import EnvSpec, TimeStep, VecEnv
-from learners.q_learner import QLearner
+from learners import AnyLearner
 from run import Settings, build_learner, configure, restore
 from utils import records
 from utils.errors import UserError
@@ -21,7 +21,7 @@ from utils.seeding import fold, root_key
 Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
 
 
-def load(folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any) -> tuple[VecEnv, QLearner, Settings]:
+def load(folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any) -> tuple[VecEnv, AnyLearner, Settings]:
     """`n_envs` copies of the run's world and its learner, on the CPU wherever it was trained. Raises UserError.
 
     With `changed` settings (env, env_args) the world is another one, whose shapes have to be those of the run's own.
@@ -53,7 +53,7 @@ def _refuse_other_shapes(own: EnvSpec, other: EnvSpec, name: str) -> None:
 class Policy:
     """A trained team for scripts of one's own: `load_policy("results/sacred/3").act(obs, avail)`."""
 
-    def __init__(self, learner: QLearner, settings: Settings, spec: EnvSpec):
+    def __init__(self, learner: AnyLearner, settings: Settings, spec: EnvSpec):
         self.learner, self.settings, self.spec = learner, settings, spec
 
     @torch.no_grad()
@@ -102,7 +102,7 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
 
 
-def recogniser(learner: QLearner) -> Recognise | None:
+def recogniser(learner: AnyLearner) -> Recognise | None:
     """p(i | o_i) of the learner's classifier, if it has one."""
     found: list[Any] = [extra for extra in learner.extras if hasattr(extra, "recognised")]
     return torch.no_grad()(found[0].recognised) if found else None
@@ -118,7 +118,7 @@ class Moment(NamedTuple):
 
 
 @torch.no_grad()
-def play(env: VecEnv, learner: QLearner, seed: int, t: int, first: int = 0) -> Iterator[Moment]:
+def play(env: VecEnv, learner: AnyLearner, seed: int, t: int, first: int = 0) -> Iterator[Moment]:
     """One greedy episode in every copy, the `first` and following ones; `t` is the environment step that schedules see."""
     keys = fold(root_key(seed, "watch"), first + torch.arange(env.n_envs))
     draws = Draws.of_episodes(fold(keys, 0), env.spec.episode_limit, env.spec.n_agents)

@@ -75,6 +75,18 @@ def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
         ("qmix", {"batch_size": -3}, ["batch_size", "at least 1"]),
         ("qmix", {"evaluate": True}, ["evaluate", "checkpoint_path"]),
         ("qmix", {"learner": "q_lerner"}, ["learner", "q_learner"]),
+        ("maac", {"mixer": "vdn"}, ["mixer", "no effect", "maac"]),
+        ("maac", {"epsilon_start": 0.5}, ["epsilon_start", "no effect"]),
+        ("maac", {"epochs": 3}, ["epochs", "no effect"]),
+        ("maac", {"hidden_dim": 30}, ["attend_heads", "30"]),
+        ("ippo", {"update_interval": 5}, ["update_interval", "no effect", "ippo"]),
+        ("ippo", {"lfo": {"omega": 0.2}}, ["lfo", "no effect"]),
+        ("qmix", {"actor_lr": 0.1}, ["actor_lr", "no effect"]),
+        ("qmix", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
+        ("qmix", {"lfo": {"omega": 1.5}}, ["lfo.omega", "at most 1"]),
+        ("qmix", {"lfo": {"omga": 0.5}}, ["lfo.omga", "'lfo.omega'"]),
+        ("maac", {"eoi": {"form": "pull"}}, ["eoi.form", "reward"]),
+        ("qmix", {"lfo": {"omega": 0.2}, "eoi": {"alpha": 0.1}}, ["eoi.alpha", "no effect"]),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_built(algorithm, updates, words):
@@ -129,6 +141,7 @@ def test_scientific_notation_is_a_number(tmp_path):
 
 def test_every_default_is_read_by_some_part():
     defaults = loader.read_yaml(loader.FOLDER / "default.yaml")
-    top, eoi = readers()
-    assert set(defaults) - {"eoi"} == top
-    assert set(defaults["eoi"]) == eoi
+    top, sections = readers()
+    assert set(defaults) - set(sections) == top
+    for name, section in sections.items():
+        assert set(defaults[name]) == section

@@ -18,18 +18,28 @@ def trained(parts, settings, folder=None):
     return training, seen
 
 
+OWN = {
+    "q_learner": {"epsilon", "q_taken_mean"},
+    "maac": {"q_taken_mean", "actor_loss", "entropy", "actor_grad_norm"},
+    "ppo": {"policy_loss", "value_mean", "entropy", "ratio_clipped", "policy_change", "policy_grad_norm"},
+}
+
+
 @pytest.mark.parametrize("algorithm", loader.names("algs"))
 @pytest.mark.parametrize("shared", [False, True])
 def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings, tmp_path):
     chosen = settings(algorithm, share_params=shared, obs_agent_id=shared)
     training, seen = trained(build(chosen), chosen, tmp_path)
-    assert training.at.t == 120 and training.at.updates == 12
+    on_policy = chosen.run.learner == "ppo"  # two rollouts of 60 steps, ten epochs of three minibatches
+    assert training.at.t == 120 and training.at.updates == (60 if on_policy else 12)
     assert all(math.isfinite(value) for _, value, _ in seen)
     names = {name for name, _, _ in seen}
-    assert {"return_mean", "test_return_mean", "ep_length_mean", "epsilon", "loss", "td_error_abs"} <= names
-    assert {"q_taken_mean", "target_mean", "grad_norm"} <= names
+    assert {"return_mean", "test_return_mean", "ep_length_mean", "loss", "td_error_abs", "target_mean", "grad_norm"} <= names
+    assert {"test_snd", "test_position_overlap", "test_probe_accuracy"} <= names
+    assert OWN[chosen.run.learner] <= names
     if chosen.eoi.form != "none":
         assert {"classifier_loss", "classifier_ce", "classifier_pd", "classifier_mi", "classifier_accuracy", "individuality_mean"} <= names
+    if chosen.eoi.form in ("pull", "explore"):
         assert "intrinsic_value_loss" in names
     if chosen.eoi.form == "pull":
         assert {"pull_grad_norm", "pull_td_cosine", "intrinsic_slope"} <= names
@@ -46,7 +56,7 @@ def weights(training, part: str):
     return {k: v for k, v in training.parts.learner.state_dict().items() if k.startswith(part)}
 
 
-def equal(ours, theirs, parts=("controller", "mixer", "target")) -> bool:
+def equal(ours, theirs, parts=("controller", "mixer", "critic", "target")) -> bool:
     return all(torch.equal(v, weights(theirs, part)[k]) for part in parts for k, v in weights(ours, part).items())
 
 
@@ -58,6 +68,9 @@ def equal(ours, theirs, parts=("controller", "mixer", "target")) -> bool:
         ("eoi_explore_qmix", "qmix", {"episode_ratio": 0}),
         ("qmix", "qmix", {"form": "reward", "alpha": 0}),
         ("iql", "iql", {"form": "reward", "alpha": 0}),
+        ("eoi_maac", "maac", {"alpha": 0}),
+        ("eoi_ippo", "ippo", {"alpha": 0}),
+        ("eoi_mappo", "mappo", {"alpha": 0}),
     ],
 )
 def test_without_its_weight_eoi_is_the_base_learner_bit_for_bit(algorithm, base, off, settings):
@@ -66,12 +79,55 @@ def test_without_its_weight_eoi_is_the_base_learner_bit_for_bit(algorithm, base,
     assert equal(ours, theirs)
 
 
-@pytest.mark.parametrize("algorithm", ["eoi_qmix", "eoi_explore_qmix"])
-def test_with_its_weight_it_is_not(algorithm, settings):
+@pytest.mark.parametrize(
+    ("algorithm", "base"),
+    [("eoi_qmix", "qmix"), ("eoi_explore_qmix", "qmix"), ("eoi_maac", "maac"), ("eoi_ippo", "ippo"), ("kl_maac", "maac")],
+)
+def test_with_its_weight_it_is_not(algorithm, base, settings):
     ours, theirs = (
-        trained(build(chosen), chosen)[0] for chosen in (settings(algorithm, epsilon_start=0.1), settings("qmix", epsilon_start=0.1))
+        trained(build(chosen), chosen)[0] for chosen in (settings(algorithm, epsilon_start=0.1), settings(base, epsilon_start=0.1))
     )
     assert not equal(ours, theirs)
+
+
+def built_with(settings, section: str, key: str, value: float, algorithm: str):
+    """A run whose `section` is switched on and then weighs nothing."""
+    chosen = settings(algorithm, **{section: {key: value}})
+    parts = build(chosen)
+    for module in parts.learner.modules():
+        if section in type(module).__name__.lower():
+            getattr(module, key).zero_()
+    return trained(parts, chosen)[0]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "algorithm"),
+    [
+        ("lfo", "omega", "qmix"),
+        ("lfo", "omega", "maac"),
+        ("lfo", "omega", "eoi_qmix"),
+        ("lfo", "omega", "eoi_maac"),
+        ("kl", "weight", "maac"),
+    ],
+)
+def test_an_addition_of_no_weight_is_its_base_bit_for_bit(section, key, algorithm, settings):
+    chosen = settings(algorithm)
+    theirs = trained(build(chosen), chosen)[0]
+    assert equal(built_with(settings, section, key, 0.5, algorithm), theirs)
+    switched = settings(algorithm, **{section: {key: 0.5}})
+    assert not equal(trained(build(switched), switched)[0], theirs)
+    off = settings(algorithm, **{section: {key: 0.0}})
+    assert equal(trained(build(off), off)[0], theirs)
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "eoi_qmix", "eoi_explore_qmix", "iql", "maac", "eoi_maac"])
+@pytest.mark.parametrize("lfo", [{}, {"importance_weight": False}, {"schedule": "decay", "derangement": True}, {"schedule": "adaptive"}])
+def test_experience_is_shared_whatever_the_learner(algorithm, lfo, settings):
+    chosen = settings(algorithm, lfo={"omega": 0.5, **lfo})
+    training, seen = trained(build(chosen), chosen)
+    assert all(math.isfinite(value) for _, value, _ in seen)
+    assert {"lfo_weight_mean", "lfo_omega", "classifier_accuracy"} <= {name for name, _, _ in seen}
+    assert training.at.updates == 12
 
 
 @pytest.mark.parametrize(
@@ -112,7 +168,7 @@ def test_tests_do_not_change_the_training(settings):
     assert equal(often, seldom)
 
 
-@pytest.mark.parametrize("algorithm", ["qmix", "vdn", "iql"])
+@pytest.mark.parametrize("algorithm", ["qmix", "vdn", "iql", "maac", "ippo", "mappo"])
 def test_it_learns_a_tiny_game(algorithm):
     """One step, two agents in rooms full of dots: eat at once. A policy that does so returns 2; a random one 0.4."""
     rooms = "\n".join(["####", "#ST#", "#BL#", "#RS#", "####"])
@@ -121,14 +177,16 @@ def test_it_learns_a_tiny_game(algorithm):
         "env_args": {"layout": rooms, "n_agents": 2, "dots_per_room": 1, "episode_limit": 3},
         "t_max": 3000,
         "hidden_dim": 32,
-        "lr": 1e-3,
-        "epsilon_anneal_time": 1500,
-        "update_interval": 6,
-        "learning_starts": 200,
         "test_interval": 3000,
         "log_interval": 3000,
         "buffer_size": 2000,
         "batch_size": 64,
+        "update_interval": 6,
+        "learning_starts": 200,
+        "lr": 1e-3,
+        "epsilon_anneal_time": 1500,
+        "actor_lr": 3e-3,
+        "critic_lr": 3e-3,
     }
     chosen = configure(loader.load(algorithm, "pac_men", updates))
     training, _ = trained(build(chosen), chosen)

@@ -27,6 +27,12 @@ def epsilon_greedy(
     return torch.where(flip < epsilon, random_available(avail, draw), greedy)
 
 
+def sample(p: Float[Tensor, "*b U"], draw: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+    """An action from the distribution `p`: the first whose cumulated probability exceeds `draw`, so never one of probability 0."""
+    order = p.cumsum(-1)
+    return (order > draw[..., None] * order[..., -1:]).int().argmax(-1)
+
+
 class Draws(NamedTuple):
     """Uniform draws on [0, 1) for one step of acting; each use has its own, so that a choice not made disturbs no other."""
 
@@ -43,3 +49,18 @@ class Draws(NamedTuple):
 
     def at(self, step: int) -> "Draws":
         return Draws(*(x[step] for x in self))
+
+
+class UpdateDraws(NamedTuple):
+    """Uniform draws on [0, 1) for one update from the replay; each use has its own."""
+
+    action: Float[Tensor, "B A"]  # what the current policies would do now
+    next_action: Float[Tensor, "B A"]  # what the target policies would do next
+    swap: Float[Tensor, " B"]  # is this transition relearnt by other agents?
+    order: Float[Tensor, "B A"]  # by whom then
+
+    @staticmethod
+    def of_updates(keys: Int[Tensor, " K"], count: int, n_agents: int) -> "list[UpdateDraws]":
+        """For K updates of `count` transitions; `keys` are those of the transitions' own draw."""
+        action, following, order = uniform(fold(keys, 2), count, n_agents, 3).unbind(-1)  # [K, B, A] each
+        return [UpdateDraws(*draws) for draws in zip(action, following, uniform(fold(keys, 3), count), order, strict=True)]

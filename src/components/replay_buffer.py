@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from components.action_selection import UpdateDraws
 from components.episodes import Episodes
 from config.schema import setting
 from envs.base import EnvSpec
@@ -46,6 +47,32 @@ class Batch:
     positive: Float[Tensor, "B A O"]
     has_positive: Float[Tensor, " B"]  # 0 at the first step of an episode, where `positive` is the observation itself
     q: Float[Tensor, "B A U"] | None = None  # Q^a(o) at the time of acting
+    draws: UpdateDraws | None = None  # for losses that draw
+    weight: Float[Tensor, "B A"] | None = None  # of each agent's own gradient; None: 1
+    lived: "Batch | None" = None  # as it was, where agents have been handed each other's experience
+
+
+def transitions(episodes: Episodes) -> Batch:
+    """All N * T steps of the episodes in order, padding included; none has a positive."""
+    obs, acted = episodes.obs.float(), slice(None, -1)
+
+    def flat(x: Tensor) -> Tensor:
+        return x.flatten(0, 1)
+
+    return Batch(
+        obs=flat(obs[:, acted]),
+        state=flat(episodes.state[:, acted]),
+        avail=flat(episodes.avail[:, acted]),
+        actions=flat(episodes.actions),
+        reward=flat(episodes.reward),
+        terminated=flat(episodes.terminated).float(),
+        next_obs=flat(obs[:, 1:]),
+        next_state=flat(episodes.state[:, 1:]),
+        next_avail=flat(episodes.avail[:, 1:]),
+        positive=flat(obs[:, acted]),
+        has_positive=torch.zeros_like(flat(episodes.reward)),
+        q=None if episodes.q is None else flat(episodes.q),
+    )
 
 
 class Rows(NamedTuple):
@@ -64,6 +91,7 @@ class ReplayBuffer:
         episodes = -(-cfg.buffer_size // spec.episode_limit)
         self.rows = max(cfg.buffer_size, spec.episode_limit) + episodes
         self.device, self.fixed_length = device, spec.episode_limit if spec.fixed_length else None
+        self.n_agents = spec.n_agents
         agents, actions = spec.n_agents, spec.n_actions
         shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
             "obs": (spec.obs_dtype, (agents, spec.obs_size)),

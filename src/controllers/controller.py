@@ -33,6 +33,7 @@ class Controller(nn.Module):
 
     def __init__(self, spec: EnvSpec, cfg: ControllerConfig):
         super().__init__()
+        self.n_agents, self.n_actions = spec.n_agents, spec.n_actions
         inputs = spec.obs_size + (spec.n_agents if cfg.obs_agent_id else 0)
         self.agents = AgentMLP(spec.n_agents, [inputs, *cfg.hidden, spec.n_actions], cfg.share_params, cfg.same_init)
         self.register_buffer("ids", torch.eye(spec.n_agents) if cfg.obs_agent_id else None, persistent=False)

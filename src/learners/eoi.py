@@ -9,7 +9,7 @@ Axes: B batch, N copies, A agents (also the classes of the classifier), O observ
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,7 @@ from components.replay_buffer import Batch
 from components.schedules import trapezoid
 from config.schema import setting
 from envs.base import EnvSpec
-from learners.learner import Group, Losses, Pair, Scalar, Stats, Values, frozen_copy, scalar
+from learners.learner import Group, Losses, Pair, Scalar, Stats, Values, frozen_copy, scalar, weighted
 from modules.individuality import Classifier, IntrinsicValue
 from modules.layers import AgentMLP
 
@@ -29,7 +29,7 @@ from modules.layers import AgentMLP
 class EOIConfig:
     """What every form reads."""
 
-    form: Literal["pull", "explore", "reward", "none"]
+    form: Literal["pull", "explore", "reward", "classifier", "none"]
     beta1: float = setting(0)  # weight of the positive distance
     beta2: float = setting(0)  # weight of the mutual information
     delta_t: int = setting(1)  # steps back a positive may lie
@@ -89,18 +89,26 @@ class Individuality(nn.Module):
 
     def recognised(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A"]:
         """p(i | o_i): the probability the classifier gives each agent's own name."""
-        return self.classifier(obs).softmax(-1).diagonal(dim1=-2, dim2=-1)
+        return self.posterior(obs).diagonal(dim1=-2, dim2=-1)
+
+    def posterior(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A n"]:
+        """p(k | o_j) for every agent's observation j and every name k."""
+        return self.classifier(obs).softmax(-1)
 
     def individuality(self, p: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """The intrinsic reward before its weight."""
         return p - 1 / p.shape[-1] if self.centred else p
 
-    def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses:
+    def losses(self, batch: Batch, values: Any, t: Scalar) -> Losses:
         losses, _ = self._classify(batch)
         return losses
 
     def _classify(self, batch: Batch) -> tuple[Losses, Float[Tensor, "B A"]]:
-        """The classifier's loss (eq. 5), and p(i | o_i) without gradient. CE(p, q) = -sum_k q_k log p_k throughout."""
+        """The classifier's loss (eq. 5), and p(i | o_i) without gradient. CE(p, q) = -sum_k q_k log p_k throughout.
+
+        Names are learnt from whose experience it was, whoever learns from it now.
+        """
+        now, batch = batch, batch if batch.lived is None else batch.lived
         log_p = self.classifier(batch.obs).log_softmax(-1)  # [B, A, A]
         p = log_p.exp()
         with torch.no_grad():
@@ -119,7 +127,9 @@ class Individuality(nn.Module):
             "classifier_accuracy": right.mean(),
             "individuality_mean": own.exp().mean(),
         }
-        return Losses({"classifier": loss}, {name: value.detach() for name, value in stats.items()}), own.exp().detach()
+        with torch.no_grad():
+            recognised = own.exp() if now is batch else self.recognised(now.obs)
+        return Losses({"classifier": loss}, {name: value.detach() for name, value in stats.items()}), recognised.detach()
 
     def groups(self) -> Sequence[Group]:
         return [Group([self.classifier], self.classifier_lr)]
@@ -127,7 +137,7 @@ class Individuality(nn.Module):
     def targets(self) -> Sequence[Pair]:
         return []
 
-    def diagnose(self, batch: Batch, values: Values) -> Stats:
+    def diagnose(self, batch: Batch, values: Any) -> Stats:
         return {}
 
 
@@ -177,12 +187,12 @@ class Pull(ShapedReward):
         lived = batch.q if self.cfg.q_source == "stored" else values.q.detach()
         assert lived is not None, "eoi.q_source=stored wants a replay that keeps q"
         encoded = self.value.encode(batch.obs)
-        value = self.value(encoded, self.prepare(lived, batch.avail))  # [B, A]
+        value = weighted(self.value(encoded, self.prepare(lived, batch.avail)), batch.weight)  # [B, A]
         with torch.no_grad():
             following = self.target_value(self.target_value.encode(batch.next_obs), self.prepare(values.next_q, batch.next_avail))
             target = self.individuality(p) + self.gamma * (1 - batch.terminated[:, None]) * following
         error = (value - target).square().mean(0).sum()
-        reached = self.value(encoded, self.prepare(values.q, batch.avail), frozen=True)
+        reached = weighted(self.value(encoded, self.prepare(values.q, batch.avail), frozen=True), batch.weight)
         pull = -self.weight(t) * reached.mean(0).sum()
         q = values.q.detach()
         stats |= {
@@ -234,7 +244,7 @@ class Explore(Individuality):
 
     def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses:
         (terms, stats), p = self._classify(batch)
-        value = self.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1)  # [B, A]
+        value = weighted(self.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1), batch.weight)  # [B, A]
         with torch.no_grad():
             best = self.target_value(batch.next_obs).masked_fill(~batch.next_avail, -torch.inf).amax(-1)
             reward = self.reward_scale * self.individuality(p)
@@ -250,4 +260,4 @@ class Explore(Individuality):
         return [Pair(self.target_value, self.value, self.cfg.value_tau)]
 
 
-FORMS = {"reward": ShapedReward, "pull": Pull, "explore": Explore}
+FORMS = {"classifier": Individuality, "reward": ShapedReward, "pull": Pull, "explore": Explore}

@@ -1,18 +1,21 @@
 """What every learner shares: how a pure loss becomes a gradient step, and how target networks follow.
 
-A learner is an nn.Module that owns all its networks. `forward(batch, t)` is pure: no random draw, no host synchronisation, no
+A learner is an nn.Module that owns all its networks. `forward(batch, t, phase)` is pure: no random draw, no host synchronisation, no
 state written; numbers that may differ from run to run (discount, alpha, ...) are 0-dim buffers. So the same code serves one run
 or, lifted by torch.vmap over stacked parameters and buffers, many.
+
+An update descends a learner's phases one after the other (a critic, then the actors by the critic just moved); a phase moves the
+parameters its loss reaches, and no others. Most learners have one.
 
 Axes: B batch, A agents, U actions.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from components.replay_buffer import Batch
@@ -35,6 +38,7 @@ class Group(NamedTuple):
     modules: Sequence[nn.Module]
     lr: float
     clip: float = 0.0  # largest gradient norm; 0: any
+    each: bool = False  # clip agent by agent (axis 0 of every parameter)
 
 
 class Pair(NamedTuple):
@@ -53,16 +57,23 @@ class Values(NamedTuple):
     next_q: Float[Tensor, "B A U"]  # target network, next observation, no graph
 
 
+class Policies(NamedTuple):
+    """What a policy learner lends instead."""
+
+    log_p: Float[Tensor, "B A U"]  # log pi_i(. | o_i), with its graph
+    of: Callable[[Float[Tensor, "*b A O"], Bool[Tensor, "*b A U"]], Float[Tensor, "*b A U"]]  # the same of other observations
+
+
 @runtime_checkable
 class Extra(Protocol):
-    """Further terms of a value learner's loss, with networks of their own. The learner knows no more of them than this."""
+    """Further terms of a learner's loss, with networks of their own. The learner knows no more of them than this."""
 
     projected: frozenset[str]
 
-    def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses: ...
+    def losses(self, batch: Batch, values: Any, t: Scalar) -> Losses: ...  # Values, or Policies
     def groups(self) -> Sequence[Group]: ...
     def targets(self) -> Sequence[Pair]: ...
-    def diagnose(self, batch: Batch, values: Values) -> Stats: ...
+    def diagnose(self, batch: Batch, values: Any) -> Stats: ...
 
 
 @runtime_checkable
@@ -70,12 +81,22 @@ class Learner(Protocol):
     """One loss over its own networks."""
 
     projected: frozenset[str]  # terms whose gradient gives up what opposes the rest's
+    phases: int  # losses descended one after the other
 
-    def __call__(self, batch: Batch, t: Scalar) -> Losses: ...
+    def __call__(self, batch: Any, t: Scalar, phase: int = 0) -> Losses: ...  # a Batch, or what the learner is fed with
     def shared(self) -> Sequence[nn.Parameter]: ...  # the agents' parameters, which several terms reach
     def groups(self) -> Sequence[Group]: ...
     def targets(self) -> Sequence[Pair]: ...
-    def diagnose(self, batch: Batch, t: Scalar) -> Stats: ...
+    def diagnose(self, batch: Any, t: Scalar) -> Stats: ...
+
+
+Shaping = Callable[[Batch, Scalar], Float[Tensor, "B A"]]  # rewards of the single agents, added to the team's
+Rearrange = Callable[[Batch, Scalar], tuple[Batch, Stats]]  # hands agents each other's experience before they learn
+
+
+def weighted(x: Float[Tensor, "B A"], weight: Float[Tensor, "B A"] | None) -> Float[Tensor, "B A"]:
+    """The same value with a gradient `weight` times as large."""
+    return x if weight is None else weight * x + ((1 - weight) * x).detach()
 
 
 def scalar(module: nn.Module, name: str, value: int | float) -> None:
@@ -116,6 +137,14 @@ def without_conflict(side: Sequence[Tensor], main: Sequence[Tensor]) -> list[Ten
     return [s - share.view(-1, *(1 for _ in m.shape[1:])) * m for s, m in zip(side, main, strict=True)]
 
 
+def clip_each(gradients: Sequence[Tensor], limit: float) -> None:
+    """Scales the gradients in place so that no agent's (axis 0 of every tensor) has a norm above `limit`."""
+    square = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0)
+    share = (limit / (square.sqrt() + 1e-6)).clamp(max=1)
+    for g in gradients:
+        g.mul_(share.view(-1, *(1 for _ in g.shape[1:])))
+
+
 class Descent:
     """One optimiser over all of a learner's parameters: loss, backward, clip, step, targets."""
 
@@ -127,17 +156,26 @@ class Descent:
         self.copied_at = 0  # training episodes at the last hard copy of the targets
         self.finite = Finite()
 
-    def update(self, batch: Batch, t: Scalar, episode: int) -> Stats:
-        """One step down the loss; `episode` counts the training episodes so far."""
-        self.optimiser.zero_grad(set_to_none=True)
-        terms, stats = self.learner(batch, t)
+    def update(self, batch: Any, t: Scalar, episode: int) -> Stats:
+        """One step down the loss of each phase; `episode` counts the training episodes so far."""
+        stats: Stats = {}
+        for phase in range(self.learner.phases):
+            stats |= self._step(batch, t, phase)
+        self._follow(episode)
+        return stats
+
+    def _step(self, batch: Any, t: Scalar, phase: int) -> Stats:
+        self.optimiser.zero_grad(set_to_none=True)  # Adam leaves alone what has no gradient
+        terms, stats = self.learner(batch, t, phase)
         self.finite.see(terms)
         self._backward(terms)
         for group, parameters in self._groups:
-            if group.clip:
-                nn.utils.clip_grad_norm_(parameters, group.clip)
+            reached = [p for p in parameters if p.grad is not None]
+            if group.clip and group.each and reached:
+                clip_each([p.grad for p in reached if p.grad is not None], group.clip)
+            elif group.clip:
+                nn.utils.clip_grad_norm_(reached, group.clip)
         self.optimiser.step()
-        self._follow(episode)
         return stats
 
     def state(self) -> dict[str, Any]:

@@ -16,7 +16,24 @@ from components.replay_buffer import Batch
 from components.schedules import linear
 from config.schema import setting
 from controllers.controller import Controller
-from learners.learner import Extra, Group, Losses, Pair, Scalar, Stats, Values, cosine, frozen_copy, norm, scalar
+from learners.feeds import Replayed
+from learners.learner import (
+    Extra,
+    Group,
+    Losses,
+    Pair,
+    Rearrange,
+    Scalar,
+    Shaping,
+    Stats,
+    Values,
+    cosine,
+    frozen_copy,
+    norm,
+    scalar,
+    weighted,
+)
+from modules.mixers import MixerConfig, make_mixer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +49,17 @@ class QConfig:
     epsilon_anneal_time: int = setting(0)  # environment steps
 
 
-Shaping = Callable[[Batch, Scalar], Float[Tensor, "B A"]]
 Explore = Callable[[Int[Tensor, "N A"], Tensor, Tensor, Draws], Int[Tensor, "N A"]]
 
 
 class QLearner(nn.Module):
     """Q_tot(o, a, s) = mixer(Q_i(o_i, a_i), s), regressed on r + gamma Q_tot' of the best next actions."""
 
-    Config = QConfig
+    Config, NetworkConfig, Feed = QConfig, MixerConfig, Replayed
+    make_network = staticmethod(make_mixer)
+    forms = frozenset({"pull", "explore", "reward", "classifier"})  # of individuality that it can take
+    sections = frozenset({"lfo"})  # of the configuration that it can take
+    phases = 1
     gamma: Tensor
     epsilon_start: Tensor
     epsilon_finish: Tensor
@@ -53,12 +73,14 @@ class QLearner(nn.Module):
         extras: Sequence[nn.Module] = (),  # each an Extra
         shaping: Shaping | None = None,  # rewards of the single agents, added to the team's
         explore: Explore | None = None,  # replaces greedy actions while training
+        rearrange: Rearrange | None = None,
     ):
         super().__init__()
-        self.cfg, self.shaping, self.explore = cfg, shaping, explore
+        self.cfg, self.shaping, self.explore, self.rearrange = cfg, shaping, explore, rearrange
         self.controller, self.mixer = controller, mixer
         self.target_controller, self.target_mixer = frozen_copy(controller), frozen_copy(mixer)
         self.extras = nn.ModuleList(extras)
+        self.draws = rearrange is not None  # does its loss want random draws?
         self.projected = frozenset(name for extra in self._extras() for name in extra.projected)
         for name in ("gamma", "epsilon_start", "epsilon_finish", "epsilon_anneal_time"):
             scalar(self, name, getattr(cfg, name))
@@ -78,12 +100,18 @@ class QLearner(nn.Module):
             best = self.explore(best, obs, avail, draws)
         return epsilon_greedy(best, avail, self.epsilon(t), draws.flip, draws.choice), q
 
+    def policy(self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]) -> Float[Tensor, "*b A U"]:
+        """The greedy policy as a distribution: all on the best action. Softmax of values would depend on their scale."""
+        return nn.functional.one_hot(masked_argmax(self.controller(obs), avail), avail.shape[-1]).float()
+
     def epsilon(self, t: Scalar) -> Scalar:
         return linear(self.epsilon_start, self.epsilon_finish, self.epsilon_anneal_time, t)
 
-    def forward(self, batch: Batch, t: Scalar) -> Losses:
+    def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
+        batch, more_stats = self.rearrange(batch, t) if self.rearrange else (batch, {})
         values = self._values(batch)
         td, stats = self._td(batch, values, t)
+        stats |= more_stats
         terms = {"td": td}
         for extra in self._extras():
             more = extra.losses(batch, values, t)
@@ -98,7 +126,7 @@ class QLearner(nn.Module):
 
     def _td(self, batch: Batch, values: Values, t: Scalar) -> tuple[Scalar, Stats]:
         """The squared temporal difference, batch mean, summed over the joint values."""
-        taken = values.q.gather(-1, batch.actions[..., None]).squeeze(-1)  # [B, A]
+        taken = weighted(values.q.gather(-1, batch.actions[..., None]).squeeze(-1), batch.weight)  # [B, A]
         joint = self.mixer(taken, batch.state)  # [B, M]
         target = self._target(batch, values.next_q, t)
         error = joint - target
@@ -147,6 +175,7 @@ class QLearner(nn.Module):
             reached = [g for g in gradient if g is not None]
             if reached:
                 stats |= {f"{name}_grad_norm": norm(reached), f"{name}_td_cosine": cosine(reached, td)}
+        batch, _ = self.rearrange(batch, t) if self.rearrange else (batch, {})
         values = self._values(batch)
         for extra in self._extras():
             stats |= extra.diagnose(batch, values)

@@ -3,6 +3,7 @@
 A mixer that is monotone in every agent's value keeps the joint argmax equal to the agents' own (Rashid et al. 2018, eq. 5).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,7 +62,8 @@ class QMixer(nn.Module):
         return (hidden * self.w2(w2).abs()).sum(-1, keepdim=True) + self.v(v)
 
 
-def make_mixer(spec: EnvSpec, cfg: MixerConfig) -> nn.Module:
+def make_mixer(spec: EnvSpec, cfg: MixerConfig, hidden: Sequence[int] = ()) -> nn.Module:
+    """`hidden`, the size of the agents' networks, concerns no mixer."""
     if cfg.mixer == "qmix":
         return QMixer(spec, cfg)
     return VDNMixer() if cfg.mixer == "vdn" else NoMixer()

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from envs.base import VecEnv
 from envs.grid import AGENT_COLOURS
-from learners.q_learner import QLearner
+from learners import AnyLearner
 from trained import Moment, Recognise, play, recogniser
 
 _SIDE = 480  # pixels, the least for the longer side of the world
@@ -35,7 +35,7 @@ class Shot:
     info: dict[str, list[float]]  # the world's own account of the episode so far
 
 
-def shoot(env: VecEnv, learner: QLearner, seed: int, t: int) -> list[list[Shot]]:
+def shoot(env: VecEnv, learner: AnyLearner, seed: int, t: int) -> list[list[Shot]]:
     """One greedy episode in every copy; an episode of T steps has T + 1 shots."""
     films: list[list[Shot]] = [[] for _ in range(env.n_envs)]
     recognise = recogniser(learner)

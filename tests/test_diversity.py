@@ -1,0 +1,61 @@
+"""How different agents are, against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
+
+
+def test_neural_diversity_by_hand():
+    """Total variation of (1, 0), (.5, .5) and (0, 1): .5, 1 and .5, on average 2/3; alike agents have none."""
+    policies = torch.tensor([[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]])
+    assert neural_diversity(policies).item() == pytest.approx(2 / 3)
+    alike = torch.tensor([[[0.3, 0.7], [0.3, 0.7], [0.3, 0.7]]])
+    assert neural_diversity(torch.cat([policies, alike])).item() == pytest.approx(1 / 3)
+
+
+def test_greedy_policies_differ_as_often_as_they_disagree():
+    first, second = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 0])
+    policies = torch.stack([torch.nn.functional.one_hot(x, 3).float() for x in (first, second)], 1)
+    assert neural_diversity(policies).item() == 0.5
+
+
+def test_occupancy_counts():
+    cells = torch.tensor([[0, 2], [0, 1], [1, 2], [0, 2]])
+    assert occupancy(cells, 3).tolist() == [[0.75, 0.25, 0.0], [0.0, 0.25, 0.75]]
+
+
+def test_overlap_by_hand():
+    """(1, 0) and (.5, .5): JSD = H(.75, .25) - H(.5, .5) / 2 = 0.311278 bits."""
+    assert overlap(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).item() == pytest.approx(1 - 0.311278, abs=1e-5)
+    assert overlap(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).item() == pytest.approx(0, abs=1e-6)
+    assert overlap(torch.tensor([[0.2, 0.8], [0.2, 0.8]])).item() == pytest.approx(1, abs=1e-6)
+    three = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert overlap(three).item() == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_the_probe_tells_apart_what_can_be_told_apart():
+    torch.manual_seed(0)
+    noise, centres = torch.randn(2, 300, 4, 10), 3 * torch.randn(4, 10)
+    seen, held_out = noise + centres
+    assert probe_accuracy(seen, held_out).item() > 0.95
+    assert probe_accuracy(noise[0], noise[1]).item() == pytest.approx(0.25, abs=0.06)
+
+
+def test_the_probe_is_not_bound_to_lines():
+    """Two agents on the two diagonals of a square: no line parts them."""
+    torch.manual_seed(0)
+    side = torch.randint(0, 2, (400, 1)) * 2.0 - 1
+    obs = torch.stack([torch.cat([side, side], 1), torch.cat([side, -side], 1)], 1) + 0.1 * torch.randn(400, 2, 2)
+    assert probe_accuracy(obs[:200], obs[200:]).item() > 0.95
+
+
+def test_the_probe_disturbs_no_randomness():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    probe_accuracy(torch.ones(4, 2, 3), torch.ones(4, 2, 3))
+    assert torch.equal(torch.rand(1), expected)
+    assert math.isfinite(probe_accuracy(torch.ones(4, 2, 3), torch.ones(4, 2, 3)).item())

@@ -1,0 +1,170 @@
+"""algorithms.md section 9: learning from other agents' experience."""
+
+import pytest
+import torch
+
+from components.action_selection import UpdateDraws
+from conftest import SPEC, keys, random_batch
+from learners.eoi import Individuality
+from learners.learner import weighted
+from learners.lfo import LFO, LFOConfig, cycle, permutation
+from test_eoi import BASE, FOUR, pull
+from test_maac import drawn_batch
+from test_maac import learner as maac
+from test_q_learner import learner as qmix
+
+NOW = torch.tensor(0.0)
+CONFIG = {"omega": 1.0, "importance_weight": True, "schedule": "constant", "anneal_time": 100, "derangement": False}
+
+
+def posterior(right: float, n: int = 4):
+    """A classifier that gives every agent's own name probability `right`, the others the rest evenly."""
+    p = torch.full((n, n), (1 - right) / (n - 1)).fill_diagonal_(right)
+    return lambda obs: p.expand(len(obs), n, n)
+
+
+def lfo(right: float = 0.25, **changes) -> LFO:
+    return LFO(LFOConfig(**{**CONFIG, **changes}), posterior(right))
+
+
+def batch_of(count: int = 400, spec=FOUR):
+    """Observations that tell whose they are."""
+    batch = drawn_batch(spec, count)
+    owners = torch.arange(float(spec.n_agents))[:, None].expand(count, spec.n_agents, spec.obs_size)
+    return type(batch)(**{**vars(batch), "obs": owners, "actions": owners[..., 0].long(), "next_obs": owners + 10})
+
+
+def test_triples_change_hands_together_and_the_rest_stays():
+    batch = batch_of()
+    handed, _ = lfo()(batch, NOW)
+    source = handed.obs[..., 0].long()
+    assert torch.equal(source.sort(-1).values, torch.arange(4).expand(400, 4))
+    assert torch.equal(handed.actions, source)
+    assert torch.equal(handed.next_obs[..., 0].long(), source + 10)
+    for name in ("reward", "state", "next_state", "terminated", "positive"):
+        assert torch.equal(getattr(handed, name), getattr(batch, name))
+    assert handed.lived is batch
+
+
+@pytest.mark.parametrize(("right", "mean"), [(0.25, 0.25), (1.0, 0.0), (0.7, 0.1)])
+def test_the_mean_weight_of_others_experience(right, mean):
+    """Fact 1."""
+    _, stats = lfo(right)(batch_of(), NOW)
+    assert stats["lfo_weight_mean"].item() == pytest.approx(mean, abs=1e-6)
+
+
+def test_value_and_gradient_of_a_weighted_term():
+    """Fact 2."""
+    q, w = torch.tensor([[2.0, -3.0]], requires_grad=True), torch.tensor([[0.25, 1.0]])
+    out = weighted(q, w)
+    assert torch.equal(out, q)
+    out.sum().backward()
+    assert torch.equal(q.grad, w)
+    assert weighted(q, None) is q
+
+
+@pytest.mark.parametrize("derangement", [False, True])
+def test_weights_are_of_the_new_owner(derangement):
+    """Fact 4: with a perfect classifier only what an agent keeps of its own has weight, 1/n of a permutation on average."""
+    handed, _ = lfo(1.0, derangement=derangement)(batch_of(4000), NOW)
+    own = handed.obs[..., 0] == torch.arange(4)
+    assert torch.equal(handed.weight, own.float())
+    assert own.float().mean().item() == pytest.approx(0.0 if derangement else 0.25, abs=0.02)
+
+
+def test_a_cycle_gives_everybody_anybody_elses():
+    draw = torch.rand(30_000, 4, generator=torch.Generator().manual_seed(0))
+    source = cycle(draw)
+    assert torch.equal(source.sort(-1).values, torch.arange(4).expand_as(source))
+    counts = torch.stack([(source[:, 0] == j).float().mean() for j in range(4)])
+    assert counts.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3], abs=0.02)
+    assert torch.equal(permutation(draw).sort(-1).values, torch.arange(4).expand_as(source))
+
+
+def test_a_share_omega_of_the_batch_is_handed_over_and_weighed():
+    handed, stats = lfo(0.25, omega=0.2, derangement=True)(batch_of(5000), NOW)
+    moved = (handed.obs[..., 0] != torch.arange(4)).all(1)
+    assert moved.float().mean().item() == pytest.approx(0.2, abs=0.02)
+    assert torch.equal(handed.weight[~moved], torch.ones_like(handed.weight[~moved]))
+    assert handed.weight[moved].flatten().tolist() == pytest.approx([0.25] * 4 * int(moved.sum()))
+    assert stats["lfo_omega"].item() == pytest.approx(0.2)
+    flat, _ = lfo(0.25, omega=0.2, importance_weight=False)(batch_of(), NOW)
+    assert torch.equal(flat.weight, torch.ones(400, 4))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "right", "t", "omega"),
+    [
+        ("constant", 0.7, 1e9, 0.2),
+        ("decay", 0.7, 0, 0.2),
+        ("decay", 0.7, 50, 0.1),
+        ("decay", 0.7, 1e9, 0.0),
+        ("adaptive", 0.25, 0, 0.2),
+        ("adaptive", 0.7, 0, 0.08),
+        ("adaptive", 1.0, 0, 0.0),
+    ],
+)
+def test_schedules(schedule, right, t, omega):
+    _, stats = lfo(right, omega=0.2, schedule=schedule)(batch_of(), torch.tensor(float(t)))
+    assert stats["lfo_omega"].item() == pytest.approx(omega, abs=1e-6)
+
+
+def test_nothing_handed_over_is_the_plain_update():
+    """Fact 3, for both kinds of learner."""
+    nobody = LFO(LFOConfig(**{**CONFIG, "omega": 0.0}), posterior(0.6, 3))
+    for make in (qmix, maac):
+        plain, ours = make(), make()
+        ours.rearrange = nobody
+        batch = drawn_batch(SPEC)
+        for phase in range(plain.phases):
+            expected, found = (m(batch, NOW, phase).terms for m in (plain, ours))
+            for name, term in expected.items():
+                assert torch.equal(term, found[name])
+                parameters = [p for p in plain.parameters() if p.requires_grad]
+                ours_too = [p for p in ours.parameters() if p.requires_grad]
+                gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+                same = torch.autograd.grad(found[name], ours_too, retain_graph=True, allow_unused=True)
+                for a, b in zip(gradients, same, strict=True):
+                    assert (a is None and b is None) or torch.equal(a, b)
+
+
+def test_a_weight_scales_the_agents_gradient_and_not_the_mixers():
+    made, half = qmix(), torch.full((5, 3), 0.5)
+    batch = random_batch()
+    plain, scaled = (made(type(batch)(**{**vars(batch), "weight": w}), NOW).terms["td"] for w in (None, half))
+    assert torch.equal(plain, scaled)
+    for parameters, factor in ((made.shared(), 0.5), (list(made.mixer.parameters()), 1.0)):
+        ours, theirs = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in (scaled, plain))
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, factor * b)
+
+
+def test_a_weight_scales_actors_critics_and_the_pull():
+    batch = drawn_batch()
+    other = type(batch)(**{**vars(batch), "weight": torch.full((5, 3), 0.5)})
+    made = maac()
+    for phase, term, parameters in ((0, "td", list(made.critic.parameters())), (1, "actor", made.shared())):
+        plain, scaled = (torch.autograd.grad(made(b, NOW, phase).terms[term], parameters, allow_unused=True) for b in (batch, other))
+        for a, b in zip(plain, scaled, strict=True):
+            torch.testing.assert_close(0.5 * a, b)
+    extra, q = pull(), torch.randn(5, 3, 4, requires_grad=True)
+    from learners.learner import Values
+
+    plain, scaled = (
+        torch.autograd.grad(extra.losses(b, Values(q, q.detach()), NOW).terms["pull"], q)[0]
+        for b in (random_batch(), type(batch)(**{**vars(random_batch()), "weight": torch.full((5, 3), 0.5)}))
+    )
+    torch.testing.assert_close(0.5 * plain, scaled)
+
+
+def test_the_classifier_learns_from_whose_experience_it_was():
+    torch.manual_seed(0)
+    made = Individuality(SPEC, Individuality.Config(**BASE), (8, 8))
+    batch = random_batch(draws=UpdateDraws.of_updates(keys(1), 5, 3)[0])
+    handed, _ = LFO(LFOConfig(**{**CONFIG, "derangement": True}), made.posterior)(batch, NOW)
+    (plain, _), p = made._classify(batch)
+    (shuffled, _), p_new = made._classify(handed)
+    assert torch.equal(plain["classifier"], shuffled["classifier"])
+    torch.testing.assert_close(p_new, made.recognised(handed.obs).detach())
+    torch.testing.assert_close(p_new, handed.weight)
+    assert not torch.equal(p, p_new)

@@ -1,0 +1,330 @@
+"""algorithms.md sections 4, 6 and 15: MAAC, EOI and the KL baseline on it, against hand-worked numbers and plain loops."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import leaky_relu, one_hot
+
+from components.action_selection import UpdateDraws, sample
+from conftest import SPEC, keys, random_batch
+from controllers.controller import Controller, ControllerConfig
+from envs.base import EnvSpec
+from learners.kl import KLConfig, KLDivergence
+from learners.learner import Descent, Policies, clip_each
+from learners.maac import MAAC, MAACConfig
+from learners.policy import log_policy
+from modules.critics import AttentionConfig, AttentionCritic
+
+NOW = torch.tensor(0.0)
+CONFIG = {
+    "gamma": 0.98,
+    "actor_lr": 1e-2,
+    "critic_lr": 1e-2,
+    "actor_clip": 0.5,
+    "critic_clip": 10.0,
+    "target_update_tau": 0.01,
+    "target_update_interval": 0,
+    "reward_scale": 100.0,
+    "logit_decay": 1e-3,
+}
+
+
+def spec_of(n_agents: int, n_actions: int = 4) -> EnvSpec:
+    return replace(SPEC, n_agents=n_agents, n_actions=n_actions)
+
+
+def critic(spec: EnvSpec = SPEC, heads: int = 2, hidden: int = 8) -> AttentionCritic:
+    return AttentionCritic(spec, AttentionConfig(attend_heads=heads), (hidden, hidden))
+
+
+def learner(spec: EnvSpec = SPEC, seed: int = 0, extras=(), shaping=None, **changes) -> MAAC:
+    torch.manual_seed(seed)
+    controller = Controller(spec, ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False))
+    made = MAAC(MAACConfig(**{**CONFIG, **changes}), controller, critic(spec), extras, shaping)
+    for net in (made.target_controller, made.target_critic):  # so that a loss that reads the wrong network is seen
+        for p in net.parameters():
+            p.data += 0.3 * torch.randn_like(p)
+    return made
+
+
+def drawn_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields):
+    (draws,) = UpdateDraws.of_updates(keys(1, seed=seed), count, spec.n_agents)
+    return random_batch(spec, count, seed, **{"draws": draws, **fields})
+
+
+def joint(spec: EnvSpec, count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = random_batch(spec, count)
+    return batch.obs, one_hot(batch.actions, spec.n_actions).float()
+
+
+def slow_critic(net: AttentionCritic, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One transition, one agent and one head at a time (MAAC, eq. 5 and 6)."""
+    count, agents = obs.shape[:2]
+    size = net.key.weight.shape[0] // net.heads
+    values, squares = torch.zeros_like(actions), torch.zeros(())
+
+    def layer(which, i: int, x: torch.Tensor) -> torch.Tensor:
+        return which.weight[i] @ x + which.bias[i, :, 0]
+
+    for b in range(count):
+        e = [leaky_relu(layer(net.see_and_do, j, torch.cat([obs[b, j], actions[b, j]]))) for j in range(agents)]
+        for i in range(agents):
+            s = leaky_relu(layer(net.see, i, obs[b, i]))
+            heads = [s]
+            for m in range(net.heads):
+                part = slice(m * size, (m + 1) * size)
+                others = [j for j in range(agents) if j != i]
+                logits = torch.stack([(net.selector.weight[part] @ s) @ (net.key.weight[part] @ e[j]) for j in others])
+                squares = squares + logits.square().mean() / count
+                weights = (logits / math.sqrt(size)).softmax(0)
+                seen = [leaky_relu(net.value.weight[part] @ e[j] + net.value.bias[part]) for j in others]
+                heads.append(sum(w * v for w, v in zip(weights, seen, strict=True)))
+            values[b, i] = layer(net.last, i, leaky_relu(layer(net.first, i, torch.cat(heads))))
+    return values, squares
+
+
+@pytest.mark.parametrize("agents", [2, 3])
+def test_the_critic_equals_a_loop_over_transitions_agents_and_heads(agents):
+    spec = spec_of(agents)
+    net, (obs, actions) = critic(spec), joint(spec)
+    with torch.no_grad():
+        for ours, theirs in zip(net(obs, actions), slow_critic(net, obs, actions), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_parameter_count():
+    """Fact 7."""
+    net = critic(replace(SPEC, obs_size=25, n_actions=5, n_agents=4), heads=4, hidden=128)
+    assert sum(p.numel() for p in net.parameters()) == 212_628
+
+
+def test_attention_is_over_the_others_and_even_without_a_selector():
+    """Fact 1."""
+    net = critic()
+    logits = torch.randn(3, 3, 2, 5)
+    weights = net.weights(logits)
+    torch.testing.assert_close(weights.sum(1), torch.ones(3, 2, 5))
+    assert torch.diagonal(weights).abs().sum() == 0
+    even = net.weights(torch.zeros(3, 3, 2, 5))
+    assert even[0, 1].flatten().tolist() == pytest.approx([0.5] * 10)
+
+
+def test_two_agents_have_nothing_to_choose_between():
+    """Fact 1: attention over one other is 1, so keys and selectors are moved by the logits' decay alone."""
+    spec = spec_of(2)
+    made = learner(spec)
+    terms, _ = made(drawn_batch(spec), NOW, 0)
+    chosen = [made.critic.key.weight, made.critic.selector.weight]
+    assert all(g.abs().max() == 0 for g in torch.autograd.grad(terms["td"], chosen, retain_graph=True))
+    assert all(g.abs().max() > 0 for g in torch.autograd.grad(terms["attention"], chosen))
+
+
+def test_one_agent_alone_has_nobody_to_attend_to():
+    spec = spec_of(1)
+    Descent(made := learner(spec)).update(drawn_batch(spec), NOW, 0)
+    assert all(torch.isfinite(p).all() for p in made.parameters())
+
+
+def test_an_agents_values_do_not_depend_on_its_own_action():
+    """Fact 2."""
+    net, (obs, actions) = critic(), joint(SPEC)
+    other = actions.clone()
+    other[:, 1] = actions[:, 1].roll(1, -1)
+    before, after = net(obs, actions)[0], net(obs, other)[0]
+    assert torch.equal(before[:, 1], after[:, 1])
+    assert (before[:, [0, 2]] - after[:, [0, 2]]).abs().max() > 0
+
+
+class Says(torch.nn.Module):
+    """A critic whose values are given."""
+
+    def __init__(self, q: list[float]):
+        super().__init__()
+        self.q = torch.tensor(q)
+
+    def forward(self, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.q.expand_as(actions), torch.zeros(())
+
+
+def with_policy(made: MAAC, p: list[float]) -> MAAC:
+    """Every agent draws from `p` whatever it sees, now and by the target."""
+    for controller in (made.controller, made.target_controller):
+        for weight in controller.parameters():
+            torch.nn.init.zeros_(weight)
+        controller.agents.layers[-1].bias.data[:] = torch.tensor(p).log()[:, None]
+    return made
+
+
+@pytest.mark.parametrize(("terminated", "expected"), [(0.0, 2.9698), (1.0, 1.0)])
+def test_the_target_discounts_the_entropy_and_ends_with_the_task(terminated, expected):
+    """Fact 5: r = 1, Q' = 2, log pi' = -1, scale 100."""
+    p = [math.exp(-1)] * 2 + [(1 - 2 * math.exp(-1)) / 2] * 2
+    made = with_policy(learner(), p)
+    made.target_critic = Says([2.0] * 4)
+    first = UpdateDraws(*(torch.zeros_like(x) for x in drawn_batch().draws))  # draws of 0 choose the first action
+    batch = drawn_batch(reward=torch.ones(5), terminated=torch.full((5,), terminated), draws=first)
+    assert made._target(batch, NOW).flatten().tolist() == pytest.approx([expected] * 15, abs=1e-5)
+
+
+def test_the_critics_loss_equals_a_slow_computation():
+    made, batch = learner(), drawn_batch()
+    with torch.no_grad():
+        following = log_policy(made.target_controller(batch.next_obs), batch.next_avail)
+        drawn = sample(following.exp(), batch.draws.next_action)
+        next_q, _ = slow_critic(made.target_critic, batch.next_obs, one_hot(drawn, 4).float())
+        q, logits = slow_critic(made.critic, batch.obs, one_hot(batch.actions, 4).float())
+        total = 0.0
+        for b in range(5):
+            for i in range(3):
+                u = drawn[b, i]
+                soft = next_q[b, i, u] - following[b, i, u] / 100
+                target = batch.reward[b] + 0.98 * (1 - batch.terminated[b]) * soft
+                total += (q[b, i, batch.actions[b, i]] - target).square().item() / 5
+    terms, stats = made(batch, NOW, 0)
+    assert terms["td"].item() == pytest.approx(total, rel=1e-4)
+    assert terms["attention"].item() == pytest.approx(1e-3 * logits.item(), rel=1e-4)
+    assert stats["loss"].item() == terms["td"].item()
+
+
+def test_the_baseline_leaves_no_advantage_on_average():
+    """Fact 3."""
+    p, q = torch.randn(7, 5).softmax(-1), torch.randn(7, 5)
+    assert (p * (q - (p * q).sum(-1, keepdim=True))).sum(-1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("p", "still"), [((0.26894, 0.73106), True), ((0.5, 0.5), False)])
+def test_the_actors_rest_where_the_policy_is_the_softmax_of_scaled_values(p, still):
+    """Fact 4: values (0, 0.01) at scale 100; the expectation is taken by spreading the draws evenly."""
+    spec, count = spec_of(2, 2), 20_000
+    made = with_policy(learner(spec, logit_decay=0.0), list(p))
+    made.critic = Says([0.0, 0.01])
+    even = (torch.arange(count) + 0.5).div(count)[:, None].expand(count, 2)
+    batch = drawn_batch(spec, count)
+    terms, _ = made(replace(batch, draws=batch.draws._replace(action=even)), NOW, 1)
+    bias = made.controller.agents.layers[-1].bias
+    (gradient,) = torch.autograd.grad(terms["actor"], bias)
+    assert bool(gradient.abs().max() < 1e-5) is still
+
+
+def test_each_phase_moves_its_own():
+    made, batch = learner(), drawn_batch()
+    for phase, expected in ((0, "critic"), (1, "controller")):
+        made.zero_grad()
+        sum(made(batch, NOW, phase).terms.values()).backward()
+        reached = {name.split(".")[0] for name, p in made.named_parameters() if p.grad is not None}
+        assert reached == {expected}
+
+
+def test_actors_learn_from_the_critic_just_moved():
+    """Section 4, order of an update: critic, actors, targets; one Adam is as good as two, for it skips what a phase does not reach."""
+    made, other, batch = learner(actor_clip=0.0, critic_clip=0.0), learner(), drawn_batch()
+    optimisers = [torch.optim.Adam(net.parameters(), lr=1e-2) for net in (other.critic, other.controller)]
+    descent = Descent(made)
+    for _ in range(3):
+        descent.update(batch, NOW, 0)
+        for phase, optimiser in enumerate(optimisers):
+            other.zero_grad()
+            sum(other(batch, NOW, phase).terms.values()).backward()
+            optimiser.step()
+        with torch.no_grad():
+            for pair in other.targets():
+                for target, online in zip(pair.target.parameters(), pair.online.parameters(), strict=True):
+                    target.lerp_(online, 0.01)
+    for ours, theirs in zip(made.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_every_agents_gradient_is_clipped_by_itself():
+    gradients = [torch.tensor([[3.0, 0.0], [0.1, 0.0]]), torch.tensor([[4.0], [0.0]])]
+    clip_each(gradients, 0.5)
+    assert gradients[0].flatten().tolist() == pytest.approx([0.3, 0.0, 0.1, 0.0], abs=1e-6)
+    assert gradients[1].flatten().tolist() == pytest.approx([0.4, 0.0], abs=1e-6)
+
+
+def test_shaped_rewards_reach_each_agents_own_target():
+    """Section 6, fact 3: p = 1 shifts every target alike."""
+    individual = torch.arange(15.0).view(5, 3)
+    plain, shaped = learner(), learner(shaping=lambda batch, t: individual)
+    batch = drawn_batch()
+    torch.testing.assert_close(shaped._target(batch, NOW), plain._target(batch, NOW) + individual)
+
+
+def test_a_constant_added_to_all_values_moves_no_actor():
+    """Section 6, fact 3: the optimal critic's shift leaves the policy gradient as it is."""
+    made, batch = learner(), drawn_batch()
+    gradients = []
+    for shift in (0.0, 22.7258):
+        made.critic = Says([0.1 + shift, shift, -0.2 + shift, shift])
+        gradients.append(torch.autograd.grad(made(batch, NOW, 1).terms["actor"], made.shared()))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+def test_sampling_follows_the_distribution_and_never_the_impossible():
+    p = torch.tensor([0.2, 0.0, 0.5, 0.3]).expand(20000, 4)
+    chosen = sample(p, torch.rand(20000, generator=torch.Generator().manual_seed(0)))
+    assert chosen.bincount(minlength=4).div(20000).tolist() == pytest.approx([0.2, 0, 0.5, 0.3], abs=0.01)
+    edges = torch.tensor([0.0, 1 - 2.0**-24])
+    assert sample(torch.tensor([0.0, 0.5, 0.5, 0.0]).expand(2, 4), edges).tolist() == [1, 2]
+    torch.manual_seed(1)
+    rough = torch.randn(2000, 7).mul(20).softmax(-1)
+    assert rough.gather(1, sample(rough, torch.full((2000,), 1 - 2.0**-24))[:, None]).min() > 0
+
+
+def test_unavailable_actions_are_never_drawn():
+    made = learner()
+    avail = torch.zeros(500, 3, 4, dtype=torch.bool)
+    avail[..., 2] = True
+    batch = random_batch(count=500)
+    from components.action_selection import Draws
+
+    for greedy in (False, True):
+        actions, _ = made.act(batch.obs, avail, Draws.of_episodes(keys(500), 1, 3).at(0), NOW, greedy)
+        assert (actions == 2).all()
+    assert torch.equal(made.policy(batch.obs, avail), avail.float())
+
+
+def divergence(p: list[float], q: list[float]) -> torch.Tensor:
+    """The KL term of two agents with fixed policies at weight 1, and its gradient on the first one's logits."""
+    logits = torch.tensor([[p, q]]).log().requires_grad_()
+    both = logits.detach().log_softmax(-1)
+    spec = spec_of(2, len(p))
+    extra = KLDivergence(KLConfig(weight=1.0))
+    policies = Policies(logits.log_softmax(-1), lambda obs, avail: both[:, None].expand(-1, 2, -1, -1))
+    terms, stats = extra.losses(random_batch(spec, 1), policies, NOW)
+    terms["kl"].backward()
+    return torch.stack([terms["kl"].detach(), stats["kl_mean"], logits.grad.abs().max()])
+
+
+def test_kl_by_hand():
+    """Section 15, fact 1: 0.8 ln 9 for each of the two; equal policies do not part."""
+    term, mean, _ = divergence([0.9, 0.1], [0.1, 0.9])
+    assert mean.item() == pytest.approx(1.757780, abs=1e-5)
+    assert term.item() == pytest.approx(-2 * 1.757780, abs=1e-5)
+    assert divergence([0.3, 0.7], [0.3, 0.7]).abs().max() < 1e-6
+
+
+def test_kl_is_bounded_and_not_negative():
+    """Fact 2: at most 10 a pair."""
+    tiny = 1e-30
+    term, mean, _ = divergence([1 - tiny, tiny], [tiny, 1 - tiny])
+    assert term.item() == pytest.approx(-20, abs=1e-3)
+    assert mean.item() > 60
+    assert divergence([0.6, 0.4], [0.5, 0.5])[0] < 0
+
+
+def test_kl_compares_policies_on_the_same_observation_and_moves_one():
+    """KL(pi_i || pi_j) at agent i's own observation, gradient to pi_i alone."""
+    made = learner(extras=[KLDivergence(KLConfig(weight=0.5))])
+    batch = drawn_batch()
+    total = torch.zeros(())
+    for i in range(3):
+        log_p = [log_policy(made.controller(batch.obs[:, i : i + 1].expand(-1, 3, -1)), batch.avail)[:, j] for j in range(3)]
+        total = total + sum((log_p[i].exp() * (log_p[i] - log_p[j].detach())).sum(-1).mean() for j in range(3) if j != i)
+    term = made(batch, NOW, 1).terms["kl"]
+    assert term.item() == pytest.approx(-0.5 * total.item(), rel=1e-4)
+    ours, theirs = (torch.autograd.grad(loss, made.shared()) for loss in (term, -0.5 * total))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)

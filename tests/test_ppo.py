@@ -1,0 +1,200 @@
+"""algorithms.md section 14: advantages, the clipped objective, and how on-policy learners are fed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from components.episodes import Episodes
+from components.replay_buffer import ReplayBuffer, ReplayConfig, transitions
+from components.returns import gae, standardised
+from conftest import SPEC, keys, random_batch
+from controllers.controller import Controller, ControllerConfig
+from learners.feeds import Lesson, Rolled, RolledConfig
+from learners.learner import Descent
+from learners.ppo import PPO, PPOConfig
+from modules.critics import StateValue, ValueConfig
+
+NOW, CPU = torch.tensor(0.0), torch.device("cpu")
+CONFIG = {
+    "gamma": 0.98,
+    "gae_lambda": 0.95,
+    "actor_lr": 1e-2,
+    "critic_lr": 1e-2,
+    "actor_clip": 0.5,
+    "critic_clip": 10.0,
+    "eps_clip": 0.2,
+    "entropy_coef": 0.0,
+}
+
+
+def learner(critic_input: str = "obs", seed: int = 0, extras=(), shaping=None, **changes) -> PPO:
+    torch.manual_seed(seed)
+    controller = Controller(SPEC, ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False))
+    critic = StateValue(SPEC, ValueConfig(critic_input=critic_input), (8, 8))
+    return PPO(PPOConfig(**{**CONFIG, **changes}), controller, critic, extras, shaping)
+
+
+def episodes(lengths: tuple[int, ...] = (7, 4, 1), seed: int = 0) -> Episodes:
+    g = torch.Generator().manual_seed(seed)
+    out = Episodes.allocate(SPEC, len(lengths), CPU)
+    for name in ("obs", "state", "reward"):
+        getattr(out, name).copy_(torch.randn(getattr(out, name).shape, generator=g))
+    out.actions.copy_(torch.randint(0, SPEC.n_actions, out.actions.shape, generator=g))
+    out.avail.fill_(True)
+    for n, length in enumerate(lengths):
+        out.terminated[n, length - 1] = n != 1  # the second ran out of time
+        out.reward[n, length:] = 0
+    return replace(out, length=torch.tensor(lengths))
+
+
+def number(x: float) -> torch.Tensor:
+    return torch.tensor(x)
+
+
+def test_advantages_by_hand():
+    """Fact 1."""
+    reward, value = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1), torch.tensor([0.5, 0.5, 0.5, 9.0]).view(1, 4, 1)
+    terminated, valid = torch.tensor([[False, False, True]]), torch.ones(1, 3, dtype=torch.bool)
+    advantage = gae(reward, value, terminated, valid, number(0.98), number(0.95))
+    assert advantage.flatten().tolist() == pytest.approx([0.414071, 0.4555, 0.5], abs=1e-5)
+    assert (advantage + value[:, :-1]).flatten().tolist() == pytest.approx([0.914071, 0.9555, 1.0], abs=1e-5)
+
+
+def test_a_time_out_is_bootstrapped_and_padding_is_not_read():
+    reward, value = torch.tensor([1.0, 77.0]).view(1, 2, 1), torch.tensor([0.5, 2.0, 55.0]).view(1, 3, 1)
+    never, valid = torch.zeros(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
+    advantage = gae(reward, value, never, valid, number(0.9), number(0.95))
+    assert advantage.flatten().tolist() == pytest.approx([1 + 0.9 * 2 - 0.5, 0.0])
+
+
+def test_with_lambda_one_it_is_the_return_less_the_value():
+    lived = episodes()
+    value = torch.randn(3, SPEC.episode_limit + 1, 3)
+    reward = lived.reward[..., None].expand(-1, -1, 3)
+    valid = torch.arange(SPEC.episode_limit) < lived.length[:, None]
+    advantage = gae(reward, value, lived.terminated, valid, number(0.9), number(1.0))
+    total = sum(0.9**k * lived.reward[0, k] for k in range(7))
+    torch.testing.assert_close(advantage[0, 0], total - value[0, 0])
+    timed_out = sum(0.9**k * lived.reward[1, k] for k in range(4)) + 0.9**4 * value[1, 4]
+    torch.testing.assert_close(advantage[1, 0], timed_out - value[1, 0])
+
+
+def test_individuality_of_one_adds_a_known_return():
+    """Fact 5: alpha (1 - gamma^(T - t)) / (1 - gamma), whatever the actions."""
+    value, valid = torch.zeros(1, 31, 1), torch.ones(1, 30, dtype=torch.bool)
+    terminated = torch.arange(30)[None] == 29
+    reward = torch.rand(1, 30, 1)
+    plain, shaped = (gae(reward + more, value, terminated, valid, number(0.98), number(1.0)) for more in (0.0, 0.2))
+    expected = [0.2 * (1 - 0.98 ** (30 - t)) / 0.02 for t in range(30)]
+    assert (shaped - plain).flatten().tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "objective", "moves"), [(1.5, 1.0, 1.2, False), (1.5, -1.0, -1.5, True), (0.5, -1.0, -0.8, False)]
+)
+def test_the_clipped_objective(ratio, advantage, objective, moves):
+    """Fact 2."""
+    made, batch = learner(), random_batch()
+    log_p = made.log_policy(batch.obs, batch.avail).gather(-1, batch.actions[..., None]).squeeze(-1).detach()
+    full = torch.full((5, 3), advantage)
+    lesson = Lesson(batch.obs, batch.state, batch.avail, batch.actions, log_p - number(ratio).log(), full, torch.zeros(5, 3))
+    term = made(lesson, NOW).terms["policy"]
+    assert term.item() == pytest.approx(-3 * objective, abs=1e-5)
+    gradient = torch.autograd.grad(term, made.shared())
+    assert bool(max(g.abs().max() for g in gradient) > 0) is moves
+
+
+@pytest.mark.parametrize("critic_input", ["obs", "state", "both"])
+def test_before_the_first_step_the_whole_rollout_weighs_nothing(critic_input):
+    """Fact 3: all ratios are 1, and advantages have no mean."""
+    made = learner(critic_input)
+    lesson = made.study(episodes(), NOW)
+    assert len(lesson.obs) == 12
+    terms, stats = made(lesson, NOW)
+    assert terms["policy"].item() == pytest.approx(0, abs=1e-5)
+    assert stats["policy_change"].item() == pytest.approx(0, abs=1e-6)
+    assert lesson.advantage.std(0, correction=0).tolist() == pytest.approx([1.0] * 3, abs=1e-4)
+
+
+def test_a_lesson_holds_what_was_lived_and_no_padding():
+    made, lived = learner(), episodes()
+    lesson = made.study(lived, NOW)
+    torch.testing.assert_close(lesson.obs, torch.cat([lived.obs[0, :7], lived.obs[1, :4], lived.obs[2, :1]]))
+    assert torch.equal(lesson.actions, torch.cat([lived.actions[0, :7], lived.actions[1, :4], lived.actions[2, :1]]))
+    last = lesson.returns[-1]
+    torch.testing.assert_close(last, lived.reward[2, 0].expand(3))  # one step and an end: nothing is bootstrapped
+
+
+def test_values_see_what_they_are_said_to():
+    obs, state = torch.randn(5, 3, SPEC.obs_size), torch.randn(5, SPEC.state_size)
+    for sees, on_obs, on_state in (("obs", True, False), ("state", False, True), ("both", True, True)):
+        net = StateValue(SPEC, ValueConfig(critic_input=sees), (8, 8))
+        value = net(obs, state)
+        assert torch.equal(net(obs + 1, state), value) is not on_obs
+        assert torch.equal(net(obs, state + 1), value) is not on_state
+
+
+def test_each_agents_own_reward_reaches_its_own_advantage():
+    individual = torch.zeros(21, 3)
+    individual[:, 1] = 5.0
+    plain, shaped = (learner(shaping=s).study(episodes(), NOW) for s in (None, lambda batch, t: individual))
+    assert torch.equal(plain.returns[:, [0, 2]], shaped.returns[:, [0, 2]])
+    assert (shaped.returns[:, 1] > plain.returns[:, 1] + 4.9).all()
+
+
+def test_transitions_of_whole_episodes():
+    lived = episodes()
+    batch = transitions(lived)
+    assert torch.equal(batch.obs.view(3, 7, 3, -1)[1, 2], lived.obs[1, 2])
+    assert torch.equal(batch.next_obs.view(3, 7, 3, -1)[1, 2], lived.obs[1, 3])
+    assert torch.equal(batch.terminated.view(3, 7), lived.terminated.float())
+
+
+def feed(made: PPO, batch_size: int = 5, epochs: int = 3) -> Rolled:
+    replay = ReplayBuffer(SPEC, ReplayConfig(buffer_size=50, batch_size=batch_size), CPU)
+    return Rolled(RolledConfig(epochs=epochs), made, replay, batch_size, 4)
+
+
+def test_every_epoch_reads_every_moment_once():
+    made = learner()
+    fed = feed(made)
+    fed.insert(episodes())
+    lessons = list(fed.batches(keys(1)[0], NOW, 12, 0))
+    assert len(lessons) == 3 * 2  # twelve moments in minibatches of about five
+    whole = made.study(episodes(), NOW)
+    for epoch in range(3):
+        seen = torch.cat([lesson.returns[:, 0] for lesson in lessons[2 * epoch : 2 * epoch + 2]])
+        torch.testing.assert_close(seen.sort().values, whole.returns[:, 0].sort().values)
+    assert not torch.equal(lessons[0].returns, lessons[2].returns)
+    assert lessons[0].memory is None and fed.replay.size == 0  # nobody wants it
+
+
+def test_extra_terms_get_transitions_of_earlier_rollouts_too():
+    class Wants(torch.nn.Module):
+        projected: frozenset[str] = frozenset()
+
+    fed = feed(learner(extras=[Wants()]))
+    for seed in range(3):
+        fed.insert(episodes(seed=seed))
+    lessons = list(fed.batches(keys(1)[0], NOW, 12, 0))
+    assert fed.replay.size == 36
+    assert all(lesson.memory is not None and lesson.memory.positive.shape == (5, 3, SPEC.obs_size) for lesson in lessons)
+
+
+def test_it_climbs():
+    """One action is rewarded: its probability rises."""
+    made = learner(entropy_coef=0.0)
+    descent, fed = Descent(made), feed(made, epochs=20)
+    lived = episodes((7, 7, 7, 7, 7, 7))
+    lived.terminated.fill_(True)
+    lived.reward.copy_((lived.actions == 2).float().mean(-1))
+    before = made.policy(lived.obs, lived.avail)[..., 2].mean()
+    fed.insert(lived)
+    for lesson in fed.batches(keys(1)[0], NOW, 42, 0):
+        descent.update(lesson, NOW, 0)
+    assert made.policy(lived.obs, lived.avail)[..., 2].mean() > before + 0.02
+
+
+def test_standardised():
+    assert standardised(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist() == [[-1.0, 0.0], [1.0, 0.0]]
