@@ -144,6 +144,9 @@ class ReplayBuffer:
         if episodes.q is not None and "q" in self.fields:
             acted["q"] = episodes.q
         values |= {k: torch.cat([x, torch.zeros_like(x[:, :1])], 1) for k, x in acted.items()}
+        past = step >= episodes.length[:, None]  # nothing was done after the last observation, whatever lay in that memory before
+        for name in acted:
+            values[name][past] = 0
         for name, value in values.items():
             flat = value.flatten(0, 1) if self.fixed_length else value[keep]
             self.fields[name].index_copy_(0, rows, flat.to(self.fields[name].dtype))

@@ -158,17 +158,19 @@ class Descent:
 
     def update(self, batch: Any, t: Scalar, episode: int) -> Stats:
         """One step down the loss of each phase; `episode` counts the training episodes so far."""
-        stats: Stats = {}
+        terms, stats = {}, {}
         for phase in range(self.learner.phases):
-            stats |= self._step(batch, t, phase)
+            losses = self._step(batch, t, phase)
+            terms |= losses.terms
+            stats |= losses.stats
+        self.finite.see(terms)
         self._follow(episode)
         return stats
 
-    def _step(self, batch: Any, t: Scalar, phase: int) -> Stats:
+    def _step(self, batch: Any, t: Scalar, phase: int) -> Losses:
         self.optimiser.zero_grad(set_to_none=True)  # Adam leaves alone what has no gradient
-        terms, stats = self.learner(batch, t, phase)
-        self.finite.see(terms)
-        self._backward(terms)
+        losses = self.learner(batch, t, phase)
+        self._backward(losses.terms)
         for group, parameters in self._groups:
             reached = [p for p in parameters if p.grad is not None]
             if group.clip and group.each and reached:
@@ -176,7 +178,7 @@ class Descent:
             elif group.clip:
                 nn.utils.clip_grad_norm_(reached, group.clip)
         self.optimiser.step()
-        return stats
+        return losses
 
     def state(self) -> dict[str, Any]:
         return {"optimiser": self.optimiser.state_dict(), "copied_at": self.copied_at}
