@@ -11,6 +11,7 @@ from torch import Tensor
 
 import envs
 from components.action_selection import Draws
+from config import loader
 from envs.base import EnvSpec, TimeStep, VecEnv
 from learners import AnyLearner
 from run import Settings, build_learner, configure, restore
@@ -93,11 +94,10 @@ def load_policy(run: str | pathlib.Path, model: str = "best") -> Policy:
 
 
 def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
-    """The run's settings as it recorded them, but for `changed`. Raises UserError."""
+    """The run's settings as it recorded them, but for `changed`; one that is newer than the run has its default. Raises UserError."""
+    config = loader.merged(loader.defaults(), records.read_config(folder))
     try:
-        return configure(records.read_config(folder) | changed)
-    except KeyError as error:
-        raise UserError(f"{folder / 'config.json'}: {error.args[0]}: this setting is missing") from None
+        return configure(config | changed)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
 

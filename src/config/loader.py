@@ -139,9 +139,13 @@ def _literal(text: str) -> Any:
             return text
 
 
+def defaults() -> dict[str, Any]:
+    return read_yaml(FOLDER / "default.yaml")
+
+
 def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run, every key of which default.yaml knows. Raises UserError."""
-    config = read_yaml(FOLDER / "default.yaml")
+    config = defaults()
     layers = [
         (f"config/envs/{env}.yaml: ", _read_named("envs", "--env-config", env)),
         (f"config/algs/{algorithm}.yaml: ", _read_algorithm(algorithm)),
