@@ -1,8 +1,10 @@
 """Worlds by name. A new one is its file, a line here, and a YAML in config/envs; the contract test finds it by this registry."""
 
 from envs.base import EnvSpec, TimeStep, VecEnv
+from envs.firefighters import Firefighters
 from envs.pac_men import PacMen
+from envs.windy_maze import WindyMaze
 
-REGISTRY = {"pac_men": PacMen}
+REGISTRY = {"pac_men": PacMen, "windy_maze": WindyMaze, "firefighters": Firefighters}
 
 __all__ = ["REGISTRY", "EnvSpec", "TimeStep", "VecEnv"]
