@@ -3,8 +3,9 @@
 from envs.base import EnvSpec, TimeStep, VecEnv
 from envs.firefighters import Firefighters
 from envs.pac_men import PacMen
+from envs.pettingzoo import PettingZoo
 from envs.windy_maze import WindyMaze
 
-REGISTRY = {"pac_men": PacMen, "windy_maze": WindyMaze, "firefighters": Firefighters}
+REGISTRY = {"pac_men": PacMen, "windy_maze": WindyMaze, "firefighters": Firefighters, "pettingzoo": PettingZoo}
 
 __all__ = ["REGISTRY", "EnvSpec", "TimeStep", "VecEnv"]
