@@ -9,7 +9,10 @@ Axes: N copies, A agents, U actions, O observation, S state; K copies of one wor
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
@@ -156,6 +159,7 @@ def _end(process: Any, pipe: connection.Connection) -> None:
 def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> None:
     """A worker's life: build, then answer until told to stop or nobody is left to ask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     torch.set_num_threads(1)
     copies = None
     try:
@@ -173,15 +177,18 @@ def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> 
                 copies.close()
 
 
+def _leave_with(parent: Any) -> None:
+    """Ends this process when its parent has ended, however that happened and whatever the game is doing."""
+    parent.join()
+    time.sleep(_PATIENCE)  # the pipe is closed, so that a worker that waits for questions closes its games now
+    os._exit(1)
+
+
 def _next(pipe: connection.Connection) -> Any:
-    """The next question; None when the parent is gone."""
-    parent = multiprocessing.parent_process()
-    while not pipe.poll(1.0):
-        if parent is not None and not parent.is_alive():
-            return None
+    """The next question; None when nobody is left to ask."""
     try:
         return pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):
         return None
 
 

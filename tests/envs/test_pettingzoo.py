@@ -89,7 +89,7 @@ def test_different_spaces_are_padded_and_masked():
 
 
 def test_agents_that_leave_masks_first_actions_and_time_outs():
-    game = Parallel(PettingZooConfig(key="games:leaving"))
+    game = Parallel(PettingZooConfig(key="zoo:leaving"))
     assert (game.spec.n_actions, game.spec.obs_size, game.spec.episode_limit) == (4, 4, 5)
     now = game.reset(0)
     assert now.avail.tolist() == [[1, 1, 0, 0], [0, 1, 1, 0]] and now.obs.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0]]
@@ -101,11 +101,11 @@ def test_agents_that_leave_masks_first_actions_and_time_outs():
     assert now.reward == 1.0 and now.obs[0].tolist() == [0.0] * 4
     now = game.step(np.array([0, 2]))
     assert now.truncated and not now.terminated and now.info["agent_return"].tolist() == [3.0, 6.0]
-    together = Parallel(PettingZooConfig(key="games:leaving", kwargs={"together": True}, reward="mean"))
+    together = Parallel(PettingZooConfig(key="zoo:leaving", kwargs={"together": True}, reward="mean"))
     together.reset(0)
     assert together.step(np.array([1, 2])).reward == 2.0
     assert together.step(np.array([0, 1])).terminated
-    short = Parallel(PettingZooConfig(key="games:leaving", episode_limit=1))
+    short = Parallel(PettingZooConfig(key="zoo:leaving", episode_limit=1))
     short.reset(0)
     assert short.step(np.array([0, 1])).truncated
 
@@ -114,7 +114,7 @@ def test_a_state_of_its_own():
     env = PettingZoo(PettingZooConfig(state="own"), 1)
     assert env.reset(keys(1)).state.shape == (1, env.spec.state_size) == (1, 54)
     with pytest.raises(UserError, match=r"env_args\.state"):
-        PettingZoo(PettingZooConfig(key="games:leaving", state="own"), 1)
+        PettingZoo(PettingZooConfig(key="zoo:leaving", state="own"), 1)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_a_state_of_its_own():
     [
         ({"key": "mpe3.simple"}, r"env_args\.key: mpe3\.simple cannot be imported .*requirements-pettingzoo\.txt"),
         ({"key": "pettingzoo.mpe.no_such"}, "mpe2"),
-        ({"key": "games:nobody"}, "no function 'nobody'"),
-        ({"key": "games:continuous"}, "not Discrete"),
+        ({"key": "zoo:nobody"}, "no function 'nobody'"),
+        ({"key": "zoo:continuous"}, "not Discrete"),
         ({"kwargs": {"colour": 3}}, r"env_args\.kwargs"),
     ],
 )

@@ -106,13 +106,14 @@ def test_a_killed_worker_is_noticed(tmp_path):
 
 
 PROGRAM = """
-import functools, pathlib, sys, time
+import functools, pathlib, signal, sys
 sys.path[:0] = ["src", "tests/envs"]
 import torch
 from envs.workers import GameEnv
 from games import Dice
 from utils.seeding import fold, root_key
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a program in the background does not have
     env = GameEnv(functools.partial(Dice, "{fault}", sys.argv[1]), 2, 2)
     env.reset(fold(root_key(0, "x"), torch.arange(2)))
     pathlib.Path(sys.argv[1], "ready").touch()
@@ -134,5 +135,8 @@ def test_no_worker_outlives_its_program(how, tmp_path):
             time.sleep(0.05)
         time.sleep(0.3)
         (os.killpg if how == "SIGINT" else os.kill)(process.pid, getattr(signal, how))
-    assert (process.wait(60) != 0) == (how != "forgotten")
+    try:
+        assert (process.wait(30) != 0) == (how != "forgotten")
+    finally:
+        process.kill()
     wait_until_gone([int(path.name) for path in notes.iterdir() if path.name != "ready"])
