@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from argparse import ArgumentTypeError
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from pictures.film import Shot, agent_colour, gif, shoot
 from pictures.page import page
@@ -90,7 +90,7 @@ def step_through(films: Sequence[Sequence[Shot]], keys: Iterator[str]) -> None:
             at = min(max(at + KEYS.get(key, 0), 0), len(film) - 1)
 
 
-def pressed() -> Iterator[str]:
+def pressed() -> Generator[str]:
     """Keys as they are pressed; a special key is several characters, which arrive together."""
     import termios  # only where there is a terminal
     import tty

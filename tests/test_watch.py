@@ -65,7 +65,13 @@ def test_a_browser_shows_it(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=2000"]
     seen = subprocess.run(["chromium", *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    assert "t = 0" in seen and "agent 3" in seen and len(re.findall(r'<polyline points="\d', seen)) == 2 and "water 4" in seen and 'max="20"' in seen
+    assert (
+        "t = 0" in seen
+        and "agent 3" in seen
+        and len(re.findall(r'<polyline points="\d', seen)) == 2
+        and "water 4" in seen
+        and 'max="20"' in seen
+    )
 
 
 def test_keys_lead_through_the_episodes(fire: pathlib.Path, capsys) -> None:

@@ -9,6 +9,7 @@ Axes: N copies, A agents, U actions, O observation, S state; C free cells, K kin
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -147,7 +148,7 @@ class GridWorld:
     scenery: str = ""  # a map's characters that agents see and nothing changes
     items: tuple[str, ...] = ()  # kinds of things that come and go
     gauges: tuple[str, ...] = ()  # numbers that everybody sees
-    looks: Mapping[str, tuple[str, RGB]] = {}  # of items and scenery: a character and a colour
+    looks: ClassVar[Mapping[str, tuple[str, RGB]]] = {}  # of items and scenery: a character and a colour
     metrics: tuple[str, ...] = ()
     obs_dtype = torch.uint8
 

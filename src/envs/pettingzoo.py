@@ -120,7 +120,7 @@ class Parallel:
         earned = np.array([float(rewards.get(name, 0.0)) for name in self.names], dtype=np.float32)
         self.returns = self.returns + earned
         over = not self.env.agents
-        truncated = over and any(truncations.values()) or not over and self.t >= self.limit
+        truncated = (over and any(truncations.values())) or (not over and self.t >= self.limit)
         reward = float(earned.sum() if self.cfg.reward == "sum" else earned.mean())
         return self._moment(observations, infos, reward, over and not truncated, truncated)
 
@@ -134,7 +134,7 @@ class Parallel:
                 seen, mask = observations[name], (infos.get(name) or {}).get("action_mask")
                 if isinstance(seen, Mapping) and "observation" in seen:
                     seen, mask = seen["observation"], seen.get("action_mask", mask)
-                flat = self._flatten(self._views[name], seen)
+                flat: Any = self._flatten(self._views[name], seen)
                 obs[i, : len(flat)] = flat
                 if name in self.env.agents:
                     avail[i] = self._own[i]

@@ -9,9 +9,8 @@ gymnasium's vector environments are, on tensors and without auto-reset. Neither 
 module pettingzoo besides. Axes: A agents, U actions, O observation, S state.
 """
 
-import functools
 import secrets
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,26 +26,24 @@ from utils.seeding import fold, root_key
 class World(ParallelEnv):
     """One copy of a world. Every agent receives the team reward; `infos[agent]["action_mask"]` says what it may do."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
-
     def __init__(self, name: str, render_mode: str | None = None, **env_args: Any):
         cls = REGISTRY[name]
         self.world = cls(parse(cls.Config, env_args, "env_args."), 1)
-        self.metadata = {**World.metadata, "name": name}
+        self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4, "name": name}
         self.render_mode, self.spec = render_mode, self.world.spec
         self.possible_agents = [f"agent_{i}" for i in range(self.spec.n_agents)]
         self.agents: list[str] = []
-        self._binary = self.spec.obs_dtype == torch.uint8
+        self._small = self.spec.obs_dtype == torch.uint8
+        self._seen = {agent: _box((self.spec.obs_size,), self._small) for agent in self.possible_agents}
+        self._moves = {agent: spaces.Discrete(self.spec.n_actions) for agent in self.possible_agents}
         self._root, self._episodes = root_key(secrets.randbits(31), "pettingzoo"), 0
         self.state_space = _box((self.spec.state_size,), small=False)
 
-    @functools.cache  # noqa: B019 - PettingZoo wants the same object at every call, and an environment lives as long as its run
     def observation_space(self, agent: str) -> spaces.Box:
-        return _box((self.spec.obs_size,), self._binary)
+        return self._seen[agent]
 
-    @functools.cache  # noqa: B019
     def action_space(self, agent: str) -> spaces.Discrete:
-        return spaces.Discrete(self.spec.n_actions)
+        return self._moves[agent]
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The seed starts a stream of episodes; without one the stream goes on."""
@@ -64,14 +61,14 @@ class World(ParallelEnv):
                 raise ValueError(f"{agent}: there is no action {action}")
         self._now = now = self.world.step(torch.tensor([chosen]))
         reward, terminated, truncated = float(now.reward), bool(now.terminated), bool(now.truncated)
-        results = self._observations(now), *({agent: value for agent in self.agents} for value in (reward, terminated, truncated))
-        infos = self._infos(now)
+        there = self.agents
         if terminated or truncated:
             self.agents = []
-        return *results, infos
+        ended, timed_out = dict.fromkeys(there, terminated), dict.fromkeys(there, truncated)
+        return self._observations(now), dict.fromkeys(there, reward), ended, timed_out, self._infos(now)
 
     def _observations(self, now: TimeStep) -> dict[str, np.ndarray]:
-        obs = (now.obs[0] if self._binary else now.obs[0].float()).numpy()
+        obs = (now.obs[0] if self._small else now.obs[0].float()).numpy()
         return {agent: row.copy() for agent, row in zip(self.possible_agents, obs, strict=True)}
 
     def _infos(self, now: TimeStep) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ Axes: N copies, A agents, U actions, O observation, S state; K copies of one wor
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -92,9 +93,14 @@ class _Copies:
 
 
 def _stacked(steps: Sequence[GameStep]) -> GameStep:
-    *fields, infos = zip(*steps, strict=True)
-    info = {name: np.stack([np.asarray(each[name]) for each in infos]) for name in infos[0]}
-    return GameStep(*(np.stack([np.asarray(value) for value in field]) for field in fields), info)
+    return _joined(steps, np.stack)
+
+
+def _joined(steps: Sequence[GameStep], join: Callable[[list[Any]], np.ndarray]) -> GameStep:
+    """Field by field."""
+    info = {name: join([np.asarray(step.info[name]) for step in steps]) for name in steps[0].info}
+    fields = {name: join([np.asarray(getattr(step, name)) for step in steps]) for name in GameStep._fields if name != "info"}
+    return GameStep(**fields, info=info)
 
 
 class _Here:
@@ -117,11 +123,11 @@ class _Worker:
     """Copies in a process of their own, at the other end of a pipe."""
 
     def __init__(self, make: Callable[[], Game], count: int):
-        context = multiprocessing.get_context(_METHOD)
+        context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
             context.set_forkserver_preload([__name__])  # imports this module once, not in each worker
         self._pipe, theirs = context.Pipe()
-        self._process: Any = context.Process(target=_work, args=(theirs, make, count), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, make, count), daemon=True)
         self._process.start()
         theirs.close()
         self.close = weakref.finalize(self, _end, self._process, self._pipe)  # also when this process ends
@@ -233,7 +239,7 @@ class GameEnv:
 
     def _spans(self) -> list[tuple[int, int]]:
         edges = [0, *self._ends.tolist(), self.n_envs]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(itertools.pairwise(edges))
 
     def _refuse(self, actions: Int[np.ndarray, "N A"]) -> None:
         inside = (actions >= 0) & (actions < self.spec.n_actions)
@@ -255,21 +261,19 @@ class GameEnv:
 
     def _moment(self, args: Sequence[tuple[Any, ...]], name: str) -> TimeStep:
         parts: list[GameStep] = self._ask_all(name, args)
-        *fields, infos = zip(*parts, strict=True)
-        obs, state, avail, reward, terminated, truncated = (np.concatenate(field) for field in fields)
-        self._avail, self._done = avail, terminated | truncated
-        info = {key: np.concatenate([each[key] for each in infos]) for key in infos[0]}
+        now = _joined(parts, np.concatenate)
+        self._avail, self._done = now.avail, np.logical_or(now.terminated, now.truncated)
         return TimeStep(
-            obs=self._tensor(obs, self.spec.obs_dtype),
-            state=self._tensor(state, torch.float32),
-            avail=self._tensor(avail, torch.bool),
-            reward=self._tensor(reward, torch.float32),
-            terminated=self._tensor(terminated, torch.bool),
-            truncated=self._tensor(truncated, torch.bool),
-            info={key: self._tensor(value, torch.float32) for key, value in info.items()},
+            obs=self._tensor(now.obs, self.spec.obs_dtype),
+            state=self._tensor(now.state, torch.float32),
+            avail=self._tensor(now.avail, torch.bool),
+            reward=self._tensor(now.reward, torch.float32),
+            terminated=self._tensor(now.terminated, torch.bool),
+            truncated=self._tensor(now.truncated, torch.bool),
+            info={key: self._tensor(value, torch.float32) for key, value in now.info.items()},
         )
 
-    def _tensor(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
+    def _tensor(self, values: Any, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(values).to(self.device, dtype)
 
     def render(self, copy: int = 0) -> UInt8[np.ndarray, "height width 3"]:
@@ -287,4 +291,3 @@ class GameEnv:
         groups, self._groups = self._groups, []
         for group in groups:
             group.close()
-

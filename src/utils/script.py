@@ -53,7 +53,7 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     return 0
 
 
-def write_whole(path: pathlib.Path, write: Callable[[io.BytesIO], None]) -> None:
+def write_whole(path: pathlib.Path, write: Callable[[io.BytesIO], object]) -> None:
     """What `write` produced, or the file as it was before. Raises OSError."""
     content = io.BytesIO()
     write(content)

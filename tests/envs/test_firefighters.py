@@ -79,7 +79,9 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
     info = moment.info
     assert info["pumped"][0].tolist() == slow.pumped and info["water_pumped"].item() == sum(slow.pumped)
     assert info["sprayed"][0].tolist() == [sum(who == i for who, _ in slow.out) for i in range(agents)]
-    assert [info[f"extinguished_{name.lower()}"].item() for name in "AB"] == [sum(slow.grid[c] == name for _, c in slow.out) for name in "AB"]
+    assert [info[f"extinguished_{name.lower()}"].item() for name in "AB"] == [
+        sum(slow.grid[c] == name for _, c in slow.out) for name in "AB"
+    ]
 
 
 def placed(cells: list[int], tank: int, copies: int = 1) -> Firefighters:

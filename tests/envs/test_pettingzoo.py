@@ -59,15 +59,16 @@ def test_a_world_outside_is_the_world_inside(name):
 
 def test_arguments_are_checked():
     assert parallel_env("firefighters", tank=8).world.cfg.tank == 8
-    with pytest.raises(UserError, match="env_args.tnk"):
+    with pytest.raises(UserError, match=r"env_args\.tnk"):
         parallel_env("firefighters", tnk=8)
 
 
 def test_the_worlds_come_without_the_training():
     """Somebody else's program needs torch, numpy and jaxtyping."""
     program = (
-        "import sys; sys.path.insert(0, 'src'); from envs.pac_men import PacMen; import envs.workers;"
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'sacred', 'matplotlib', 'yaml', 'PIL', 'pettingzoo', 'gymnasium'}))"
+        "import sys; sys.path.insert(0, 'src'); from envs.pac_men import PacMen; import envs.workers\n"
+        "extras = {'sacred', 'matplotlib', 'yaml', 'PIL', 'pettingzoo', 'gymnasium'}\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & extras))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -89,7 +89,12 @@ def values(**changes) -> dict[str, float]:
 
         return v(start, cfg.episode_limit)
 
-    return {"best left": value("L", True), "best right": value("R", True), "random left": value("L", False), "random right": value("R", False)}
+    return {
+        "best left": value("L", True),
+        "best right": value("R", True),
+        "random left": value("L", False),
+        "random right": value("R", False),
+    }
 
 
 @pytest.mark.parametrize(
@@ -170,8 +175,13 @@ def test_a_drawn_map_is_a_new_world():
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"wind_from": -4}, "wind_from"), ({"wind_from": 5}, "wind_from"), ({"layout": "#####\n#LSR#\n#L#R#\n#####"}, "box L"), ({"layout": "####\n#LS#\n####"}, "'R'")],
-)  # fmt: skip
+    [
+        ({"wind_from": -4}, "wind_from"),
+        ({"wind_from": 5}, "wind_from"),
+        ({"layout": "#####\n#LSR#\n#L#R#\n#####"}, "box L"),
+        ({"layout": "####\n#LS#\n####"}, "'R'"),
+    ],
+)
 def test_impossible_worlds_are_refused(changes, word):
     with pytest.raises(UserError, match=word):
         WindyMazeConfig(**changes)

@@ -85,12 +85,14 @@ def test_unavailable_actions_are_refused(workers):
     env.close()
 
 
-@pytest.mark.parametrize(("fault", "words"), [("raise", "the dice fell off the table"), ("die", r"exit status 7"), ("building", "no game here")])
+@pytest.mark.parametrize(
+    ("fault", "words"), [("raise", "the dice fell off the table"), ("die", r"exit status 7"), ("building", "no game here")]
+)
 def test_a_failure_ends_it_with_its_traceback_and_leaves_nobody(fault, words, tmp_path):
-    with pytest.raises(WorkerError, match=words) as caught:  # noqa: PT012 - a fault may come early
+    with pytest.raises(WorkerError, match=words) as caught:
         env = GameEnv(functools.partial(Dice, fault, str(tmp_path)), 4, 2)
         played(env, 4)
-    assert fault == "die" or "Traceback" in str(caught.value) and "games.py" in str(caught.value)
+    assert fault == "die" or ("Traceback" in str(caught.value) and "games.py" in str(caught.value))
     wait_until_gone([int(path.name) for path in tmp_path.iterdir()])
 
 
