@@ -1,5 +1,6 @@
 """Joins the parts of a run, and the training loop. `build` is the only place that sees the whole configuration."""
 
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,6 +24,8 @@ from utils import checkpoints
 from utils.errors import UserError
 from utils.logging import RunLog
 from utils.seeding import fold, root_key
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +137,8 @@ def build(settings: Settings) -> Parts:
     torch.set_num_threads(run.threads)
     make_env = envs.REGISTRY[run.env]
     train_env, test_env = (make_env(settings.env, n, device) for n in (run.batch_size_run, run.test_nepisode))
+    if train_env.spec.notice:
+        log.warning("note: %s", train_env.spec.notice)
     with_q = getattr(settings.eoi, "q_source", "") == "stored"
     learner = build_learner(settings, train_env.spec).to(device)
     if run.checkpoint_path:

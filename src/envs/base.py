@@ -25,6 +25,7 @@ class EnvSpec:
     obs_dtype: torch.dtype  # uint8 where an observation is small counts, so that a replay stays small
     metrics: tuple[str, ...]  # the entries of TimeStep.info whose mean over episodes is worth a curve
     reward_max: float | None = None  # best possible return, where it is known
+    notice: str = ""  # what the user must know of this world; said once when a run starts
     n_cells: int = 0  # grid worlds: free cells, the size of a position map
 
 

@@ -96,7 +96,8 @@ class GridMap:
         return torch.tensor([[self._index.get((r + dr, c + dc), outside) for dr in span for dc in span] for r, c in self.cells])
 
 
-AGENT_COLOURS = np.array([(214, 39, 40), (31, 119, 180), (255, 187, 0), (148, 103, 189), (23, 190, 207), (227, 119, 194)], dtype=np.uint8)
+_COLOURS = "d62728 1f77b4 ffbb00 9467bd 17becf e377c2 2ca02c ff7f0e 8c564b 96a01e"
+AGENT_COLOURS = np.array([list(bytes.fromhex(colour)) for colour in _COLOURS.split()], dtype=np.uint8)  # [10, RGB]
 FLOOR, WALL = (238, 238, 232), (52, 58, 70)
 
 

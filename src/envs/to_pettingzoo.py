@@ -24,7 +24,10 @@ from utils.seeding import fold, root_key
 
 
 class World(ParallelEnv):
-    """One copy of a world. Every agent receives the team reward; `infos[agent]["action_mask"]` says what it may do."""
+    """One copy of a world. Every agent receives the team reward; `infos[agent]["action_mask"]` says what it may do.
+
+    An action that it may not do becomes the first that it may: PettingZoo's own programs choose without looking at masks.
+    """
 
     def __init__(self, name: str, render_mode: str | None = None, **env_args: Any):
         cls = REGISTRY[name]
@@ -59,7 +62,9 @@ class World(ParallelEnv):
         for agent, action in zip(self.possible_agents, chosen, strict=True):
             if not 0 <= action < self.spec.n_actions:
                 raise ValueError(f"{agent}: there is no action {action}")
-        self._now = now = self.world.step(torch.tensor([chosen]))
+        avail = self._now.avail[0]
+        allowed = [u if avail[i, u] else int(avail[i].int().argmax()) for i, u in enumerate(chosen)]
+        self._now = now = self.world.step(torch.tensor([allowed]))
         reward, terminated, truncated = float(now.reward), bool(now.terminated), bool(now.truncated)
         there = self.agents
         if terminated or truncated:

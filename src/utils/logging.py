@@ -40,7 +40,7 @@ class RunLog:
         parts = [
             f"{self._title}  {min(100 * t / self._t_max, 100):5.1f}%  {t}/{self._t_max} steps  {episodes} episodes",
             f"{t / seconds:.0f} steps/s  {updates / seconds:.0f} updates/s",
-            f"left {int(left) // 60}:{int(left) % 60:02d}",
+            f"left {int(left) // 60}:{int(left) % 60:02d}" if t else "left ?",
         ]
         parts += [f"{label} {self.latest[name]:.2f}" for name, label in _SHOWN if name in self.latest]
         line = "  ".join(parts)

@@ -10,7 +10,7 @@ import torch
 from config.schema import parse
 from envs.base import VecEnv
 from envs.starcraft import physics
-from envs.starcraft.lite import _PALETTE, LiteConfig, LiteStarCraft
+from envs.starcraft.lite import AGENT_COLOURS, LiteConfig, LiteStarCraft
 from envs.starcraft.maps import GROUND, MAPS
 from envs.starcraft.physics import ATTACK, ATTACK_MOVE, CARRY_ON, MOVE, STOP, Combat, Orders, Scenario, Squad, formation
 from utils.errors import UserError
@@ -26,7 +26,7 @@ F = np.float32
 class Marine:
     x: F
     y: F
-    spread: F
+    jitter: F
     team: int
     health: int = 45
     cooldown: float = 0.0
@@ -36,7 +36,7 @@ class Marine:
 
 
 def length(dx, dy):
-    return np.sqrt(dx * dx + dy * dy)
+    return F(math.sqrt(float(dx * dx) + float(dy * dy)))
 
 
 def clip(value, low, high):
@@ -47,12 +47,12 @@ class SlowFight:
     def __init__(self, map_name, key):
         m = MAPS[map_name]
         self.first, total = m.n_agents, m.n_agents + m.n_enemies
-        off, spread, shuffle = uniform(fold(key, 0), total, 2), uniform(fold(key, 1), total), uniform(fold(key, 2), m.n_enemies)
+        off, jitter, shuffle = uniform(fold(key, 0), total, 2), uniform(fold(key, 1), total), uniform(fold(key, 2), m.n_enemies)
         places = formation(m.n_agents, (9.0, 16.0)) + formation(m.n_enemies, (23.0, 16.0))
         spots = [tuple(F(at) + F(0.02) * (2 * F(by) - 1) for at, by in zip(*pair, strict=True)) for pair in zip(places, off, strict=True)]
         enemies = [spots[m.n_agents + i] for i in sorted(range(m.n_enemies), key=lambda i: float(shuffle[i]))]
         spots = sorted(spots[: m.n_agents]) + enemies
-        self.units = [Marine(x, y, F(spread[i]), team=int(i >= m.n_agents)) for i, (x, y) in enumerate(spots)]
+        self.units = [Marine(x, y, F(jitter[i]), team=int(i >= m.n_agents)) for i, (x, y) in enumerate(spots)]
         for unit in self.units[m.n_agents :]:
             unit.kind, unit.goal = ATTACK_MOVE, (F(9), F(16))
 
@@ -69,7 +69,7 @@ class SlowFight:
         return clip(x, 0.375, 31.625), clip(y, 8.375, 23.625)
 
     def nearest(self, i, among):
-        """The living unit nearest to unit i, and the squared distance, compared as coarsely as `Combat._gaps` does."""
+        """The living unit nearest to unit i, and the squared distance, compared as coarsely as `Combat._neighbours` does."""
         me, low_bits = self.units[i], (1 << (len(self.units) - 1).bit_length()) - 1
         found = []
         for j, unit in enumerate(self.units):
@@ -105,12 +105,10 @@ class SlowFight:
             step = wx * share, wy * share
         dx, dy = self.shift(i, *step)
         me.x, me.y = self.inside(me.x + dx, me.y + dy)
-        if shoots and me.cooldown <= 0:
-            me.spread = np.modf(me.spread + F(physics._GOLDEN))[0]
-            me.cooldown = F(0.8608 * 16 - 1) + F(3) * me.spread
-            return i, me, me.focus
-        me.cooldown = max(me.cooldown - F(1), F(0))
-        return i, me, None
+        fires = shoots and me.cooldown <= 0
+        me.cooldown = F(0.8608 * 16 - 1) + F(3) * me.jitter if fires else max(me.cooldown - F(1), F(0))
+        me.jitter = np.modf(me.jitter + F(physics._GOLDEN))[0]
+        return i, me, me.focus if fires else None
 
     def choose(self, i):
         me = self.units[i]
@@ -361,7 +359,7 @@ def test_shapes(map_name, agents, actions, obs, state, limit):
 def test_every_map_plays():
     for name in MAPS:
         env = LiteStarCraft(LiteConfig(map_name=name), 1)
-        *_, (_, moment) = moments(env, aggressive, keys_of(1), steps=15)
+        assert len(list(moments(env, aggressive, keys_of(1), steps=15))) == 16
         assert (env.combat.health < 45).any()
 
 
@@ -435,12 +433,12 @@ def test_pictures():
     picture = env.render(1)
     assert picture.shape == (360, 640, 3) and picture.dtype == np.uint8
     lines = env.text(1).split("\n")
-    assert len(lines) == 18 and max(len(line) for line in lines[:16]) <= 64
+    assert len(lines) == 1 + 16 + 1 + 2 and max(len(line) for line in lines[:18]) <= 64
     alive = moment.obs[1, :, -1] > 0
-    agents = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()} & {tuple(colour) for colour in _PALETTE.tolist()}
+    agents = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()} & {tuple(colour) for colour in AGENT_COLOURS.tolist()}
     assert len(agents) == alive.sum()
-    assert [str(a) in "".join(lines[:16]) for a in range(8)] == alive.tolist()
-    assert lines[16].startswith("0:") and lines[17].startswith("A:")
+    assert [str(a) in "".join(lines[:18]) for a in range(8)] == alive.tolist()
+    assert lines[18].startswith("0:") and lines[19].startswith("A:")
     env.close()
 
 
@@ -458,8 +456,8 @@ def test_timing_out_is_truncation():
 def test_mutual_death_is_no_victory():
     env = LiteStarCraft(LiteConfig(map_name="3m"), 1)
     moment = env.reset(keys_of(1))
-    place = torch.tensor([[1000.0, 2000, 14, 18, 4000, 5000], [16.0] * 6])[..., None]
-    health = torch.tensor([0.0, 0, 6, 6, 0, 0])[:, None]
+    place = torch.tensor([[1000.0, 2000, 14, 18, 4000, 5000], [16.0] * 6])
+    health = torch.tensor([0.0, 0, 6, 6, 0, 0])
     env.combat._state = env.combat._state._replace(position=place, health=health)
     moment = env._moment(env.combat.health.T)
     assert moment.avail[0].nonzero().tolist() == [[0, 0], [1, 0], *([2, u] for u in (1, 2, 3, 4, 5, 6))]
@@ -554,7 +552,7 @@ def test_orders_that_cannot_be_followed_leave_the_earlier_ones():
     combat.command(orders(combat, 1, STOP))
     combat.advance(1)
     assert combat.position[0, 0, 0].item() == 10.140625 and combat.focus.tolist() == [[0, 1]]
-    combat._state = combat._state._replace(health=torch.tensor([[45.0], [0.0]]))
+    combat._state = combat._state._replace(health=torch.tensor([45.0, 0.0]))
     combat.command(orders(combat, 0, ATTACK, target=1))
     combat.command(orders(combat, 1, MOVE, (1.0, 16.0)))
     combat.advance(1)

@@ -29,7 +29,6 @@ _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 SHOOT_RANGE = 6.0  # centre to centre: who may be ordered to attack; the weapon reaches a little less
 MAX_COOLDOWN = 15.0  # loops; only scales the state
 _ENEMY, _BAR = (48, 44, 52), (96, 200, 96)
-_PALETTE = np.concatenate([AGENT_COLOURS, np.array([(44, 160, 44), (255, 127, 14), (140, 86, 75), (150, 160, 30)], dtype=np.uint8)])
 _DIGITS, _CAPITALS = "0123456789" + string.ascii_lowercase, string.ascii_uppercase
 
 
@@ -60,6 +59,7 @@ class LiteStarCraft:
     """N copies of a marine map on one device."""
 
     Config = LiteConfig
+    bounds = ((GROUND[0][0], GROUND[1][0]), (GROUND[0][1], GROUND[1][1]))  # x and y, for position maps
 
     def __init__(self, cfg: LiteConfig, n_envs: int, device: torch.device | str = "cpu"):
         if cfg.map_name not in MAPS:
@@ -80,6 +80,7 @@ class LiteStarCraft:
             obs_dtype=torch.float32,
             metrics=("battle_won", "dead_allies", "dead_enemies"),
             reward_max=best / self._reward_unit,
+            notice=f"{cfg.map_name} is played on the embedded engine, not on StarCraft II: its results are not SMAC's",
         )
         self._kinds = torch.tensor([CARRY_ON, STOP] + [MOVE] * 4 + [ATTACK] * enemies, device=device)
         self._moves = torch.zeros(2, actions, device=device)  # from a unit to the goal of its order
@@ -232,6 +233,18 @@ class LiteStarCraft:
     def _clock(self) -> Float[Tensor, " N"]:
         return self._t / self.spec.episode_limit
 
+    @property
+    def xy(self) -> Float[Tensor, "N A 2"]:
+        """Where the agents stand, y upwards; not a number for the dead."""
+        agents = self.spec.n_agents
+        living = self.combat.health[:, :agents, None] > 0
+        return self.combat.position[:, :agents].masked_fill(~living, torch.nan)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        enemies = (f"attack {_CAPITALS[i % len(_CAPITALS)]}" for i in range(self.map.n_enemies))
+        return ("no-op", "stop", "north", "south", "east", "west", *enemies)
+
     def render(self, copy: int = 0) -> np.ndarray:
         """Agents in colours, enemies dark; bars are health, lines run from those who fight to those they can shoot."""
         position, health, focus = (v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health, self.combat.focus))
@@ -249,10 +262,10 @@ class LiteStarCraft:
                 while canvas[int(y), column] != " ":
                     column += 1
                 canvas[int(y), column] = name
-        (_, bottom), (_, top) = GROUND
+        (_, bottom), (_, top), edge = *GROUND, "-" * 2 * SIZE
         ground = ["".join(row).rstrip() for row in canvas[int(bottom) : int(top)][::-1]]
         bars = [" ".join(f"{name}:{health:.0f}" for name, _, health in side) for side in (units[:agents], units[agents:])]
-        return "\n".join([*ground, *bars])
+        return "\n".join([edge, *ground, edge, *bars])
 
     def close(self) -> None: ...
 
@@ -264,7 +277,7 @@ def _picture(
     image = np.full(((top - bottom) * scale, SIZE * scale, 3), FLOOR, dtype=np.uint8)
     image[:scale] = image[-scale:] = WALL
     centre = np.stack([top - position[:, 1], position[:, 0]], 1) * scale  # rows grow downwards
-    colours = [_PALETTE[i % len(_PALETTE)] if i < n_agents else np.array(_ENEMY) for i in range(len(health))]
+    colours = [AGENT_COLOURS[i % len(AGENT_COLOURS)] if i < n_agents else np.array(_ENEMY) for i in range(len(health))]
     living = np.flatnonzero(health > 0)
     for i in living:
         if focus[i] != i and np.hypot(*(position[focus[i]] - position[i])) <= REACH:

@@ -4,10 +4,12 @@ This is the whole of the game's rules here; whoever stands in front (a learner's
 orders and reads units. A copy's fight is a function of its key and its orders: not of N, nor of how the loops are divided over
 calls of `advance`. For that, nothing is summed over a long axis in floating point, where the order of terms would show.
 
-Facts: speed, radius, health, sight and passive first squad are the map file's; attack period, damage and range are the game's.
-Reconstructions: formation and numbering at the spawn, collisions, choice of targets, spread of the attack period.
+Facts: speed, radius, health and sight are the map file's, and so is it that marines without ATTACK or ATTACK_MOVE never shoot; attack
+period, damage and range are the game's. Reconstructions: formation and numbering at the spawn, collisions, choice of targets, jitter of
+the attack period. Simplifications: no acceleration, turning or flight of bullets; who is killed in a loop still shoots in it.
 
-Axes: N copies, U units, the first squad's before the second's. Inside, copies come last, so that memory runs along them.
+Axes: N copies, U units, the first squad's before the second's. Inside, all units lie in one row of M = U * N, unit u of copy n at the
+address u * N + n: operations run along memory, and one index finds a unit wherever it is.
 """
 
 import math
@@ -33,10 +35,10 @@ PERIOD_JITTER = (-1.0, 2.0)  # loops; a draw between the two is added to each pe
 
 CARRY_ON, STOP, MOVE, ATTACK, ATTACK_MOVE = range(5)  # kinds of order; CARRY_ON leaves the earlier one as it is
 
-_SPACING, _JITTER = 0.8, 0.02  # cells between places of a formation, and the most a unit is off its place along each axis
+_SPACING, _OFF = 0.8, 0.02  # cells between places of a formation, and the most a unit is off its place along each axis
 _AFAR = 1000.0  # the dead lie this far from everything and each other: out of every range without a mask
-_SHORTEST, _SPREAD = PERIOD + PERIOD_JITTER[0], PERIOD_JITTER[1] - PERIOD_JITTER[0]
-_GOLDEN = (math.sqrt(5) - 1) / 2
+_FARTHEST = 0x7F000000  # the bits of a float of 10^38
+_GOLDEN = (math.sqrt(5) - 1) / 2  # steps of this size modulo 1 fill [0, 1) evenly: jitter without a draw at each shot
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ class Orders(NamedTuple):
 
 
 class _State(NamedTuple):
-    position: Tensor  # [2, U, N], cells; the dead are afar
-    health: Tensor  # [U, N]
-    cooldown: Tensor  # [U, N], loops until the weapon is ready
-    spread: Tensor  # [U, N], in [0, 1): place of the last attack period within PERIOD_JITTER
-    speed: Tensor  # [U, N], cells a loop: 0 for who has stopped
-    goal: Tensor  # [2, U, N], where it walks when it fights nobody
-    focus: Tensor  # [U, N], address of whom it fights; its own: nobody
-    hunts: Tensor  # [U, N], picks its own targets (ATTACK_MOVE)
+    position: Tensor  # [2, M], cells; the dead are afar
+    health: Tensor  # [M]
+    cooldown: Tensor  # [M], loops until the weapon is ready
+    jitter: Tensor  # [M], in [0, 1): where an attack period that began now would lie within PERIOD_JITTER
+    speed: Tensor  # [M], cells a loop: 0 for who has been stopped
+    goal: Tensor  # [2, M], where it walks when it fights nobody
+    focus: Tensor  # [M], address of whom it fights; its own: nobody
+    hunts: Tensor  # [M], picks its own targets (ATTACK_MOVE)
 
 
 class Combat:
@@ -81,25 +83,30 @@ class Combat:
     def __init__(self, scenario: Scenario, n_copies: int, device: torch.device | str = "cpu"):
         self.scenario, self.n_copies, self.n_units = scenario, n_copies, scenario.n_units
         u, n = self.n_units, n_copies
-        # A unit of a copy has the address unit * N + copy: its place in a flattened [U, N].
-        self._own = torch.arange(u * n, device=device).view(u, n)
-        self._copy = torch.arange(n, device=device)
+        self._copy = torch.arange(n, dtype=torch.int32, device=device)
+        self._own = torch.arange(u * n, dtype=torch.int32, device=device)
         self._places = torch.tensor([place for squad in scenario.squads for place in formation(squad.size, squad.start)], device=device)
-        self._afar = torch.zeros(2, u, 1, device=device)
-        self._afar[0, :, 0] = _AFAR * torch.arange(1, u + 1)
-        low, high = torch.tensor(scenario.ground, device=device)[..., None, None].unbind(0)
+        self._afar = torch.zeros(2, u * n, device=device)
+        self._afar[0] = _AFAR * (1 + self._own // n)
+        low, high = torch.tensor(scenario.ground, device=device)[..., None].unbind(0)
         self._low, self._high = low + RADIUS, high - RADIUS
-        self._reach2, self._scan2 = torch.tensor([REACH**2, SCAN**2], device=device)
-        self._index_bits = (u - 1).bit_length()
-        self._number = torch.arange(u, dtype=torch.int32, device=device)[:, None, None]
-        self._state = self._fresh(self._places.T[..., None].expand(2, u, n), torch.zeros(u, n, device=device))
+        # Numbers as tensors: with a Python number, a small operation takes twice the time.
+        self._zero, self._one, self._damage, self._speed, self._far = torch.tensor([0, 1, -DAMAGE, SPEED, _AFAR / 2], device=device)
+        self._reach, self._sight, self._reach2, self._scan2 = torch.tensor([REACH, SIGHT, REACH**2, SCAN**2], device=device)
+        self._health, self._touch, self._half, self._golden = torch.tensor([HEALTH, 2 * RADIUS, 0.5, _GOLDEN], device=device)
+        self._shortest, self._range = torch.tensor([PERIOD + PERIOD_JITTER[0], PERIOD_JITTER[1] - PERIOD_JITTER[0]], device=device)
+        numbers = torch.arange(u, dtype=torch.int32)[:, None].repeat(1, u)
+        numbers.fill_diagonal_(_FARTHEST)  # nobody is near itself
+        self._numbers = numbers[..., None].to(device)  # [U, U, 1]
+        low_bits = (1 << (u - 1).bit_length()) - 1
+        self._low_bits, self._high_bits, self._n = torch.tensor([low_bits, ~low_bits, n], dtype=torch.int32, device=device)
+        self._state = self._fresh(self._places[None].expand(n, u, 2), torch.zeros(n, u, device=device))
         self.loops = torch.zeros(n, dtype=torch.int64, device=device)
 
     def spawn(self, keys: Int[Tensor, " N"]) -> None:
         """Starts a new fight in every copy. Nothing random follows that is not drawn here."""
-        off = _JITTER * (2 * uniform(fold(keys, 0), self.n_units, 2) - 1)
-        position = self._numbered(self._places + off, keys).permute(2, 1, 0).contiguous()
-        self._state = self._fresh(position, uniform(fold(keys, 1), self.n_units).T.contiguous())
+        off = _OFF * (2 * uniform(fold(keys, 0), self.n_units, 2) - 1)
+        self._state = self._fresh(self._numbered(self._places + off, keys), uniform(fold(keys, 1), self.n_units))
         self.loops = torch.zeros_like(self.loops)
 
     def _numbered(self, position: Float[Tensor, "N U 2"], keys: Int[Tensor, " N"]) -> Float[Tensor, "N U 2"]:
@@ -111,23 +118,28 @@ class Combat:
         order = torch.cat([by_y.gather(1, by_x), first + shuffled], 1)
         return position.gather(1, order[..., None].expand_as(position))
 
-    def _fresh(self, position: Tensor, spread: Tensor) -> _State:
-        goal, speed = position.clone(), torch.zeros_like(spread)
+    def _fresh(self, position: Float[Tensor, "N U 2"], jitter: Float[Tensor, "N U"]) -> _State:
+        goal, speed = position.clone(), torch.zeros_like(jitter)
         start = 0
         for squad in self.scenario.squads:
             if squad.goal is not None:
-                goal[:, start : start + squad.size] = torch.tensor(squad.goal, device=goal.device)[:, None, None]
-                speed[start : start + squad.size] = SPEED
+                goal[:, start : start + squad.size] = torch.tensor(squad.goal, device=goal.device)
+                speed[:, start : start + squad.size] = SPEED
             start += squad.size
-        return _State(position, torch.full_like(spread, HEALTH), torch.zeros_like(spread), spread, speed, goal, self._own, speed > 0)
+        position, jitter, speed, goal = self._row(position), self._row(jitter), self._row(speed), self._row(goal)
+        return _State(position, torch.full_like(speed, HEALTH), torch.zeros_like(speed), jitter, speed, goal, self._own, speed > 0)
+
+    @staticmethod
+    def _row(values: Tensor) -> Tensor:
+        """[M] from [N, U], or [2, M] from [N, U, 2]."""
+        return values.T.reshape(-1) if values.ndim == 2 else values.permute(2, 1, 0).reshape(2, -1)
 
     def command(self, orders: Orders) -> None:
         """Replaces the orders of all units but those that carry on."""
-        s, kind = self._state, orders.kind.T.contiguous()
-        target = orders.target.T.contiguous() * self.n_copies + self._copy
-        goal = self._inside(orders.goal.permute(2, 1, 0).contiguous())
+        s, kind, goal = self._state, self._row(orders.kind), self._inside(self._row(orders.goal))
+        target = self._row(orders.target * self.n_copies + self._copy[:, None]).int()
         attack = kind == ATTACK
-        refused = attack & ((self._of(s.health, target) <= 0) | (target == self._own))
+        refused = attack & ((s.health.index_select(0, target) <= 0) | (target == self._own))
         given = (kind != CARRY_ON) & (s.health > 0) & ~refused
         self._state = s._replace(
             speed=torch.where(given, SPEED * (kind != STOP), s.speed),
@@ -142,102 +154,90 @@ class Combat:
         for _ in range(loops):
             state = self._loop(state)
         if paused is not None:
-            state = _State(*(torch.where(paused, old, new) for old, new in zip(before, state, strict=True)))
+            rest = paused.expand(self.n_units, -1).reshape(-1)
+            state = _State(*(torch.where(rest, old, new) for old, new in zip(before, state, strict=True)))
         self._state = state
         self.loops = self.loops + (loops if paused is None else loops * ~paused)
 
     def _loop(self, s: _State) -> _State:
         """All units act at once, on what was true at the beginning of the loop."""
-        gaps = self._gaps(s.position)
+        nearest, foe, foe_gap = self._neighbours(s.position)
         fights = s.focus != self._own
-        way = torch.where(fights, self._of(s.position, s.focus), s.goal) - s.position
+        way = torch.where(fights, s.position.index_select(1, s.focus), s.goal) - s.position
         distance = _length(way)
-        focus, in_reach = self._aim(s, gaps, fights, distance)
-        fires = in_reach & (s.cooldown <= 0)
-        stands = in_reach | (distance > _AFAR / 2)  # an attacker stops when its target is dead
-        step = way * (s.speed * ~stands / distance.clamp(min=SPEED))
-        position = self._inside(s.position + self._shift(s.position, step, gaps))
-        health = (s.health - self._hits(fires, focus)).clamp(min=0)
-        alive = health > 0
-        spread = (s.spread + _GOLDEN * fires).frac()
-        return s._replace(
-            position=torch.where(alive, position, self._afar),
+        focus, in_reach = self._aim(s, foe, foe_gap, fights, distance)
+        stands = in_reach | (distance > self._far)  # the dead, and attackers of the dead
+        step = way * (torch.where(stands, self._zero, s.speed) / torch.maximum(distance, self._speed))
+        position = self._inside(s.position + self._shift(s.position, step, nearest))
+        fires = in_reach & (s.cooldown <= self._zero)
+        # Whole numbers: their sum does not depend on the order.
+        health = s.health.index_add(0, focus, torch.where(fires, self._damage, self._zero)).clamp(min=0)
+        return _State(
+            position=torch.where(health > self._zero, position, self._afar),
             health=health,
-            cooldown=torch.where(fires, _SHORTEST + _SPREAD * spread, (s.cooldown - 1).clamp(min=0)),
-            spread=spread,
-            speed=s.speed * alive,
+            cooldown=torch.where(fires, self._shortest + self._range * s.jitter, (s.cooldown - self._one).clamp(min=0)),
+            jitter=(s.jitter + self._golden).frac(),
+            speed=s.speed,
+            goal=s.goal,
             focus=focus,
+            hunts=s.hunts,
         )
 
-    def _aim(self, s: _State, gaps: Tensor, fights: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-        """[U, N] whom each unit fights now, and whether that one is in reach.
+    def _neighbours(self, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[M] the address of the nearest unit, that of the nearest foe, and the squared distance of the latter.
+
+        Bits of floats that are not negative compare as the floats do. So the lowest bits of the squared distances are replaced by
+        the unit's number, and one `amin` tells who is nearest and how near. This is many times faster than a `min` with indices,
+        and takes the lower number in a tie on any device.
+        """
+        first, place = self.scenario.squads[0].size, position.view(2, self.n_units, -1)
+        x, y = (place[:, :, None] - place[:, None]).square_()
+        gaps = (x + y).view(torch.int32).bitwise_and_(self._high_bits).bitwise_or_(self._numbers)  # [U, U, N]
+        least = torch.cat([gaps.amin(0), gaps[first:, :first].amin(0), gaps[:first, first:].amin(0)])  # [2U, N]
+        nearest, foe = ((least & self._low_bits) * self._n + self._copy).view(2, -1)
+        return nearest, foe, least.view(torch.float32).view(2, -1)[1]
+
+    def _aim(self, s: _State, foe: Tensor, foe_gap: Tensor, fights: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+        """[M] whom each unit fights now, and whether that one is in reach.
 
         A hunter keeps whom it can reach, else turns to the nearest foe if it notices that one, else follows whom it had while it
         sees that one.
         """
-        first = self.scenario.squads[0].size
-        foe, foe_gap = self._unpack(torch.cat([gaps[first:, :first].amin(0), gaps[:first, first:].amin(0)]))
-        holds = fights & (distance <= REACH)
-        notices = foe_gap <= torch.where(s.health < HEALTH, self._reach2, self._scan2)
+        holds = fights & (distance <= self._reach)
+        notices = foe_gap <= torch.where(s.health < self._health, self._reach2, self._scan2)
         turns = s.hunts & notices & ~holds
-        gives_up = s.hunts & (distance > SIGHT) & fights
+        gives_up = s.hunts & fights & (distance > self._sight)
         return torch.where(turns, foe, torch.where(gives_up, self._own, s.focus)), holds | turns
+
+    def _shift(self, position: Tensor, step: Tensor, nearest: Tensor) -> Tensor:
+        """[2, M]: the step, without its part into the nearest unit where the two touch, and half of their overlap away from it."""
+        away = position - position.index_select(1, nearest)
+        gap = _length(away).clamp(min=1e-3)
+        away, overlap = away / gap, self._touch - gap
+        into = (step * away).sum(0).clamp(max=0)
+        return step + away * torch.where(overlap >= self._zero, overlap * self._half - into, self._zero)
 
     def _inside(self, position: Tensor) -> Tensor:
         """The nearest points that are walkable."""
         return torch.minimum(torch.maximum(position, self._low), self._high)
 
-    def _of(self, values: Tensor, address: Tensor) -> Tensor:
-        """[..., U, N]: the values of the units at these addresses."""
-        return values.flatten(-2).index_select(-1, address.flatten()).view_as(values)
-
-    def _gaps(self, position: Tensor) -> Tensor:
-        """[U, U, N] int32: squared distances between units, ordered as such, with the first unit's number in the lowest bits.
-
-        Bits of floats that are not negative compare as the floats do; so one `amin` tells who is nearest and how near. This is
-        many times faster than a `min` with indices, and takes the lower number in a tie on any device.
-        """
-        x, y = position
-        squares = (x[:, None] - x).square_().add_((y[:, None] - y).square_())
-        squares.diagonal(dim1=0, dim2=1).fill_(_AFAR**3)  # nobody is near itself
-        return squares.view(torch.int32).bitwise_and_(-1 << self._index_bits).bitwise_or_(self._number)
-
-    def _unpack(self, gaps: Tensor) -> tuple[Tensor, Tensor]:
-        """[U, N] address and squared distance."""
-        unit = gaps & ((1 << self._index_bits) - 1)
-        return unit * self.n_copies + self._copy, gaps.view(torch.float32)
-
-    def _shift(self, position: Tensor, step: Tensor, gaps: Tensor) -> Tensor:
-        """[2, U, N]: the step, without its part into the nearest unit where the two touch, and half of their overlap away from it."""
-        nearest, _ = self._unpack(gaps.amin(0))
-        away = position - self._of(position, nearest)
-        gap = _length(away).clamp(min=1e-3)
-        away = away / gap
-        overlap, into = 2 * RADIUS - gap, (step[0] * away[0] + step[1] * away[1]).clamp(max=0)
-        return step + away * ((overlap / 2 - into) * (overlap >= 0))
-
-    def _hits(self, fires: Tensor, focus: Tensor) -> Tensor:
-        """[U, N] damage taken; whole numbers, so their sum does not depend on the order."""
-        damage = torch.zeros(focus.numel(), device=focus.device)
-        return damage.index_add_(0, focus.flatten(), (DAMAGE * fires).flatten()).view_as(focus)
-
     @property
     def position(self) -> Float[Tensor, "N U 2"]:
         """Meaningless for the dead."""
-        return self._state.position.permute(2, 1, 0)
+        return self._state.position.view(2, self.n_units, -1).permute(2, 1, 0)
 
     @property
     def health(self) -> Float[Tensor, "N U"]:
-        return self._state.health.T
+        return self._state.health.view(self.n_units, -1).T
 
     @property
     def cooldown(self) -> Float[Tensor, "N U"]:
-        return self._state.cooldown.T
+        return self._state.cooldown.view(self.n_units, -1).T
 
     @property
     def focus(self) -> Int[Tensor, "N U"]:
         """The unit each one fights; itself: nobody."""
-        return self._state.focus.T // self.n_copies
+        return self._state.focus.view(self.n_units, -1).T // self.n_copies
 
 
 def formation(size: int, centre: tuple[float, float]) -> list[tuple[float, float]]:
@@ -249,5 +249,5 @@ def formation(size: int, centre: tuple[float, float]) -> list[tuple[float, float
 
 
 def _length(vector: Tensor) -> Tensor:
-    """[U, N] from [2, U, N]. torch's single-precision root differs between processors in the last bit; rounded from double it does not."""
-    return (vector[0].square() + vector[1].square()).double().sqrt().float()
+    """[M] from [2, M]. torch's single-precision root differs between processors in the last bit; rounded from double it does not."""
+    return (vector * vector).sum(0, dtype=torch.float64).sqrt().float()
