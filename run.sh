@@ -36,7 +36,7 @@ home() { # the environment's place and Python: with another of either, its scrip
 wanted() { # FILE: the stamp of a complete installation of that requirements file
     home
     cat -- "$root/requirements.txt"
-    [ "$1" = requirements.txt ] || cat -- "$root/$1"
+    [ "$1" = requirements.txt ] || cat -- "$root"/requirements-*.txt
 }
 
 is_complete() { # FILE

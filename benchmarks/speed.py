@@ -1,6 +1,6 @@
 """How fast is it here? One table: environments, acting, updates, and (with --whole) whole runs of 10,000 episodes.
 
-    python benchmarks/speed.py [--env pac_men ...] [--whole] [--repeats 5]
+    python benchmarks/speed.py [--env pac_men ...] [--workers 0 1 2] [--whole] [--repeats 5]
 
 One thread. Each figure is the median over the repeats, with the fastest and the slowest beside it: a wide range says the machine
 was busy. Whole runs are timed from the first environment step to the last update, tests left out.
@@ -51,9 +51,9 @@ def make(algorithm: str, env: str, **updates: object) -> tuple[Parts, Settings]:
     return build(settings), settings
 
 
-def environment_only(name: str, copies: int) -> Callable[[], int]:
+def environment_only(name: str, copies: int, **env_args: object) -> Callable[[], int]:
     """Random available actions, drawn beforehand."""
-    _, settings = make("qmix", name)
+    settings = configure(loader.load("qmix", name, {"seed": 1, "env_args": env_args}))
     env = envs.REGISTRY[settings.run.env](settings.env, copies, "cpu")
     keys = fold(root_key(1, "benchmark"), torch.arange(copies))
     shape = (env.spec.episode_limit, copies, env.spec.n_agents, env.spec.n_actions)
@@ -111,7 +111,8 @@ def whole_run(algorithm: str, env: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", nargs="+", default=["pac_men", "sc2"], choices=loader.names("envs"))
+    parser.add_argument("--env", nargs="*", default=["pac_men", "sc2"], choices=loader.names("envs"))
+    parser.add_argument("--workers", nargs="*", type=int, default=[], help="PettingZoo's simple_spread in so many processes, e.g. 0 1 2")
     parser.add_argument("--whole", action="store_true", help="whole Pac-Men runs too, some minutes each")
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
@@ -127,6 +128,10 @@ def main() -> None:
                 rate(updating(algorithm, env), asked.repeats),
                 "updates/s",
             )
+    for workers in asked.workers:
+        for copies in (1, 32):
+            figures = rate(environment_only("pettingzoo", copies, workers=workers), asked.repeats)
+            row(f"pettingzoo, {workers} workers, environment only, N = {copies}", figures, "steps/s")
     for algorithm in ("qmix", "eoi_qmix") if asked.whole else ():
         print(f"| pac_men, {algorithm}, 10,000 episodes | {whole_run(algorithm, 'pac_men'):.2f} | | minutes |", flush=True)
 

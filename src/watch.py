@@ -1,20 +1,24 @@
-"""Plays greedy episodes of a saved run, in the terminal and as a GIF.
+"""Plays greedy episodes of a saved run, in the terminal and as a GIF or as an HTML page with a time slider.
 
-    python src/watch.py RUN [--episodes 1] [--seed 0] [--model best|last] [--out FILE.gif] [--fps 4] [--quiet]
+    python src/watch.py RUN [--episodes 1] [--seed 0] [--model best|last] [--out FILE.gif|FILE.html] [--fps 4] [--step | --quiet]
 
-RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`.
+RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With --step, keys move through the episodes: right and left
+arrow (or n and b) one moment on or back, down and up (or ] and [) the next episode or the one before, g and G to its beginning and end,
+q to leave.
 """
 
 import contextlib
+import os
 import pathlib
 import re
 import shutil
 import sys
 import time
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from pictures.film import Shot, agent_colour, gif, shoot
+from pictures.page import page
 from trained import load
 from utils.errors import UserError
 from utils.records import only_run
@@ -34,9 +38,11 @@ def parser() -> Parser:
     result.add_argument("--episodes", type=positive, default=1, help="default: 1")
     result.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
     result.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
-    result.add_argument("--out", type=pathlib.Path, metavar="FILE.gif", help="default: in results/figures")
+    result.add_argument("--out", type=pathlib.Path, metavar="FILE", help=".gif or .html; default: a GIF in results/figures")
     result.add_argument("--fps", type=rate, default=4.0, help="frames a second; default: 4")
-    result.add_argument("--quiet", action="store_true", help="write the GIF and print its path, nothing else")
+    how = result.add_mutually_exclusive_group()
+    how.add_argument("--step", action="store_true", help="go through the episodes with keys, and write no file unless --out asks for one")
+    how.add_argument("--quiet", action="store_true", help="write the file and print its path, nothing else")
     return result
 
 
@@ -53,6 +59,43 @@ def show(films: Sequence[Sequence[Shot]], fps: float) -> None:
                 time.sleep(1 / fps)
     for i, film in enumerate(films):
         print(f"episode {i + 1}: {ending(film)}")
+
+
+KEYS = {"\x1b[C": 1, "n": 1, "l": 1, "\x1b[D": -1, "b": -1, "h": -1}
+EPISODES = {"\x1b[B": 1, "]": 1, "\x1b[A": -1, "[": -1}
+
+
+def step_through(films: Sequence[Sequence[Shot]], keys: Iterator[str]) -> None:
+    """Shows one moment, then the one that a key leads to, until q."""
+    episode = at = 0
+    while True:
+        film = films[episode]
+        lines = [*screen(film[at], coloured=True), f"episode {episode + 1} of {len(films)}: {ending(film)}" if film[at] is film[-1] else ""]
+        print("\x1b[H\x1b[J" + "\r\n".join(lines), flush=True)
+        key = next(keys, "q")
+        if key in ("q", "\x03", "\x04"):
+            return
+        if key in EPISODES:
+            episode, at = min(max(episode + EPISODES[key], 0), len(films) - 1), 0
+        elif key in ("g", "G"):
+            at = 0 if key == "g" else len(film) - 1
+        else:
+            at = min(max(at + KEYS.get(key, 0), 0), len(film) - 1)
+
+
+def pressed() -> Generator[str]:
+    """Keys as they are pressed; a special key is several characters, which arrive together."""
+    import termios  # only where there is a terminal
+    import tty
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setraw(terminal, termios.TCSADRAIN)  # keeps what was typed already
+        while found := os.read(terminal, 16).decode(errors="ignore"):
+            yield from re.findall(r"\x1b\[[A-D]|.", found, re.DOTALL)
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 def screen(shot: Shot, coloured: bool) -> list[str]:
@@ -88,16 +131,27 @@ def ending(film: Sequence[Shot]) -> str:
 
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
-    if options.out and options.out.suffix.lower() != ".gif":
-        raise UserError(f"--out {options.out}: the name of a film ends with .gif")
+    kind = options.out.suffix.lower() if options.out else ".gif"
+    if kind not in (".gif", ".html"):
+        raise UserError(f"--out {options.out}: the name of a film ends with .gif, that of a page with .html")
+    if options.step and not sys.stdin.isatty():
+        raise UserError("--step: wants a terminal, to read keys from")
     folder = only_run(options.run)
     env, learner, settings = load(folder, options.episodes, options.model)
     with contextlib.closing(env):
         films = shoot(env, learner, options.seed, settings.run.t_max)
-    path = options.out or FIGURES / f"watch_{settings.run.env}_{settings.run.name}_run{folder.resolve().name}_seed{options.seed}.gif"
     title = f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
-    write_whole(path, lambda file: gif(films, title, options.fps, file))
-    if not options.quiet:
+    if options.step:
+        with contextlib.closing(pressed()) as keys:
+            step_through(films, keys)
+        if not options.out:
+            return
+    path = options.out or FIGURES / f"watch_{settings.run.env}_{settings.run.name}_run{folder.resolve().name}_seed{options.seed}.gif"
+    if kind == ".html":
+        write_whole(path, lambda file: file.write(page(films, title, options.fps).encode()))
+    else:
+        write_whole(path, lambda file: gif(films, title, options.fps, file))
+    if not options.quiet and not options.step:
         show(films, options.fps)
     print(path)
 

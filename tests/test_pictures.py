@@ -295,7 +295,7 @@ def test_runs_that_cannot_be_played_are_refused(run: pathlib.Path, tmp_path: pat
     copy = fake(tmp_path / "1", 1, [0.0])
     (copy / "models").mkdir()
     (copy / "models" / "last.pt").write_bytes(b"not networks")
-    assert "setting is missing" in refused(watch, [copy, "--model", "last"], capsys)
+    assert "config.json" in refused(watch, [copy, "--model", "last"], capsys)
     (copy / "config.json").write_text((run / "config.json").read_text())
     assert "there is --model last" in refused(watch, [copy], capsys)
     assert "not a readable checkpoint" in refused(watch, [copy, "--model", "last"], capsys)

@@ -2,28 +2,37 @@
 few gathers and no loop over copies or agents.
 
 A map is drawn in ASCII: `#` wall, `.` floor, `S` a start cell, any other character a region of that name.
+
+Axes: N copies, A agents, U actions, O observation, S state; C free cells, K kinds of things.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from config.schema import setting
+from envs.base import EnvSpec, TimeStep
 from utils.errors import UserError
+from utils.seeding import uniform
 
 UP, DOWN, LEFT, RIGHT = range(4)
 _MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows grow downwards
 VIEW = 5  # side of an agent's square view
+BORDER = 2  # walls around a generated map
+RGB = tuple[int, int, int]
 
 
-def plus_map(centre: int, corridors: tuple[int, int, int, int], width: int, depth: int, names: str, border: int = 2) -> str:
-    """Four areas around a square of start cells, at the end of one-cell-wide corridors.
+def plus_map(centre: int, corridors: tuple[int, int, int, int], width: int, depth: int, names: str, border: int = BORDER) -> str:
+    """Four areas around a square, at the end of one-cell-wide corridors.
 
-    `corridors`, and the characters in `names`, go top, bottom, left, right; an area is `width` across its corridor and `depth`
-    along it.
+    `corridors`, and the characters in `names`, go top, bottom, left, right, and then that of the square; an area is `width` across
+    its corridor and `depth` along it.
     """
     top, bottom, left, right = corridors
     height = 2 * border + top + bottom + 2 * depth + centre
@@ -34,7 +43,7 @@ def plus_map(centre: int, corridors: tuple[int, int, int, int], width: int, dept
     row, column = r0 + mid, c0 + mid
     grid[r0 - top : r1 + bottom, column] = "."
     grid[row, c0 - left : c1 + right] = "."
-    grid[r0:r1, c0:c1] = "S"
+    grid[r0:r1, c0:c1] = names[4]
     grid[border : border + depth, column - half : column - half + width] = names[0]
     grid[r1 + bottom : r1 + bottom + depth, column - half : column - half + width] = names[1]
     grid[row - half : row - half + width, border : border + depth] = names[2]
@@ -70,6 +79,9 @@ class GridMap:
             raise UserError(f"env_args.layout: the map has no cell {name!r}")
         return torch.tensor(found)
 
+    def has(self, name: str) -> bool:
+        return bool((self.grid == name).any())
+
     @cached_property
     def neighbours(self) -> Int[Tensor, "C 4"]:
         """The cell reached by each move; a move into a wall stays."""
@@ -89,7 +101,7 @@ AGENT_COLOURS = np.array([list(bytes.fromhex(colour)) for colour in _COLOURS.spl
 FLOOR, WALL = (238, 238, 232), (52, 58, 70)
 
 
-def picture(grid_map: GridMap, fills: dict[int, tuple[int, int, int]], agents: list[int], scale: int = 16) -> np.ndarray:
+def picture(grid_map: GridMap, fills: dict[int, RGB], agents: list[int], scale: int = 16) -> np.ndarray:
     """RGB picture: `fills` colours cells, agents are squares that shift a little when several share a cell."""
     height, width = grid_map.grid.shape
     image = np.full((height * scale, width * scale, 3), WALL, dtype=np.uint8)
@@ -113,3 +125,176 @@ def drawing(grid_map: GridMap, marks: dict[int, str], agents: list[int]) -> str:
     for who, cell in enumerate(agents):
         canvas[grid_map.cells[cell]] = str(who)
     return "\n".join("".join(line) for line in canvas)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """What every grid world reads."""
+
+    n_agents: int = setting(1, default=4)
+    episode_limit: int = setting(1, default=30)  # T, steps
+    see_others: bool = True  # False leaves the channel of other agents empty
+    layout: str = ""  # an ASCII map instead of the generated one
+
+
+class GridWorld:
+    """N copies of a grid world on one device: time, places, views, state and pictures. A world adds its rules.
+
+    Observation: a 5x5 view for each kind of thing: walls, the rest of the scenery, the items, other agents as a count; then the
+    gauges, which every agent can read. State: for every free cell the agents in it and whether it holds each item, then the gauges,
+    then t/T; what never changes is left out. The team reward is paid at the last step, which terminates the episode.
+    """
+
+    action_names: tuple[str, ...] = ("up", "down", "left", "right")
+    scenery: str = ""  # a map's characters that agents see and nothing changes
+    items: tuple[str, ...] = ()  # kinds of things that come and go
+    gauges: tuple[str, ...] = ()  # numbers that everybody sees
+    looks: ClassVar[Mapping[str, tuple[str, RGB]]] = {}  # of items and scenery: a character and a colour
+    metrics: tuple[str, ...] = ()
+    obs_dtype = torch.uint8
+
+    def __init__(self, cfg: GridConfig, grid_map: GridMap, reward_max: float, n_envs: int, device: torch.device | str = "cpu"):
+        self.cfg, self.map, self.n_envs, self.device = cfg, grid_map, n_envs, torch.device(device)
+        cells, actions = len(grid_map.cells), len(self.action_names)
+        fixed, moving = (1 + len(self.scenery)) * VIEW**2, (len(self.items) + 1) * VIEW**2
+        self.spec = EnvSpec(
+            n_agents=cfg.n_agents,
+            n_actions=actions,
+            obs_size=fixed + moving + len(self.gauges),
+            state_size=(1 + len(self.items)) * cells + len(self.gauges) + 1,
+            episode_limit=cfg.episode_limit,
+            fixed_length=True,
+            obs_dtype=self.obs_dtype,
+            metrics=self.metrics,
+            reward_max=reward_max,
+            n_cells=cells,
+        )
+        stay = torch.arange(cells)[:, None].expand(-1, actions - 4)
+        self._next = torch.cat([grid_map.neighbours, stay], 1).flatten().to(device)  # [C * U]
+        self._still = self._seen_scenery().to(device)  # [C, fixed]
+        # What comes and goes is one row a copy: kind k at k * (C + 1), its last place for what lies outside; then the gauges.
+        kinds = len(self.items) + 1
+        gauges = torch.arange(len(self.gauges)).expand(cells, -1) + kinds * (cells + 1)
+        self._views = torch.cat([*(grid_map.windows + k * (cells + 1) for k in range(kinds)), gauges], 1).to(device)
+        self._others = slice(fixed + moving - VIEW**2, fixed + moving)
+        self._centre = self._others.start + VIEW**2 // 2  # an agent does not see itself
+        self._memory = torch.zeros(n_envs, kinds * (cells + 1) + len(self.gauges), dtype=self.obs_dtype, device=device)
+        self._maps = self._memory[:, : kinds * (cells + 1)].unflatten(1, (kinds, cells + 1))  # [N, K, C + 1]
+        self._gauges = self._memory[:, kinds * (cells + 1) :]
+        self._seen = self._views.new_empty(n_envs * cfg.n_agents, self._views.shape[1])  # kept, because it is large
+        self._avail = torch.ones(n_envs, cfg.n_agents, actions, dtype=torch.bool, device=device)
+        self._zero = torch.zeros(n_envs, device=device)
+        self._never = torch.zeros(n_envs, dtype=torch.bool, device=device)
+        self._always = ~self._never
+        self._ones = torch.ones(n_envs, cfg.n_agents, dtype=self.obs_dtype, device=device)
+        self._in_order = torch.ones(cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device).tril(-1)  # [i, j]: j < i
+        self._position = torch.zeros(n_envs, cfg.n_agents, dtype=torch.int64, device=device)
+        self._t = cfg.episode_limit
+
+    def _seen_scenery(self) -> Shaped[Tensor, "C fixed"]:
+        """The views of walls and scenery from each cell."""
+        drawn = ["#", *(self.map.grid[cell] for cell in reversed(self.map.cells))][::-1]  # the last stands for what lies outside
+        layers = torch.tensor([[character == kind for character in drawn] for kind in "#" + self.scenery])
+        return torch.cat([layer[self.map.windows] for layer in layers], 1).to(self.obs_dtype)
+
+    # The rules
+
+    def _begin(self, keys: Int[Tensor, " N"]) -> None:
+        """Places the agents and the items of a new episode."""
+        raise NotImplementedError
+
+    def _act(self, actions: Int[Tensor, "N A"]) -> None:
+        """Moves, then the world's own actions."""
+        raise NotImplementedError
+
+    def _earned(self) -> Shaped[Tensor, " N"]:
+        """The team reward of the episode that ends here."""
+        raise NotImplementedError
+
+    def _info(self) -> dict[str, Tensor]:
+        """What is worth knowing of an episode that ends here."""
+        raise NotImplementedError
+
+    # Their tools
+
+    def _drawn_starts(self, keys: Int[Tensor, " N"], cells: Int[Tensor, " K"]) -> Int[Tensor, "N A"]:
+        """Distinct random cells of those given."""
+        return cells[uniform(keys, len(cells)).argsort(1)[:, : self.cfg.n_agents]]
+
+    def _move(self, actions: Int[Tensor, "N A"]) -> None:
+        self._position = self._next[self._position * self.spec.n_actions + actions]
+
+    def _on(self, item: int) -> Bool[Tensor, "N A"]:
+        """Who stands on a cell that holds it; `item` is its place in `items`."""
+        return self._maps[:, item].gather(1, self._position) > 0
+
+    def _first(self, tries: Bool[Tensor, "N A"], ahead: Bool[Tensor, "*N A A"]) -> Bool[Tensor, "N A"]:
+        """Of those who try in the same cell, the one who is served first; `ahead` [i, j]: j is served before i."""
+        together = self._position[:, :, None] == self._position[:, None, :]
+        return tries & ~(together & tries[:, None, :] & ahead).any(2)
+
+    def _take(self, item: int, takes: Bool[Tensor, "N A"]) -> None:
+        """Removes the item from the cells of those who take it. The others write where outside is, which holds none anyway."""
+        self._maps[:, item].scatter_(1, torch.where(takes, self._position, self.spec.n_cells), 0)
+
+    # The interface
+
+    def reset(self, keys: Int[Tensor, " N"]) -> TimeStep:
+        self._t = 0
+        self._begin(keys)
+        return self._moment()
+
+    def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
+        if self._t < self.cfg.episode_limit:
+            self._t += 1
+            self._act(actions)
+            return self._moment()
+        return self._moment(repeated=True)
+
+    def _moment(self, repeated: bool = False) -> TimeStep:
+        agents = self._maps[:, -1].zero_()
+        agents.scatter_add_(1, self._position, self._ones)
+        places = self._position.flatten()
+        torch.index_select(self._views, 0, places, out=self._seen)
+        moving = self._memory.gather(1, self._seen.view(self.n_envs, -1)).view(len(places), -1)
+        obs = torch.cat([self._still.index_select(0, places), moving], 1).view(self.n_envs, self.cfg.n_agents, -1)
+        if self.cfg.see_others:
+            obs[..., self._centre] -= 1
+        else:
+            obs[..., self._others] = 0
+        done = self._t >= self.cfg.episode_limit
+        reward = self._earned().float() if done and not repeated else self._zero
+        terminated = self._always if done else self._never
+        return TimeStep(obs, self._state(), self._avail, reward, terminated, self._never, self._info() if done else {})
+
+    def _state(self) -> Float[Tensor, "N S"]:
+        cells, gauges = self.spec.n_cells, len(self.gauges)
+        state = torch.empty(self.n_envs, self.spec.state_size, device=self.device)
+        state[:, :cells] = self._maps[:, -1, :cells]
+        state[:, cells : -1 - gauges] = self._maps[:, :-1, :cells].flatten(1)
+        if gauges:
+            state[:, -1 - gauges : -1] = self._gauges
+        state[:, -1] = self._t / self.cfg.episode_limit
+        return state
+
+    @property
+    def position(self) -> Int[Tensor, "N A"]:
+        """The free cell each agent stands on, for position maps."""
+        return self._position
+
+    def history(self, copy: int = 0) -> dict[str, float]:
+        """Quantities whose course over an episode is worth a chart."""
+        return {}
+
+    def _contents(self, copy: int) -> dict[int, tuple[str, RGB]]:
+        """What to draw in cells that are not plain floor."""
+        scenery = {i: self.looks[self.map.grid[cell]] for i, cell in enumerate(self.map.cells) if self.map.grid[cell] in self.looks}
+        return scenery | {cell: self.looks[self.items[item]] for item, cell in self._maps[copy, :-1, :-1].nonzero().tolist()}
+
+    def render(self, copy: int = 0) -> np.ndarray:
+        return picture(self.map, {cell: colour for cell, (_, colour) in self._contents(copy).items()}, self._position[copy].tolist())
+
+    def text(self, copy: int = 0) -> str:
+        return drawing(self.map, {cell: mark for cell, (mark, _) in self._contents(copy).items()}, self._position[copy].tolist())
+
+    def close(self) -> None: ...

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
 
@@ -33,6 +33,7 @@ class Shot:
     actions: list[str]  # those that led here; "" at the beginning
     recognised: list[float]  # p(i | o_i); empty without a classifier
     info: dict[str, list[float]]  # the world's own account of the episode so far
+    history: dict[str, float] = field(default_factory=dict)  # quantities whose course is worth a chart
 
 
 def shoot(env: VecEnv, learner: AnyLearner, seed: int, t: int) -> list[list[Shot]]:
@@ -55,7 +56,14 @@ def _shot(env: VecEnv, moment: Moment, copy: int, before: float, recognise: Reco
         actions=[""] * env.spec.n_agents if moment.actions is None else [action_name(env, int(u)) for u in moment.actions[copy]],
         recognised=recognise(now.obs[copy].float()).tolist() if recognise else [],
         info={name: np.atleast_1d(value[copy].cpu().numpy()).tolist() for name, value in now.info.items()},
+        history=_history(env, copy),
     )
+
+
+def _history(env: VecEnv, copy: int) -> dict[str, float]:
+    """A world may offer `history`."""
+    own = getattr(env, "history", None)
+    return own(copy) if own else {}
 
 
 def action_name(env: VecEnv, action: int) -> str:

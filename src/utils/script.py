@@ -62,7 +62,7 @@ def _put(file: io.BytesIO, text: str) -> None:
     file.write(text.encode())
 
 
-def write_whole(path: pathlib.Path, write: Callable[[io.BytesIO], None]) -> None:
+def write_whole(path: pathlib.Path, write: Callable[[io.BytesIO], object]) -> None:
     """What `write` produced, or the file as it was before. Raises OSError."""
     content = io.BytesIO()
     write(content)

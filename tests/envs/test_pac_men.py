@@ -16,7 +16,7 @@ class SlowPacMen:
         self.grid, self.cells = world.map.grid, world.map.cells
         self.t, self.limit = 0, world.cfg.episode_limit
         self.agents = [self.cells[i] for i in world.position[0].tolist()]
-        dots = world._maps[0, 1, :-1].tolist()
+        dots = world._maps[0, 0, :-1].tolist()
         self.dots = {cell for cell, dot in zip(self.cells, dots, strict=True) if dot}
         self.eaten = [0] * len(self.agents)
         self.rooms: set[str] = set()
@@ -93,7 +93,7 @@ def test_starts_and_dots_are_distinct_and_vary():
     starts = world.position.tolist()
     assert all(len(set(row)) == 4 and set(row) <= centre for row in starts)
     assert len({tuple(row) for row in starts}) > 300
-    dots = world._maps[:, 1, :-1].bool()
+    dots = world._maps[:, 0, :-1].bool()
     for room in "TBLR":
         in_room = dots[:, world.map.region(room)]
         assert (in_room.sum(1) == 3).all()
@@ -112,11 +112,11 @@ def test_one_common_start_and_hidden_others():
 def test_a_dot_eaten_by_two_is_one_dot():
     world = PacMen(PacMenConfig(), 1)
     world.reset(keys(1))
-    dot = int(world._maps[0, 1].nonzero()[0])
+    dot = int(world._maps[0, 0].nonzero()[0])
     world._position = torch.tensor([[dot, dot, dot, dot]])
     world.step(torch.full((1, 4), 4))
     assert world._eaten[0].tolist() == [1, 0, 0, 0]
-    assert world._maps[0, 1].sum() == 11
+    assert world._maps[0, 0].sum() == 11
 
 
 def test_the_reward_comes_once_and_the_world_then_stands_still():

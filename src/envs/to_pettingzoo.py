@@ -1,0 +1,103 @@
+"""The worlds as PettingZoo parallel environments, one game at a time, for programs of other people.
+
+    from envs.to_pettingzoo import parallel_env
+
+    env = parallel_env("firefighters", tank=8)
+
+For many games at once use a world itself: `REGISTRY[name](REGISTRY[name].Config(...), n_envs)` is N copies in step (envs/base.py), as
+gymnasium's vector environments are, on tensors and without auto-reset. Neither needs more than torch, numpy and jaxtyping, and this
+module pettingzoo besides. Axes: A agents, U actions, O observation, S state.
+"""
+
+import secrets
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from config.schema import parse
+from envs import REGISTRY
+from envs.base import TimeStep
+from utils.seeding import fold, root_key
+
+
+class World(ParallelEnv):
+    """One copy of a world. Every agent receives the team reward; `infos[agent]["action_mask"]` says what it may do.
+
+    An action that it may not do becomes the first that it may: PettingZoo's own programs choose without looking at masks.
+    """
+
+    def __init__(self, name: str, render_mode: str | None = None, **env_args: Any):
+        cls = REGISTRY[name]
+        self.world = cls(parse(cls.Config, env_args, "env_args."), 1)
+        self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4, "name": name}
+        self.render_mode, self.spec = render_mode, self.world.spec
+        self.possible_agents = [f"agent_{i}" for i in range(self.spec.n_agents)]
+        self.agents: list[str] = []
+        self._small = self.spec.obs_dtype == torch.uint8
+        self._seen = {agent: _box((self.spec.obs_size,), self._small) for agent in self.possible_agents}
+        self._moves = {agent: spaces.Discrete(self.spec.n_actions) for agent in self.possible_agents}
+        self._root, self._episodes = root_key(secrets.randbits(31), "pettingzoo"), 0
+        self.state_space = _box((self.spec.state_size,), small=False)
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        return self._seen[agent]
+
+    def action_space(self, agent: str) -> spaces.Discrete:
+        return self._moves[agent]
+
+    def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The seed starts a stream of episodes; without one the stream goes on."""
+        if seed is not None:
+            self._root, self._episodes = root_key(seed, "pettingzoo"), 0
+        self._now = self.world.reset(fold(self._root, self._episodes)[None])
+        self._episodes += 1
+        self.agents = list(self.possible_agents)
+        return self._observations(self._now), self._infos(self._now)
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
+        chosen = [int(actions[agent]) for agent in self.possible_agents]
+        for agent, action in zip(self.possible_agents, chosen, strict=True):
+            if not 0 <= action < self.spec.n_actions:
+                raise ValueError(f"{agent}: there is no action {action}")
+        avail = self._now.avail[0]
+        allowed = [u if avail[i, u] else int(avail[i].int().argmax()) for i, u in enumerate(chosen)]
+        self._now = now = self.world.step(torch.tensor([allowed]))
+        reward, terminated, truncated = float(now.reward), bool(now.terminated), bool(now.truncated)
+        there = self.agents
+        if terminated or truncated:
+            self.agents = []
+        ended, timed_out = dict.fromkeys(there, terminated), dict.fromkeys(there, truncated)
+        return self._observations(now), dict.fromkeys(there, reward), ended, timed_out, self._infos(now)
+
+    def _observations(self, now: TimeStep) -> dict[str, np.ndarray]:
+        obs = (now.obs[0] if self._small else now.obs[0].float()).numpy()
+        return {agent: row.copy() for agent, row in zip(self.possible_agents, obs, strict=True)}
+
+    def _infos(self, now: TimeStep) -> dict[str, dict[str, Any]]:
+        """The action mask, and what the world says of a finished episode."""
+        said = {name: value[0].numpy() for name, value in now.info.items()}
+        masks = now.avail[0].numpy().astype(np.int8)
+        return {agent: {"action_mask": mask, **said} for agent, mask in zip(self.possible_agents, masks, strict=True)}
+
+    def state(self) -> np.ndarray:
+        return self._now.state[0].numpy()
+
+    def render(self) -> np.ndarray | str | None:
+        if self.render_mode is None:
+            return None
+        return self.world.render() if self.render_mode == "rgb_array" else self.world.text()
+
+    def close(self) -> None:
+        self.world.close()
+
+
+def _box(shape: tuple[int, ...], small: bool) -> spaces.Box:
+    return spaces.Box(0, 255, shape, np.uint8) if small else spaces.Box(-np.inf, np.inf, shape, np.float32)
+
+
+def parallel_env(name: str, render_mode: str | None = None, **env_args: Any) -> World:
+    """The world of that name with these arguments. Raises UserError."""
+    return World(name, render_mode, **env_args)

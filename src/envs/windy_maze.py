@@ -1,0 +1,116 @@
+"""Windy Maze (EOI, section 4.2): two agents, a box at each end of a T, a wind that blows to the right. A reconstruction: the paper
+shows a figure.
+
+Observation [75] = wall, closed boxes, other agents, each a 5x5 view; the wind cannot be seen. State [23] = agents and closed boxes of
+each of the 11 free cells, then t/T. With the default map and T the best policy opens the left box with probability 0.882 and the
+right one with 0.9997; one agent cannot open both, so that the best team's mean return is 1.882.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from config.schema import setting
+from envs.grid import BORDER, RIGHT, GridConfig, GridMap, GridWorld
+from utils.errors import UserError
+from utils.seeding import fold, uniform
+
+OPEN = 4
+BOXES = "LR"  # a map's cells: the left box, where it is calm, and the right one, in the wind
+WIND = ">"  # floor in the wind
+_BOX = 0  # item
+NOBODY = -1
+
+
+def t_map(stem: int, arm: int, wind_from: int, border: int = BORDER) -> str:
+    """A bar with a box at each end, and a stem of `stem` cells below its middle, the last of which is the start.
+
+    The wind blows on the bar from `wind_from` cells right of the junction on.
+    """
+    grid = np.full((2 * border + 1 + stem, 2 * border + 2 * arm + 1), "#")
+    grid[border, border:-border] = "."
+    grid[border, border + arm + wind_from : -border] = WIND
+    grid[border + 1 : -border, border + arm] = "."
+    grid[border + stem, border + arm] = "S"
+    grid[border, [border, -border - 1]] = list(BOXES)
+    return "\n".join("".join(line) for line in grid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindyMazeConfig(GridConfig):
+    n_agents: int = setting(1, default=2)
+    episode_limit: int = setting(1, default=15)  # T, steps
+    wind: float = setting(0, 1, default=0.4)  # probability, at each step and for each agent in it, of being blown to the right
+    stem: int = setting(1, default=2)  # cells below the junction
+    arm: int = setting(1, default=4)  # cells on each side of it
+    wind_from: int = 0  # where the wind begins: cells right of the junction, below 0 left of it
+    layout: str = ""  # an ASCII map with one L and one R and cells S and > instead of the generated one
+
+    def __post_init__(self) -> None:
+        if not -self.arm < self.wind_from <= self.arm:
+            raise UserError(f"env_args.wind_from: must lie on the bar right of its left end, {1 - self.arm} to {self.arm}")
+        for name in BOXES:
+            if len(self.map.region(name)) > 1:
+                raise UserError(f"env_args.layout: a Windy Maze has one box {name}")
+        self.map.region("S")
+
+    @property
+    def map(self) -> GridMap:
+        return GridMap(self.layout or t_map(self.stem, self.arm, self.wind_from))
+
+
+class WindyMaze(GridWorld):
+    """N copies of Windy Maze on one device. Actions: up, down, left, right, open. Who is blown does nothing of his own."""
+
+    Config = WindyMazeConfig
+    action_names = ("up", "down", "left", "right", "open")
+    items = ("box",)
+    looks: ClassVar = {
+        "box": ("*", (176, 124, 50)),
+        "L": ("o", (220, 203, 176)),  # open
+        "R": ("o", (220, 203, 176)),
+        WIND: (WIND, (202, 220, 236)),
+    }
+    metrics = ("left_open", "right_open")
+    cfg: WindyMazeConfig
+
+    def __init__(self, cfg: WindyMazeConfig, n_envs: int, device: torch.device | str = "cpu"):
+        super().__init__(cfg, cfg.map, float(len(BOXES)), n_envs, device)
+        self._starts = self.map.region("S").to(device)
+        self._boxes = torch.cat([self.map.region(name) for name in BOXES]).to(device)
+        self._box_of = torch.full((self.spec.n_cells,), len(BOXES), device=device)  # the last number stands for "no box"
+        self._box_of[self._boxes] = torch.arange(len(BOXES), device=device)
+        self._windy = torch.tensor([self.map.grid[cell] in (WIND, "R") for cell in self.map.cells], device=device)
+        self._agents = torch.arange(cfg.n_agents, device=device).expand(n_envs, -1)
+
+    def _begin(self, keys: Int[Tensor, " N"]) -> None:
+        cfg = self.cfg
+        start = (uniform(fold(keys, 0), cfg.n_agents) * len(self._starts)).long()  # several may share one
+        self._position = self._starts[start]
+        self._gusts = uniform(fold(keys, 1), cfg.episode_limit, cfg.n_agents) < cfg.wind  # [N, T, A]
+        self._maps[:, _BOX, self._boxes] = 1
+        self._opener = torch.full((self.n_envs, len(BOXES) + 1), NOBODY, device=self.device)
+
+    def _act(self, actions: Int[Tensor, "N A"]) -> None:
+        blown = self._gusts[:, self._t - 1] & self._windy[self._position]
+        actions = torch.where(blown, RIGHT, actions)
+        self._move(actions)
+        opens = self._first((actions == OPEN) & self._on(_BOX), self._in_order)
+        self._take(_BOX, opens)
+        box = torch.where(opens, self._box_of[self._position], len(BOXES))
+        self._opener.scatter_(1, box, self._agents)
+
+    def _earned(self) -> Int[Tensor, " N"]:
+        return (self._opener[:, :-1] != NOBODY).sum(1)
+
+    def _info(self) -> dict[str, Tensor]:
+        opener = self._opener[:, :-1].clone()
+        left, right = (opener != NOBODY).float().unbind(1)
+        return {"left_open": left, "right_open": right, "opener": opener}  # [N, 2]: which agent opened the left and right box, or -1
+
+    def history(self, copy: int = 0) -> dict[str, float]:
+        return {"boxes open": float((self._opener[copy, :-1] != NOBODY).sum())}

@@ -1,0 +1,46 @@
+"""Episodes as one HTML page with a time slider, which needs nothing but itself."""
+
+import base64
+import html
+import json
+import pathlib
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pictures.film import Shot, agent_colour
+
+_TEMPLATE = pathlib.Path(__file__).with_name("page.html")
+
+
+def page(films: Sequence[Sequence[Shot]], title: str, fps: float) -> str:
+    agents = range(len(films[0][0].actions))
+    data = {
+        "title": title,
+        "fps": fps,
+        "colours": ["#{:02x}{:02x}{:02x}".format(*agent_colour(i)) for i in agents],
+        "episodes": [[_moment(shot) for shot in film] for film in films],
+    }
+    inside = json.dumps(data).replace("<", "\\u003c")  # nothing in it can end the script
+    return _TEMPLATE.read_text().replace("TITLE", html.escape(title), 1).replace("DATA", inside, 1)
+
+
+def _moment(shot: Shot) -> dict[str, Any]:
+    return {
+        "picture": "data:image/png;base64," + base64.b64encode(_png(shot.picture)).decode(),
+        "step": shot.step,
+        "total": round(shot.total, 4),
+        "actions": shot.actions,
+        "recognised": [round(p, 4) for p in shot.recognised],
+        "info": {name: [round(value, 4) for value in values] for name, values in shot.info.items()},
+        "history": shot.history,
+    }
+
+
+def _png(picture: np.ndarray) -> bytes:
+    file = BytesIO()
+    Image.fromarray(picture).save(file, format="PNG", optimize=True)
+    return file.getvalue()

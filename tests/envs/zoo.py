@@ -1,0 +1,53 @@
+"""PettingZoo environments for the tests, made of as little as can be."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from gymnasium import spaces
+
+
+class Leaving:
+    """A PettingZoo environment whose agents differ in everything: views, actions (from 1 on), masks, how long they stay."""
+
+    def __init__(self, max_cycles: int = 5, together: bool = False):
+        self.possible_agents, self.together = ["short", "tall"], together
+        self.unwrapped = SimpleNamespace(max_cycles=max_cycles)
+        seen = spaces.Dict({"observation": spaces.Box(0, 9, (2, 2)), "action_mask": spaces.Box(0, 1, (4,), np.int8)})
+        self._views = {"short": spaces.Discrete(3), "tall": seen}
+        self._moves = {"short": spaces.Discrete(2, start=1), "tall": spaces.Discrete(4)}
+
+    def observation_space(self, agent: str) -> spaces.Space:
+        return self._views[agent]
+
+    def action_space(self, agent: str) -> spaces.Space:
+        return self._moves[agent]
+
+    def reset(self, seed=None, options=None):
+        self.t, self.agents = 0, list(self.possible_agents)
+        return self._seen(self.agents), {agent: {} for agent in self.agents}
+
+    def _seen(self, agents):
+        mask = np.array([0, 1, 1, self.t % 2], dtype=np.int8)
+        whole = {"short": self.t % 3, "tall": {"observation": np.full((2, 2), self.t, np.float32), "action_mask": mask}}
+        return {agent: whole[agent] for agent in agents}
+
+    def step(self, actions):
+        self.t += 1
+        assert set(actions) == set(self.agents) and all(self._moves[agent].contains(action) for agent, action in actions.items())
+        there = self.agents
+        gone = {agent: (agent == "short" and self.t == 2) or (self.together and self.t == 2) for agent in there}
+        late = {agent: self.t == 4 for agent in there}
+        self.agents = [agent for agent in there if not (gone[agent] or late[agent])]
+        return self._seen(there), {agent: float(actions[agent]) for agent in there}, gone, late, {agent: {} for agent in there}
+
+    def close(self) -> None: ...
+
+
+def leaving(**kwargs) -> Leaving:
+    return Leaving(**kwargs)
+
+
+def continuous() -> Leaving:
+    env = Leaving()
+    env._moves["tall"] = spaces.Box(0, 1, (2,))
+    return env
