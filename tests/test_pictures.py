@@ -279,7 +279,7 @@ def test_the_terminal_shows_every_moment_and_a_pipe_the_last(
     assert "\x1b" not in piped and "t = 30 " in piped and "t = 29 " not in piped and "p(i|o)" in piped and "episode 1: return" in piped
     slept: list[float] = []
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=slept.append))  # not the module's own: other threads sleep too
     monkeypatch.setenv("LINES", "60")
     assert watch.main([*argv, "--fps", "8"]) == 0
     live = capsys.readouterr().out
@@ -295,7 +295,7 @@ def test_runs_that_cannot_be_played_are_refused(run: pathlib.Path, tmp_path: pat
     copy = fake(tmp_path / "1", 1, [0.0])
     (copy / "models").mkdir()
     (copy / "models" / "last.pt").write_bytes(b"not networks")
-    assert "config.json" in refused(watch, [copy, "--model", "last"], capsys)
+    assert "last.pt: not a readable checkpoint" in refused(watch, [copy, "--model", "last"], capsys)
     (copy / "config.json").write_text((run / "config.json").read_text())
     assert "there is --model last" in refused(watch, [copy], capsys)
     assert "not a readable checkpoint" in refused(watch, [copy, "--model", "last"], capsys)
