@@ -78,7 +78,7 @@ def test_a_full_disk_in_the_middle_is_a_warning_and_the_run_goes_on(tmp_path, mo
 def test_results_that_cannot_be_written_are_one_line(tmp_path, capsys):
     """A file where the folder should be: also root cannot write there."""
     (tmp_path / "results").write_text("")
-    assert program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path / 'results'}"]) == 1
+    assert program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path / 'results'}"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" not in err and str(tmp_path / "results") in err
 
