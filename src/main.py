@@ -10,6 +10,7 @@ RUN is a Sacred id (3 is results/sacred/3), a run's folder, or `latest`. Beside 
 Further options are Sacred's own, e.g. `-c COMMENT`, `-u` for a run that leaves no record.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -29,6 +30,7 @@ from sacred.observers import RunObserver
 from sacred.utils import SacredError
 
 from config import loader
+from fleet import Fleet, given_fleet, refuse_unstackable, varied
 from observers import boards, mongo
 from observers.folder import Folder, capped
 from run import Settings, Training, build, configure, evaluate
@@ -52,6 +54,8 @@ class Command:
     rest: list[str]
     resumed: pathlib.Path | None = None
     further: list[RunObserver] = field(default_factory=list)  # observers beside the folder
+    others: "list[Command]" = field(default_factory=list)  # the other runs of a fleet
+    compiled: bool = False
 
 
 _FLAGS = ("--config", "--env-config", "--resume", "--mongo", "--wandb")
@@ -87,15 +91,33 @@ def parse_command(argv: Sequence[str]) -> Command:
         else:
             rest.append(word)
     given = loader.parse_updates(pairs)
-    further = [*mongo.observers(flags.get("--mongo")), *boards.observers("--tensorboard" in flags, flags.get("--wandb"))]
     if "--resume" in flags:
-        return _resumed(flags, given, rest, further)
+        return _resumed(flags, given, rest, _further(flags))
+    fleet = given_fleet(given)
+    given = {key: value for key, value in given.items() if key != "fleet"}
+    commands = [_fresh(flags, given, updates, label, rest) for updates, label in varied(fleet, given)]
+    first, *others = commands
+    if others:
+        refuse_unstackable(fleet, first.settings)
+        if "--wandb" in flags:
+            raise UserError("--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs")
+    return dataclasses.replace(first, others=others, compiled=fleet.compile)
+
+
+def _further(flags: dict[str, str]) -> list[RunObserver]:
+    return [*mongo.observers(flags.get("--mongo")), *boards.observers("--tensorboard" in flags, flags.get("--wandb"))]
+
+
+def _fresh(flags: dict[str, str], given: dict[str, Any], updates: dict[str, Any], label: str, rest: list[str]) -> Command:
+    """A new run; `updates` are what sets it apart in a fleet. The record holds every value in effect."""
+    given = loader.merged(given, updates)
     config = loader.load(flags.get("--config", "qmix"), flags.get("--env-config", "pac_men"), given)
     if config["seed"] is None:
         config["seed"] = random.SystemRandom().randrange(2**31)
+    config["label"] = config["label"] or label
     settings = configure(config, given)
-    config["env_args"] = dataclasses.asdict(settings.env)  # the record holds every value in effect
-    return Command(config, settings, rest, None, further)
+    config["env_args"] = dataclasses.asdict(settings.env)
+    return Command(config, settings, rest, None, _further(flags))
 
 
 def _resumed(flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[RunObserver]) -> Command:
@@ -176,8 +198,7 @@ class Job:
 
     def run(self, _run: Any) -> float:
         settings = self.command.settings
-        title = f"{settings.run.env} {settings.run.name} seed {settings.run.seed}"
-        run_log = RunLog(lambda name, value, t: _run.log_scalar(name, value, t), title, settings.run.t_max)
+        run_log = self._log(_run)
         parts = build(settings)
         if settings.run.evaluate:
             return evaluate(parts, settings, run_log)
@@ -186,7 +207,12 @@ class Job:
             training.resume(*self.start)
             log.info("continuing at %d of %d steps from %s", training.at.t, settings.run.t_max, self.start[0])
             self.start = None  # its memory
-        return training.train().best
+        training.train()
+        return training.at.best
+
+    def _log(self, _run: Any) -> RunLog:
+        run = self.command.settings.run
+        return RunLog(lambda name, value, t: _run.log_scalar(name, value, t), f"{run.env} {run.name} seed {run.seed}", run.t_max)
 
     def __call__(self) -> int:
         try:
@@ -196,6 +222,47 @@ class Job:
         if self.folder.trouble:
             raise self.folder.trouble
         return 0
+
+
+class Member(Job):
+    """One run of a fleet. Its Sacred run begins, holds all that follow while the fleet trains inside the last, and ends."""
+
+    def __init__(self, commands: Sequence[Command], before: "Sequence[Member]" = ()):
+        super().__init__(commands[0])
+        self.before, self.after = before, commands[1:]
+        self.training: Training | None = None
+        self.fleet: Fleet | None = None
+
+    def run(self, _run: Any) -> float:
+        members = [*self.before, self]
+        settings = self.command.settings
+        parts = build(settings, 0 if self.before else 1 + len(self.after))
+        self.training = Training(parts, settings, self._log(_run), self.folder.folder)
+        if self.after:
+            following = Member(self.after, members)
+            with contextlib.suppress(SystemExit):  # its own failure, which its own record tells
+                following()
+            self.fleet = following.fleet
+        else:
+            self.fleet = self._train(members)
+        if self.fleet is None:
+            raise Failure("another run of the fleet could not begin")
+        failure = self.fleet.failures[len(self.before)]
+        if failure:
+            raise failure
+        return self.training.at.best
+
+    def _train(self, members: "Sequence[Member]") -> Fleet:
+        trainings = [m.training for m in members if m.training]
+        run = self.command.settings.run
+        fleet = Fleet(trainings, f"{run.env} {run.name} {len(members)} runs, each", self.command.compiled)
+        for m in members:
+            log.info(
+                "run %s: seed %d %s", m.folder.folder and m.folder.folder.name, m.command.settings.run.seed, m.command.settings.run.label
+            )
+        with contextlib.suppress(Failure):  # of all of them
+            fleet.train()
+        return fleet
 
 
 def _refuse_unwritable(folder: pathlib.Path) -> None:
@@ -216,7 +283,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     job = None
     try:
-        job = Job(parse_command(argv))
+        command = parse_command(argv)
+        job = Member([command, *command.others]) if command.others else Job(command)
         return job()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

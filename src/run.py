@@ -3,6 +3,7 @@
 import logging
 import pathlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 import envs
 import learners
 import snapshots
-from components.episodes import Outcome
+from components.episodes import Episodes, Outcome
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config.schema import nearest, parse, setting
 from controllers.controller import Controller, ControllerConfig
@@ -170,29 +171,38 @@ class Parts:
     device: torch.device
 
 
-def build(settings: Settings) -> Parts:
-    """Environments, networks, replay. The initial weights depend on the seed alone."""
+def build(settings: Settings, runs: int = 1) -> Parts:
+    """Environments, networks, replay. The initial weights depend on the seed alone. `runs` of this size are to fit the memory."""
     run = settings.run
     device = torch.device("cuda" if run.use_cuda else "cpu")
     torch.set_num_threads(run.threads)
-    make_env = envs.REGISTRY[run.env]
-    train_env, test_env = (make_env(settings.env, n, device) for n in (run.batch_size_run, run.test_nepisode))
-    if train_env.spec.notice:
-        log.warning("note: %s", train_env.spec.notice)
-    with_q = getattr(settings.eoi, "q_source", "") == "stored"
-    learner = build_learner(settings, train_env.spec).to(device)
+    train, test = rollouts(settings, device)
+    learner = build_learner(settings, train.env.spec).to(device)
     if run.checkpoint_path:
         restore(learner, find_folder(run.checkpoint_path))
-    replay = ReplayBuffer(train_env.spec, settings.replay, device, with_q)
+    replay = ReplayBuffer(train.env.spec, settings.replay, device, _with_q(settings), runs)
     return Parts(
         learner=learner,
         descent=Descent(learner),
         replay=replay,
         feed=learner.Feed(settings.feed, learner, replay, settings.replay.batch_size, settings.eoi.delta_t),
-        train=Rollout(train_env, device, with_q),
-        test=Rollout(test_env, device),
+        train=train,
+        test=test,
         device=device,
     )
+
+
+def rollouts(settings: Settings, device: torch.device, runs: int = 1) -> tuple[Rollout, Rollout]:
+    """For training and for tests, with the copies of so many runs."""
+    make_env, run = envs.REGISTRY[settings.run.env], settings.run
+    train, test = (make_env(settings.env, runs * n, device) for n in (run.batch_size_run, run.test_nepisode))
+    if train.spec.notice:
+        log.warning("note: %s", train.spec.notice)
+    return Rollout(train, device, _with_q(settings)), Rollout(test, device)
+
+
+def _with_q(settings: Settings) -> bool:
+    return getattr(settings.eoi, "q_source", "") == "stored"
 
 
 def build_learner(settings: Settings, spec: envs.EnvSpec) -> AnyLearner:
@@ -251,8 +261,57 @@ class Counters:
     best: float = float("-inf")  # highest test return so far
 
 
-class Training:
-    """The loop: play, learn, report, test, save."""
+class Course(ABC):
+    """The loop of one run, or of many side by side: play, learn, report, test, save."""
+
+    run: RunConfig
+    at: Counters
+    saved_at: float  # seconds, of the newest checkpoint
+
+    def train(self) -> None:
+        """Until t_max. Ctrl-C ends it after the iteration in hand, and what it has come to is saved."""
+        with Stop() as stop:
+            self._loop(stop)
+        self.finish()
+        if stop.asked and self.at.t < self.run.t_max:
+            raise KeyboardInterrupt
+
+    def _loop(self, stop: Stop) -> None:
+        run = self.run
+        if self.at.t == 0:
+            self.test()
+        self.progress()
+        while self.at.t < run.t_max and not stop.asked:
+            before = self.at.t
+            self.play()
+            self.learn()
+            if self.at.t // run.log_interval > before // run.log_interval:
+                self.report()
+            if self.at.t // run.test_interval > before // run.test_interval:
+                self.test()
+            self.progress()
+            if time.monotonic() - self.saved_at >= 60 * run.save_interval:
+                _while_running(self.checkpoint)
+        self.progress(last=True)
+
+    @abstractmethod
+    def play(self) -> None: ...
+    @abstractmethod
+    def learn(self) -> None: ...
+    @abstractmethod
+    def test(self) -> None: ...
+    @abstractmethod
+    def report(self) -> None: ...
+    @abstractmethod
+    def progress(self, last: bool = False) -> None: ...
+    @abstractmethod
+    def checkpoint(self) -> None: ...
+    @abstractmethod
+    def finish(self) -> None: ...
+
+
+class Training(Course):
+    """One run."""
 
     def __init__(self, parts: Parts, settings: Settings, log: RunLog, folder: pathlib.Path | None):
         self.parts, self.settings, self.run, self.log, self.folder = parts, settings, settings.run, log, folder
@@ -264,41 +323,14 @@ class Training:
         self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints") if folder and self.run.save_interval else None
         self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
 
-    def train(self) -> Counters:
-        """Until t_max. Ctrl-C ends it after the iteration in hand, and what it has come to is saved."""
-        with Stop() as stop:
-            self.loop(stop)
-        self.refuse_broken()
-        self.save("last")
-        self.checkpoint()
-        if stop.asked and self.at.t < self.run.t_max:
-            raise KeyboardInterrupt
-        return self.at
-
-    def loop(self, stop: Stop) -> None:
-        at, run = self.at, self.run
-        if at.t == 0:
-            self.test()
-        self.log.progress(at.t, at.episodes, at.updates)
-        while at.t < run.t_max and not stop.asked:
-            before = at.t
-            self.play()
-            self.learn()
-            if at.t // run.log_interval > before // run.log_interval:
-                self.report()
-            if at.t // run.test_interval > before // run.test_interval:
-                self.test()
-            self.log.progress(at.t, at.episodes, at.updates)
-            if time.monotonic() - self.saved_at >= 60 * run.save_interval:
-                _while_running(self.checkpoint)
-        self.log.progress(at.t, at.episodes, at.updates, last=True)
-
     def play(self) -> None:
-        rollout, at = self.parts.train, self.at
-        episodes = rollout.run(self.parts.learner.act, self.episode_keys("train", at.episodes, rollout), self.now())
+        self.lived(self.parts.train.run(self.parts.learner.act, self.train_keys(), self.now()))
+
+    def lived(self, episodes: Episodes) -> None:
+        """Takes in the episodes just played."""
         self.parts.feed.insert(episodes)
-        at.t += rollout.steps(episodes)
-        at.episodes += rollout.env.n_envs
+        self.at.t += self.parts.train.steps(episodes)
+        self.at.episodes += self.parts.train.env.n_envs
         self.since_report.append(episodes.outcome())
 
     def learn(self) -> None:
@@ -309,16 +341,18 @@ class Training:
             at.updates += 1
 
     def test(self) -> None:
-        """Greedy episodes with randomness of their own; keeps the networks if they are the best so far."""
-        rollout, learner, at = self.parts.test, self.parts.learner, self.at
-        keys = self.episode_keys("test", at.tests * rollout.env.n_envs, rollout)
-        watched = Watched(learner.act, rollout.env)
-        episodes = rollout.run(watched, keys, self.now(), greedy=True)
-        found = summary([episodes.outcome()], rollout.env.spec.metrics) | diversity(learner.policy, episodes) | watched.overlap()
-        self.log.metrics(found, at.t, prefix="test_")
-        at.tests += 1
-        if self.log.latest["test_return_mean"] > at.best:
-            at.best = self.log.latest["test_return_mean"]
+        """Greedy episodes with randomness of their own."""
+        watched = Watched(self.parts.learner.act, self.parts.test.env)
+        episodes = self.parts.test.run(watched, self.test_keys(), self.now(), greedy=True)
+        self.tested(episodes, watched.overlap())
+
+    def tested(self, episodes: Episodes, overlap: dict[str, Tensor]) -> None:
+        """Logs how a test went; keeps the networks if they are the best so far."""
+        found = summary([episodes.outcome()], self.parts.test.env.spec.metrics) | diversity(self.parts.learner.policy, episodes) | overlap
+        self.log.metrics(found, self.at.t, prefix="test_")
+        self.at.tests += 1
+        if self.log.latest["test_return_mean"] > self.at.best:
+            self.at.best = self.log.latest["test_return_mean"]
             _while_running(lambda: self.save("best"))
 
     def report(self) -> None:
@@ -329,9 +363,17 @@ class Training:
             self.log.metrics(self.stats | self.parts.learner.diagnose(self.batch, self.now()), self.at.t)
         self.since_report = []
 
+    def progress(self, last: bool = False) -> None:
+        self.log.progress(self.at.t, self.at.episodes, self.at.updates, last)
+
+    def finish(self) -> None:
+        self.refuse_broken()
+        self.save("last")
+        self.checkpoint()
+
     def save(self, name: str) -> None:
         if self.run.save_model and self.folder is not None:
-            content = {"t": self.at.t, "learner": self.parts.learner.state_dict()}
+            content = {"t": self.at.t, "learner": snapshots.networks(self.parts.learner)}
             checkpoints.save(self.folder / "models" / f"{name}.pt", content)
 
     def checkpoint(self) -> None:
@@ -353,7 +395,7 @@ class Training:
 
     def refuse_broken(self) -> None:
         """Raises Failure when the loss, or a network, has ceased to be finite; what was saved before stays."""
-        terms, ago = self.parts.descent.finite.broken()
+        terms, ago = self.parts.descent.broken()
         state = self.parts.learner.state_dict().items()
         what = [f"loss term {term}" for term in terms] or [name for name, x in state if x.is_floating_point() and not x.isfinite().all()]
         if what:
@@ -364,7 +406,13 @@ class Training:
     def now(self) -> Tensor:
         return torch.tensor(float(self.at.t), device=self.parts.device)
 
-    def episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
+    def train_keys(self) -> Tensor:
+        return self._episode_keys("train", self.at.episodes, self.parts.train)
+
+    def test_keys(self) -> Tensor:
+        return self._episode_keys("test", self.at.tests * self.parts.test.env.n_envs, self.parts.test)
+
+    def _episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
         return fold(self.keys[stream], first + torch.arange(rollout.env.n_envs, device=self.parts.device))
 
 

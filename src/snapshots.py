@@ -7,6 +7,8 @@ counters, networks, optimiser, replay, what the next report will need, and what 
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor, nn
+
 from components.action_selection import UpdateDraws
 from components.episodes import Outcome
 from components.replay_buffer import Batch
@@ -22,7 +24,7 @@ def take(training: "Training") -> dict[str, Any]:
     parts = training.parts
     return {
         "counters": asdict(training.at),
-        "learner": parts.learner.state_dict(),
+        "learner": networks(parts.learner),
         "descent": parts.descent.state(),
         "replay": parts.replay.state(),
         "since_report": [vars(outcome) for outcome in training.since_report],
@@ -30,6 +32,11 @@ def take(training: "Training") -> dict[str, Any]:
         "stats": training.stats,
         "log": training.log.state(),
     }
+
+
+def networks(learner: nn.Module) -> dict[str, Tensor]:
+    """A learner's parameters by name, copied: a view into a stack of learners would be written with all of the stack."""
+    return {name: x.clone() for name, x in learner.state_dict().items()}
 
 
 def put(training: "Training", content: dict[str, Any]) -> None:

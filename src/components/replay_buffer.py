@@ -87,7 +87,8 @@ class Rows(NamedTuple):
 class ReplayBuffer:
     """A ring that drops its oldest episodes whole."""
 
-    def __init__(self, spec: EnvSpec, cfg: ReplayConfig, device: torch.device, with_q: bool = False):
+    def __init__(self, spec: EnvSpec, cfg: ReplayConfig, device: torch.device, with_q: bool = False, runs: int = 1):
+        """Raises UserError when this and `runs` - 1 more of its size do not fit the free memory; 0: somebody has asked already."""
         episodes = -(-cfg.buffer_size // spec.episode_limit)
         self.rows = max(cfg.buffer_size, spec.episode_limit) + episodes
         self.device, self.fixed_length = device, spec.episode_limit if spec.fixed_length else None
@@ -106,8 +107,10 @@ class ReplayBuffer:
         if with_q:
             shapes["q"] = (torch.float32, (agents, actions))
         size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes.values()) * self.rows
-        log.info("replay: %d transitions, %.0f MB on %s", cfg.buffer_size, size / 1e6, device)
-        require(size, device, f"buffer_size: a replay of {cfg.buffer_size} transitions", "buffer_size", cfg.buffer_size)
+        if runs:
+            times = f"{runs} times " if runs > 1 else ""
+            log.info("replay: %s%d transitions, %.0f MB on %s", times, cfg.buffer_size, runs * size / 1e6, device)
+            require(runs * size, device, f"buffer_size: a replay of {times}{cfg.buffer_size} transitions", "buffer_size", cfg.buffer_size)
         self.fields = {k: torch.zeros(self.rows, *shape, dtype=dtype, device=device) for k, (dtype, shape) in shapes.items()}
         self._lengths: deque[int] = deque()  # of the episodes held, oldest first
         self._head = 0  # next row to write

@@ -12,9 +12,14 @@ from utils.errors import UserError
 T = TypeVar("T")
 
 
-def setting(low: float | None = None, high: float | None = None, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field with bounds, both inclusive."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high})
+def setting(low: float | None = None, high: float | None = None, default: Any = dataclasses.MISSING, varies: bool = False) -> Any:
+    """A dataclass field with bounds, both inclusive. `varies`: runs stacked in a fleet may differ in it."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "varies": varies})
+
+
+def varying(cls: type) -> set[str]:
+    """The names of the settings in which runs of a fleet may differ."""
+    return {f.name for f in dataclasses.fields(cls) if f.metadata.get("varies")}
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ _DOT = 0  # item
 
 @dataclass(frozen=True, kw_only=True)
 class PacMenConfig(GridConfig):
-    dots_per_room: int = setting(1, default=3)  # drawn anew each episode, in distinct cells
+    dots_per_room: int = setting(1, default=3, varies=True)  # drawn anew each episode, in distinct cells
     easy: bool = False  # dots in the bottom room only (paper A.4)
     distinct_starts: bool = True  # False: every agent starts in the middle of the centre
     corridors: tuple[int, int, int, int] = setting(0, default=(3, 1, 2, 2))  # lengths: top, bottom, left, right
@@ -61,7 +61,7 @@ class PacMen(GridWorld):
         self._room_of = self._room_of.to(device)
         self._dot_rooms = [room.to(device) for room in (rooms[1:2] if cfg.easy else rooms)]
         self._starts = self.map.region("S").to(device)
-        self._dots_per_room = torch.full((n_envs,), cfg.dots_per_room, device=device)
+        self.dots_per_room = torch.full((n_envs,), cfg.dots_per_room, device=device)
 
     def _begin(self, keys: Int[Tensor, " N"]) -> None:
         if self.cfg.distinct_starts:
@@ -71,7 +71,7 @@ class PacMen(GridWorld):
         dots = self._maps[:, _DOT].zero_()
         for k, room in enumerate(self._dot_rooms):
             draw = uniform(fold(keys, 1 + k), len(room))  # [N, K]
-            last = draw.sort(1).values.gather(1, self._dots_per_room[:, None] - 1)  # the highest draw that still gets a dot
+            last = draw.sort(1).values.gather(1, self.dots_per_room[:, None] - 1)  # the highest draw that still gets a dot
             dots[:, room] = (draw <= last).to(torch.uint8)
         self._eaten = torch.zeros_like(self._position)
         self._visited = torch.zeros(self.n_envs, len(ROOMS) + 1, dtype=torch.bool, device=self.device)

@@ -30,10 +30,10 @@ class EOIConfig:
     """What every form reads."""
 
     form: Literal["pull", "explore", "reward", "classifier", "none"]
-    beta1: float = setting(0)  # weight of the positive distance
-    beta2: float = setting(0)  # weight of the mutual information
-    delta_t: int = setting(1)  # steps back a positive may lie
-    classifier_lr: float = setting(0)
+    beta1: float = setting(0, varies=True)  # weight of the positive distance
+    beta2: float = setting(0, varies=True)  # weight of the mutual information
+    delta_t: int = setting(1, varies=True)  # steps back a positive may lie
+    classifier_lr: float = setting(0, varies=True)
     centred: bool  # p - 1/n instead of p
 
 
@@ -41,14 +41,14 @@ class EOIConfig:
 class WeightedConfig(EOIConfig):
     """Forms in which alpha weighs individuality against the team reward."""
 
-    alpha: float = setting(0)
-    alpha_warmup: int = setting(0)  # environment steps
-    alpha_anneal: int = setting(0)  # environment steps
+    alpha: float = setting(0, varies=True)
+    alpha_warmup: int = setting(0, varies=True)  # environment steps
+    alpha_anneal: int = setting(0, varies=True)  # environment steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class PullConfig(WeightedConfig):
-    value_lr: float = setting(0)
+    value_lr: float = setting(0, varies=True)
     value_tau: float = setting(0, 1)
     q_source: Literal["recomputed", "stored"]  # which Q^a(o) trains the intrinsic value
     q_input: Literal["raw", "normalised"]
@@ -57,12 +57,12 @@ class PullConfig(WeightedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig(EOIConfig):
-    value_lr: float = setting(0)
+    value_lr: float = setting(0, varies=True)
     value_tau: float = setting(0, 1)
-    reward_scale: float = setting(0)
-    gamma: float = setting(0, 1)  # of the intrinsic Q
-    episode_ratio: float = setting(0, 1)
-    explore_ratio: float = setting(0, 1)
+    reward_scale: float = setting(0, varies=True)
+    gamma: float = setting(0, 1, varies=True)  # of the intrinsic Q
+    episode_ratio: float = setting(0, 1, varies=True)
+    explore_ratio: float = setting(0, 1, varies=True)
 
 
 def normalised(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"], eps: float = 1e-8) -> Float[Tensor, "*b U"]:

@@ -11,8 +11,8 @@ class Finite:
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
-        self._sound: Tensor | None = None  # [terms] bool: finite until now
-        self._updates: Tensor | None = None  # [terms] finite updates
+        self._sound: Tensor | None = None  # [terms], in a stack [terms, R], bool: finite until now
+        self._updates: Tensor | None = None  # the same shape: finite updates
         self._seen = 0
 
     def see(self, terms: Mapping[str, Tensor]) -> None:
@@ -24,10 +24,10 @@ class Finite:
             self._updates += self._sound
         self._seen += 1
 
-    def broken(self) -> tuple[list[str], int]:
-        """The terms that broke first, and how many updates ago; none while all are sound."""
+    def broken(self, run: int | None = None) -> tuple[list[str], int]:
+        """The terms that broke first, and how many updates ago; none while all are sound. `run` says whose, in a stack."""
         if self._updates is None:
             return [], 0
-        counts = self._updates.tolist()
+        counts = (self._updates if run is None else self._updates[:, run]).tolist()
         first = min(counts)
         return [name for name, count in zip(self._names, counts, strict=True) if count == first < self._seen], self._seen - first

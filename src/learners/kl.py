@@ -15,7 +15,7 @@ FLOOR = -10.0  # of log-probabilities: KL is unbounded, and a pair cannot give m
 
 @dataclass(frozen=True, kw_only=True)
 class KLConfig:
-    weight: float = setting(0)  # lambda; 0: off
+    weight: float = setting(0, varies=True)  # lambda; 0: off
 
 
 class KLDivergence(nn.Module):

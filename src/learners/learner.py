@@ -2,7 +2,7 @@
 
 A learner is an nn.Module that owns all its networks. `forward(batch, t, phase)` is pure: no random draw, no host synchronisation, no
 state written; numbers that may differ from run to run (discount, alpha, ...) are 0-dim buffers. So the same code serves one run
-or, lifted by torch.vmap over stacked parameters and buffers, many.
+or, lifted by torch.vmap over stacked parameters and buffers, many (learners/stack.py).
 
 An update descends a learner's phases one after the other (a critic, then the actors by the critic just moved); a phase moves the
 parameters its loss reaches, and no others. Most learners have one.
@@ -26,7 +26,7 @@ Stats = dict[str, Scalar]
 
 
 class Losses(NamedTuple):
-    """The terms of one loss, by name; their sum is descended. Statistics carry no gradient."""
+    """The terms of one loss, by name; their sum is descended. Statistics carry no gradient. A stack of runs has [R] of each."""
 
     terms: dict[str, Scalar]
     stats: Stats
@@ -38,7 +38,7 @@ class Group(NamedTuple):
     modules: Sequence[nn.Module]
     lr: float
     clip: float = 0.0  # largest gradient norm; 0: any
-    each: bool = False  # clip agent by agent (axis 0 of every parameter)
+    axes: int = 0  # leading axes of every parameter whose slices are clipped one by one; 1: agent by agent
 
 
 class Pair(NamedTuple):
@@ -129,30 +129,40 @@ def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Scalar:
     return dot / (norm(ours) * norm(theirs)).clamp(min=1e-20)
 
 
-def without_conflict(side: Sequence[Tensor], main: Sequence[Tensor]) -> list[Tensor]:
-    """`side` less its component against `main`, agent by agent (axis 0 of every tensor): a conflict is a negative product."""
-    dot = torch.stack([(s * m).flatten(1).sum(1) for s, m in zip(side, main, strict=True)]).sum(0)
-    square = torch.stack([m.square().flatten(1).sum(1) for m in main]).sum(0)
-    share = dot.clamp(max=0) / square.clamp(min=1e-20)
-    return [s - share.view(-1, *(1 for _ in m.shape[1:])) * m for s, m in zip(side, main, strict=True)]
+def _sums(tensors: Sequence[Tensor], axes: int) -> Tensor:
+    """The sum over all tensors of what lies behind their first `axes` axes."""
+    return torch.stack([x.flatten(axes).sum(-1) for x in tensors]).sum(0)
 
 
-def clip_each(gradients: Sequence[Tensor], limit: float) -> None:
-    """Scales the gradients in place so that no agent's (axis 0 of every tensor) has a norm above `limit`."""
-    square = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0)
-    share = (limit / (square.sqrt() + 1e-6)).clamp(max=1)
+def _beside(scale: Tensor, x: Tensor) -> Tensor:
+    """`scale`, of x's leading axes, in a shape that broadcasts over the rest."""
+    return scale.view(*scale.shape, *(1 for _ in x.shape[scale.dim() :]))
+
+
+def without_conflict(side: Sequence[Tensor], main: Sequence[Tensor], axes: int = 1) -> list[Tensor]:
+    """`side` less its component against `main`, slice by slice of the first axes (agents): a conflict is a negative product."""
+    dot = _sums([s * m for s, m in zip(side, main, strict=True)], axes)
+    share = dot.clamp(max=0) / _sums([m.square() for m in main], axes).clamp(min=1e-20)
+    return [s - _beside(share, m) * m for s, m in zip(side, main, strict=True)]
+
+
+def clip_each(gradients: Sequence[Tensor], limit: float, axes: int = 1) -> None:
+    """Scales the gradients in place so that no slice of their first axes (agents) has a norm above `limit`."""
+    share = (limit / (_sums([g.square() for g in gradients], axes).sqrt() + 1e-6)).clamp(max=1)
     for g in gradients:
-        g.mul_(share.view(-1, *(1 for _ in g.shape[1:])))
+        g.mul_(_beside(share, g))
 
 
 class Descent:
     """One optimiser over all of a learner's parameters: loss, backward, clip, step, targets."""
 
+    run_axes = 0  # leading axes of parameters, losses and statistics that number runs
+
     def __init__(self, learner: Learner):
         self.learner = learner
         groups = [(group, [p for m in group.modules for p in m.parameters()]) for group in learner.groups()]
         self._groups = [(group, parameters) for group, parameters in groups if parameters]
-        self.optimiser = torch.optim.Adam([{"params": ps, "lr": group.lr} for group, ps in self._groups], fused=True)
+        self.optimiser = torch.optim.Adam(self._optimised(), fused=True)
         self.copied_at = 0  # training episodes at the last hard copy of the targets
         self.finite = Finite()
 
@@ -167,18 +177,28 @@ class Descent:
         self._follow(episode)
         return stats
 
+    def _optimised(self) -> list[dict[str, Any]]:
+        return [{"params": parameters, "lr": group.lr} for group, parameters in self._groups]
+
     def _step(self, batch: Any, t: Scalar, phase: int) -> Losses:
-        self.optimiser.zero_grad(set_to_none=True)  # Adam leaves alone what has no gradient
+        for _, parameters in self._groups:
+            for p in parameters:
+                p.grad = None  # Adam leaves alone what has no gradient
         losses = self.learner(batch, t, phase)
         self._backward(losses.terms)
         for group, parameters in self._groups:
-            reached = [p for p in parameters if p.grad is not None]
-            if group.clip and group.each and reached:
-                clip_each([p.grad for p in reached if p.grad is not None], group.clip)
-            elif group.clip:
-                nn.utils.clip_grad_norm_(reached, group.clip)
-        self.optimiser.step()
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if group.clip and gradients:
+                clip_each(gradients, group.clip, group.axes + self.run_axes)
+        self._apply()
         return losses
+
+    def _apply(self) -> None:
+        self.optimiser.step()
+
+    def broken(self) -> tuple[list[str], int]:
+        """The terms of the loss that ceased to be finite first, and how many updates ago."""
+        return self.finite.broken()
 
     def state(self) -> dict[str, Any]:
         return {"optimiser": self.optimiser.state_dict(), "copied_at": self.copied_at}
@@ -189,11 +209,11 @@ class Descent:
 
     def _backward(self, terms: dict[str, Scalar]) -> None:
         side = {name: term for name, term in terms.items() if name in self.learner.projected}
-        gradients = [torch.autograd.grad(term, self.learner.shared(), retain_graph=True) for term in side.values()]
+        gradients = [torch.autograd.grad(term.sum(), self.learner.shared(), retain_graph=True) for term in side.values()]
         torch.stack([term for name, term in terms.items() if name not in side]).sum().backward()
         main = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.learner.shared()] if side else []
         for gradient in gradients:
-            for p, g, m in zip(self.learner.shared(), without_conflict(gradient, main), main, strict=True):
+            for p, g, m in zip(self.learner.shared(), without_conflict(gradient, main, 1 + self.run_axes), main, strict=True):
                 p.grad = (m if p.grad is None else p.grad) + g
 
     def _follow(self, episode: int) -> None:

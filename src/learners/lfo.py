@@ -20,10 +20,10 @@ Posterior = Callable[[Float[Tensor, "B A O"]], Float[Tensor, "B A n"]]
 
 @dataclass(frozen=True, kw_only=True)
 class LFOConfig:
-    omega: float = setting(0, 1)  # share of a batch whose experience changes hands
+    omega: float = setting(0, 1, varies=True)  # share of a batch whose experience changes hands
     importance_weight: bool
     schedule: Literal["constant", "decay", "adaptive"]
-    anneal_time: int = setting(0)  # environment steps
+    anneal_time: int = setting(0, varies=True)  # environment steps
     derangement: bool
 
 

@@ -26,15 +26,15 @@ from modules.critics import AttentionConfig, AttentionCritic
 
 @dataclass(frozen=True, kw_only=True)
 class MAACConfig:
-    gamma: float = setting(0, 1)
-    actor_lr: float = setting(0)
-    critic_lr: float = setting(0)
+    gamma: float = setting(0, 1, varies=True)
+    actor_lr: float = setting(0, varies=True)
+    critic_lr: float = setting(0, varies=True)
     actor_clip: float = setting(0)  # of each agent's gradient norm; 0: none
     critic_clip: float = setting(0)  # times the number of agents; 0: none
     target_update_tau: float = setting(0, 1)
     target_update_interval: int = setting(0)  # episodes; 0: soft
-    reward_scale: float = setting(1e-6)  # 1 / temperature
-    logit_decay: float = setting(0)
+    reward_scale: float = setting(1e-6, varies=True)  # 1 / temperature
+    logit_decay: float = setting(0, varies=True)
 
 
 class MAAC(PolicyLearner):
@@ -122,7 +122,7 @@ class MAAC(PolicyLearner):
     def groups(self) -> Sequence[Group]:
         cfg, n_agents = self.cfg, self.controller.n_agents
         own = [
-            Group([self.controller], cfg.actor_lr, cfg.actor_clip, each=True),
+            Group([self.controller], cfg.actor_lr, cfg.actor_clip, axes=1),
             Group([self.critic], cfg.critic_lr, cfg.critic_clip * n_agents),
         ]
         return [*own, *(group for extra in self._extras() for group in extra.groups())]

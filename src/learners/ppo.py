@@ -21,14 +21,14 @@ from modules.critics import StateValue, ValueConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    gamma: float = setting(0, 1)
-    gae_lambda: float = setting(0, 1)
-    actor_lr: float = setting(0)
-    critic_lr: float = setting(0)
+    gamma: float = setting(0, 1, varies=True)
+    gae_lambda: float = setting(0, 1, varies=True)
+    actor_lr: float = setting(0, varies=True)
+    critic_lr: float = setting(0, varies=True)
     actor_clip: float = setting(0)  # of each agent's gradient norm; 0: none
     critic_clip: float = setting(0)  # times the number of agents; 0: none
-    eps_clip: float = setting(0)
-    entropy_coef: float = setting(0)
+    eps_clip: float = setting(0, varies=True)
+    entropy_coef: float = setting(0, varies=True)
 
 
 class PPO(PolicyLearner):
@@ -106,7 +106,7 @@ class PPO(PolicyLearner):
     def groups(self) -> Sequence[Group]:
         cfg, n_agents = self.cfg, self.controller.n_agents
         own = [
-            Group([self.controller], cfg.actor_lr, cfg.actor_clip, each=True),
+            Group([self.controller], cfg.actor_lr, cfg.actor_clip, axes=1),
             Group([self.critic], cfg.critic_lr, cfg.critic_clip * n_agents),
         ]
         return [*own, *(group for extra in self._extras() for group in extra.groups())]

@@ -38,15 +38,15 @@ from modules.mixers import MixerConfig, make_mixer
 
 @dataclass(frozen=True, kw_only=True)
 class QConfig:
-    gamma: float = setting(0, 1)
-    lr: float = setting(0)
+    gamma: float = setting(0, 1, varies=True)
+    lr: float = setting(0, varies=True)
     double_q: bool
     target_update_tau: float = setting(0, 1)
     target_update_interval: int = setting(0)  # episodes; 0: soft
     grad_norm_clip: float = setting(0)
-    epsilon_start: float = setting(0, 1)
-    epsilon_finish: float = setting(0, 1)
-    epsilon_anneal_time: int = setting(0)  # environment steps
+    epsilon_start: float = setting(0, 1, varies=True)
+    epsilon_finish: float = setting(0, 1, varies=True)
+    epsilon_anneal_time: int = setting(0, varies=True)  # environment steps
 
 
 Explore = Callable[[Int[Tensor, "N A"], Tensor, Tensor, Draws], Int[Tensor, "N A"]]

@@ -35,11 +35,11 @@ class Watched:
             self.positions.append(self.env.position.clone())  # pyright: ignore[reportAttributeAccessIssue] # worlds with cells have it
         return self.policy(obs, avail, draws, t, greedy)
 
-    def overlap(self) -> dict[str, Tensor]:
+    def overlap(self, copies: slice = slice(None)) -> dict[str, Tensor]:
         """Nothing where positions are no cells."""
         if not self.positions:
             return {}
-        return {"position_overlap": overlap(occupancy(torch.cat(self.positions), self.env.spec.n_cells))}
+        return {"position_overlap": overlap(occupancy(torch.cat([p[copies] for p in self.positions]), self.env.spec.n_cells))}
 
 
 @torch.no_grad()
