@@ -255,7 +255,7 @@ class Member(Job):
     def _train(self, members: "Sequence[Member]") -> Fleet:
         trainings = [m.training for m in members if m.training]
         run = self.command.settings.run
-        fleet = Fleet(trainings, f"{run.env} {run.name} {len(members)} runs, each", self.command.compiled)
+        fleet = Fleet(trainings, f"{run.env} {run.name} {len(members)} runs, each", members[0].command.compiled)
         for m in members:
             log.info(
                 "run %s: seed %d %s", m.folder.folder and m.folder.folder.name, m.command.settings.run.seed, m.command.settings.run.label

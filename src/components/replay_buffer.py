@@ -33,22 +33,25 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """Transitions. `positive` is an observation of the same agent some steps earlier in the same episode (EOI, eq. 2)."""
+    """Transitions, of one run or of a stack of R (*r).
 
-    obs: Float[Tensor, "B A O"]
-    state: Float[Tensor, "B S"]
-    avail: Bool[Tensor, "B A U"]
-    actions: Int[Tensor, "B A"]
-    reward: Float[Tensor, " B"]
-    terminated: Float[Tensor, " B"]  # 1: nothing is bootstrapped
-    next_obs: Float[Tensor, "B A O"]
-    next_state: Float[Tensor, "B S"]
-    next_avail: Bool[Tensor, "B A U"]
-    positive: Float[Tensor, "B A O"]
-    has_positive: Float[Tensor, " B"]  # 0 at the first step of an episode, where `positive` is the observation itself
-    q: Float[Tensor, "B A U"] | None = None  # Q^a(o) at the time of acting
+    `positive` is an observation of the same agent some steps earlier in the same episode (EOI, eq. 2).
+    """
+
+    obs: Float[Tensor, "*r B A O"]
+    state: Float[Tensor, "*r B S"]
+    avail: Bool[Tensor, "*r B A U"]
+    actions: Int[Tensor, "*r B A"]
+    reward: Float[Tensor, "*r B"]
+    terminated: Float[Tensor, "*r B"]  # 1: nothing is bootstrapped
+    next_obs: Float[Tensor, "*r B A O"]
+    next_state: Float[Tensor, "*r B S"]
+    next_avail: Bool[Tensor, "*r B A U"]
+    positive: Float[Tensor, "*r B A O"]
+    has_positive: Float[Tensor, "*r B"]  # 0 at the first step of an episode, where `positive` is the observation itself
+    q: Float[Tensor, "*r B A U"] | None = None  # Q^a(o) at the time of acting
     draws: UpdateDraws | None = None  # for losses that draw
-    weight: Float[Tensor, "B A"] | None = None  # of each agent's own gradient; None: 1
+    weight: Float[Tensor, "*r B A"] | None = None  # of each agent's own gradient; None: 1
     lived: "Batch | None" = None  # as it was, where agents have been handed each other's experience
 
 

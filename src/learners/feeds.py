@@ -51,15 +51,15 @@ class RolledConfig:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Moments of the episodes just played, and what the learner made of them before its first step."""
+    """Moments of the episodes just played, of one run or of R (*r), and what the learner made of them before its first step."""
 
-    obs: Float[Tensor, "B A O"]
-    state: Float[Tensor, "B S"]
-    avail: Bool[Tensor, "B A U"]
-    actions: Int[Tensor, "B A"]
-    log_p: Float[Tensor, "B A"]  # log pi_i(a_i | o_i) of the policies that acted
-    advantage: Float[Tensor, "B A"]
-    returns: Float[Tensor, "B A"]
+    obs: Float[Tensor, "*r B A O"]
+    state: Float[Tensor, "*r B S"]
+    avail: Bool[Tensor, "*r B A U"]
+    actions: Int[Tensor, "*r B A"]
+    log_p: Float[Tensor, "*r B A"]  # log pi_i(a_i | o_i) of the policies that acted
+    advantage: Float[Tensor, "*r B A"]
+    returns: Float[Tensor, "*r B A"]
     memory: Batch | None = None  # transitions of this and earlier rollouts, for extra terms that want more than the last one
 
     def at(self, rows: Int[Tensor, " C"], memory: Batch | None) -> "Lesson":

@@ -22,11 +22,12 @@ from components.replay_buffer import Batch
 from learners.finite import Finite
 
 Scalar = Float[Tensor, ""]
+PerRun = Float[Tensor, "*r"]  # [] in one run, [R] in a stack
 Stats = dict[str, Scalar]
 
 
 class Losses(NamedTuple):
-    """The terms of one loss, by name; their sum is descended. Statistics carry no gradient. A stack of runs has [R] of each."""
+    """The terms of one loss, by name; their sum is descended. Statistics carry no gradient. Both are PerRun."""
 
     terms: dict[str, Scalar]
     stats: Stats
@@ -166,7 +167,7 @@ class Descent:
         self.copied_at = 0  # training episodes at the last hard copy of the targets
         self.finite = Finite()
 
-    def update(self, batch: Any, t: Scalar, episode: int) -> Stats:
+    def update(self, batch: Any, t: Scalar, episode: int) -> dict[str, PerRun]:
         """One step down the loss of each phase; `episode` counts the training episodes so far."""
         terms, stats = {}, {}
         for phase in range(self.learner.phases):
@@ -207,7 +208,7 @@ class Descent:
         self.optimiser.load_state_dict(state["optimiser"])
         self.copied_at = state["copied_at"]
 
-    def _backward(self, terms: dict[str, Scalar]) -> None:
+    def _backward(self, terms: dict[str, PerRun]) -> None:
         side = {name: term for name, term in terms.items() if name in self.learner.projected}
         gradients = [torch.autograd.grad(term.sum(), self.learner.shared(), retain_graph=True) for term in side.values()]
         torch.stack([term for name, term in terms.items() if name not in side]).sum().backward()

@@ -92,10 +92,14 @@ class Stack(nn.Module):
                 ours.data = torch.stack([x.data for x in theirs])
                 for x, slice_ in zip(theirs, ours.data, strict=True):
                     x.data = slice_
+        self._losses: Callable[..., Losses] = torch.compile(self._plain_losses) if compiled else self._plain_losses
         self._methods = _Methods(self.whole)
         self._state = dict(self._methods.named_parameters()) | dict(self._methods.named_buffers())
 
     def forward(self, batch: Any, t: Scalar, phase: int = 0) -> Losses:
+        return self._losses(batch, t, phase)
+
+    def _plain_losses(self, batch: Any, t: Scalar, phase: int) -> Losses:
         return self._lifted("forward", (batch, t), (0, None), phase)
 
     @torch.no_grad()

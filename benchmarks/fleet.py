@@ -1,0 +1,175 @@
+"""What stacking runs gives: updates and whole iterations of a plain loop over agents, of one run, and of fleets, on this machine.
+
+    python benchmarks/fleet.py [--config qmix] [--runs 4 16] [--compile] [--cuda] [--steps 15000]
+
+One thread. On the CPU, times are of this process alone, so that a busy neighbour counts little; on a GPU, of the clock. The floor is the
+floating-point operations of an update over the rate of a large matrix product.
+"""
+
+import argparse
+import contextlib
+import io
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
+
+from components.action_selection import masked_argmax
+from components.replay_buffer import Batch
+from config import loader
+from fleet import Fleet
+from learners.learner import Descent
+from learners.stack import Stack, StackDescent, stacked
+from run import Training, build, configure
+from utils.logging import RunLog
+from utils.seeding import fold, root_key
+
+
+class PlainQMIX:
+    """QMIX as it is usually written: a list of networks, a loop over agents, a linear layer for each hypernetwork."""
+
+    def __init__(self, batch: Batch, hidden: int, embed: int, device: str):
+        (_, self.agents, obs), state, actions = batch.obs.shape, batch.state.shape[-1], batch.avail.shape[-1]
+        self.online, self.target = (nn.ModuleDict(self._networks(obs, state, actions, hidden, embed)).to(device) for _ in range(2))
+        self.target.load_state_dict(self.online.state_dict())
+        self.optimiser = torch.optim.Adam(self.online.parameters(), lr=1e-4)
+        self.embed = embed
+
+    def _networks(self, obs: int, state: int, actions: int, hidden: int, embed: int) -> dict[str, nn.Module]:
+        def agent() -> nn.Module:
+            return nn.Sequential(nn.Linear(obs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, actions))
+
+        return {
+            "agents": nn.ModuleList(agent() for _ in range(self.agents)),
+            "w1": nn.Linear(state, self.agents * embed),
+            "b1": nn.Linear(state, embed),
+            "w2": nn.Linear(state, embed),
+            "v": nn.Sequential(nn.Linear(state, embed), nn.ReLU(), nn.Linear(embed, 1)),
+        }
+
+    def _q(self, nets: nn.ModuleDict, obs: Tensor) -> Tensor:
+        return torch.stack([net(obs[:, i]) for i, net in enumerate(nets["agents"])], 1)  # pyright: ignore[reportArgumentType]
+
+    def _mix(self, nets: nn.ModuleDict, q: Tensor, state: Tensor) -> Tensor:
+        w1 = nets["w1"](state).abs().view(-1, self.agents, self.embed)
+        hidden = nn.functional.elu(torch.bmm(q[:, None], w1).squeeze(1) + nets["b1"](state))
+        return (hidden * nets["w2"](state).abs()).sum(-1, keepdim=True) + nets["v"](state)
+
+    def update(self, batch: Batch) -> None:
+        taken = self._q(self.online, batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1)
+        with torch.no_grad():
+            best = masked_argmax(self._q(self.online, batch.next_obs), batch.next_avail)
+            following = self._q(self.target, batch.next_obs).gather(-1, best[..., None]).squeeze(-1)
+            bootstrap = self._mix(self.target, following, batch.next_state)
+            target = batch.reward[:, None] + 0.98 * (1 - batch.terminated[:, None]) * bootstrap
+        loss = (self._mix(self.online, taken, batch.state) - target).square().mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            for ours, theirs in zip(self.target.parameters(), self.online.parameters(), strict=True):
+                ours.lerp_(theirs, 0.01)
+
+
+class Bench:
+    def __init__(self, algorithm: str, cuda: bool, steps: int):
+        self.algorithm, self.cuda, self.steps = algorithm, cuda, steps
+        self.device = "cuda" if cuda else "cpu"
+        self.now = torch.tensor(0.0, device=self.device)
+
+    def clock(self) -> float:
+        if not self.cuda:
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def cost(self, work: Callable[[], object], times: int) -> float:
+        """Milliseconds of one call, the best of three rounds."""
+        work()
+        rounds = []
+        for _ in range(3):
+            start = self.clock()
+            for _ in range(times):
+                work()
+            rounds.append((self.clock() - start) / times * 1e3)
+        return min(rounds)
+
+    def training(self, seed: int) -> Training:
+        updates = {"seed": seed, "save_model": False, "save_interval": 0, "t_max": self.steps, "use_cuda": self.cuda}
+        settings = configure(loader.load(self.algorithm, "pac_men", updates))
+        return Training(build(settings, 0), settings, RunLog(lambda *_: None, "", self.steps), None)
+
+    def batches(self, runs: int) -> list[Batch]:
+        parts = self.training(1).parts
+        for first in range(0, 160, 8):
+            keys = fold(root_key(1, "benchmark", parts.device), first + torch.arange(8, device=parts.device))
+            parts.feed.insert(parts.train.run(parts.learner.act, keys, self.now))
+        rows = parts.replay.draw(fold(root_key(1, "draws", parts.device), torch.arange(runs, device=parts.device)), 128, 4)
+        return [parts.replay.read(r) for r in rows]
+
+    def whole(self, make: Callable[[], Training | Fleet]) -> float:
+        """Seconds of `steps` environment steps with all that belongs to them."""
+        course = make()
+        start = self.clock()
+        with contextlib.redirect_stdout(io.StringIO()):
+            course.train()
+        return self.clock() - start
+
+
+def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
+    square = torch.randn(1024, 1024, device=bench.device)
+    rate = 2 * 1024**3 / bench.cost(lambda: square @ square, 10) / 1e6  # GFLOP/s
+    batch, descent = bench.batches(1)[0], Descent(bench.training(1).parts.learner)
+    with FlopCounterMode(display=False) as counter:
+        descent.update(batch, bench.now, 0)
+    work = counter.get_total_flops() / 1e6  # MFLOP
+    floor = work / rate  # ms
+    print(f"torch {torch.__version__}, {bench.device}, pac_men, {bench.algorithm}, 128 transitions; large products: {rate:.0f} GFLOP/s")
+    print(f"an update: {work:.0f} MFLOP in matrix products, floor {floor:.2f} ms\n")
+    print("| what | ms an update and run | times the floor |\n|---|---|---|")
+
+    def row(what: str, ms: float) -> None:
+        print(f"| {what} | {ms:.2f} | {ms / floor:.1f} |", flush=True)
+
+    if bench.algorithm == "qmix":
+        plain = PlainQMIX(batch, 128, 32, bench.device)
+        row("plain loop over agents", bench.cost(lambda: plain.update(batch), 40))
+    row("one run", bench.cost(lambda: descent.update(batch, bench.now, 0), 40))
+    for runs in fleets:
+        together = stacked(bench.batches(runs))
+        for ask in (False, True) if compiled else (False,):
+            stack = StackDescent(Stack([bench.training(seed).parts.learner for seed in range(runs)], ask))
+            start = time.perf_counter()
+            stack.update(together, bench.now, 0)
+            name = f"fleet of {runs}" + (f", compiled in {time.perf_counter() - start:.0f} s" if ask else "")
+            row(name, bench.cost(lambda stack=stack, together=together: stack.update(together, bench.now, 0), max(2, 40 // runs)) / runs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="qmix", choices=["qmix", "vdn", "iql", "eoi_qmix", "eoi_explore_qmix"])
+    parser.add_argument("--runs", nargs="*", type=int, default=[4, 16])
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--cuda", action="store_true")
+    parser.add_argument("--steps", type=int, default=15000)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = Bench(asked.config, asked.cuda, asked.steps)
+
+    updates(bench, asked.runs, asked.compile)
+    print(f"\n| {asked.steps} environment steps, everything | seconds a run | of one run |\n|---|---|---|")
+    alone = bench.whole(lambda: bench.training(1))
+    print(f"| one run | {alone:.2f} | 1 |", flush=True)
+    for runs in asked.runs:
+        seconds = bench.whole(lambda runs=runs: Fleet([bench.training(seed) for seed in range(runs)], "", asked.compile)) / runs
+        print(f"| fleet of {runs} | {seconds:.2f} | {seconds / alone:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

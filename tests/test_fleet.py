@@ -1,0 +1,333 @@
+"""A fleet's runs are the runs they would be alone: term by term, parameter by parameter, and on disk."""
+
+import copy
+import json
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from components.action_selection import UpdateDraws
+from components.episodes import Episodes, Outcome
+from components.replay_buffer import Batch, transitions
+from config import loader
+from config.schema import varying
+from conftest import SPEC
+from fleet import Fleet, given_fleet, refuse_unstackable
+from learners.learner import Descent
+from learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
+from main import main, parse_command
+from run import Training, build
+from test_main import SRC
+from test_main import TINY as TINY_WORDS
+from utils.checkpoints import Checkpoints
+from utils.errors import Failure, UserError
+from utils.logging import RunLog
+
+ALGORITHMS = loader.names("algs")
+NOW = torch.tensor(30.0, dtype=torch.float64)
+# Every setting in which runs may differ, with an algorithm that reads it and two values.
+VARIED = [
+    ("qmix", "gamma", (0.9, 0.99)),
+    ("qmix", "lr", (1e-4, 1e-3)),
+    ("qmix", "epsilon_start", (0.2, 1.0)),
+    ("qmix", "epsilon_finish", (0.0, 0.9)),
+    ("qmix", "epsilon_anneal_time", (0, 90)),
+    ("qmix", "env_args.dots_per_room", (1, 9)),
+    ("maac", "actor_lr", (1e-4, 1e-3)),
+    ("maac", "critic_lr", (1e-4, 1e-3)),
+    ("maac", "reward_scale", (1.0, 100.0)),
+    ("maac", "logit_decay", (0.0, 0.1)),
+    ("mappo", "gae_lambda", (0.0, 0.95)),
+    ("mappo", "eps_clip", (0.01, 0.2)),
+    ("mappo", "entropy_coef", (0.0, 0.5)),
+    ("eoi_qmix", "eoi.alpha", (0.0, 0.5)),
+    ("eoi_qmix", "eoi.alpha_warmup", (0, 300)),
+    ("eoi_qmix", "eoi.alpha_anneal", (0, 40)),
+    ("eoi_qmix", "eoi.beta1", (0.0, 1.0)),
+    ("eoi_qmix", "eoi.beta2", (0.0, 1.0)),
+    ("eoi_qmix", "eoi.delta_t", (1, 20)),
+    ("eoi_qmix", "eoi.classifier_lr", (1e-4, 1e-2)),
+    ("eoi_qmix", "eoi.value_lr", (1e-4, 1e-2)),
+    ("eoi_explore_qmix", "eoi.reward_scale", (1.0, 10.0)),
+    ("eoi_explore_qmix", "eoi.gamma", (0.1, 0.9)),
+    ("eoi_explore_qmix", "eoi.episode_ratio", (0.0, 1.0)),
+    ("eoi_explore_qmix", "eoi.explore_ratio", (0.1, 1.0)),
+    ("kl_maac", "kl.weight", (0.1, 0.5)),
+    ("eoi_qmix", "lfo.omega", (0.2, 0.9)),
+    ("eoi_qmix", "lfo.anneal_time", (10, 1000)),
+]
+
+
+def updates(key, value):
+    return loader.parse_updates([f"{key}={value}", "seed=4"])
+
+
+def training(settings, folder=None):
+    return Training(build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder)
+
+
+def fleet(members):
+    return Fleet(members, "test")
+
+
+def doubled(tree):
+    return map_tensors(lambda x: x.double() if x.is_floating_point() else x, tree)
+
+
+def assert_near(ours, theirs, tolerance=1e-4):
+    ours, theirs = dict(ours.named_parameters()), dict(theirs.named_parameters())
+    for name, p in ours.items():
+        assert (p - theirs[name]).abs().max() <= tolerance, name
+
+
+def learn_both_ways(members, count):
+    """The same batches to R learners alone and to a stack of them, in double precision: reassociation is all that may differ."""
+    for m in members:
+        m.parts.learner.double()
+    alone = [copy.deepcopy(m.parts.learner) for m in members]
+    descents = [Descent(learner) for learner in alone]
+    stack = Stack([m.parts.learner for m in members])
+    descent = StackDescent(stack)
+    losses = []
+    while len(losses) < count:
+        for m in members:
+            m.play()
+        feeds = [m.parts.feed.batches(m.keys["replay"], NOW, m.at.t, m.at.updates) for m in members]
+        for batches in zip(*feeds, strict=True):
+            batches = [doubled(batch) for batch in batches]
+            together = descent.update(stacked(batches), NOW, 0)["loss"]
+            losses.append((together, torch.stack([d.update(b, NOW, 0)["loss"] for d, b in zip(descents, batches, strict=True)])))
+            for m in members:
+                m.at.updates += 1
+    return alone, losses
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "eoi_qmix", "eoi_explore_qmix", "eoi_maac", "eoi_ippo"])
+def test_200_updates_are_those_of_the_runs_alone(algorithm, settings):
+    members = [training(settings(algorithm, seed=seed, update_interval=2)) for seed in (1, 2)]
+    for m in members:
+        m.play = lambda m=m: _played_in_float(m)
+    alone, losses = learn_both_ways(members, 200)
+    assert len(losses) >= 200
+    for together, apart in losses:
+        assert (together - apart).abs().max() <= 1e-4
+    for m, learner in zip(members, alone, strict=True):
+        assert_near(m.parts.learner, learner)
+
+
+def _played_in_float(m):
+    """Episodes, and what is made of them, by a copy in single precision, as they are stored."""
+    learner = m.parts.feed.learner = copy.deepcopy(m.parts.learner).float()
+    m.lived(m.parts.train.run(learner.act, m.train_keys(), m.now()))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_can_be_stacked(algorithm, settings):
+    """From play to checkpoint, in single precision: so few updates leave no room for chance."""
+    short = {"t_max": 120, "hidden_dim": 16}
+    alone = [training(settings(algorithm, seed=seed, **short)) for seed in (1, 2)]
+    together = [training(settings(algorithm, seed=seed, **short)) for seed in (1, 2)]
+    for run in alone:
+        run.train()
+    fleet(together).train()
+    for ours, theirs in zip(together, alone, strict=True):
+        assert (ours.at.t, ours.at.episodes, ours.at.updates) == (theirs.at.t, theirs.at.episodes, theirs.at.updates)
+        assert_near(ours.parts.learner, theirs.parts.learner, 1e-3)
+        assert ours.log.series.keys() == theirs.log.series.keys()
+        for name in ("loss", "return_mean", "test_return_mean", "test_ep_length_mean"):
+            assert ours.log.latest[name] == pytest.approx(theirs.log.latest[name], abs=1e-3), name
+
+
+@pytest.mark.parametrize(("algorithm", "key", "values"), VARIED)
+def test_runs_may_differ_in(algorithm, key, values, settings):
+    lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
+    chosen = [settings(algorithm, **loader.merged({"t_max": 60, **lfo}, updates(key, value))) for value in values]
+    refuse_unstackable(given_fleet({"fleet": {"vary": {key: list(values)}}}), chosen[0])
+    alone, together = [training(s) for s in chosen], [training(s) for s in chosen]
+    for run in alone:
+        run.train()
+    fleet(together).train()
+    for ours, theirs in zip(together, alone, strict=True):
+        assert_near(ours.parts.learner, theirs.parts.learner, 1e-4)
+        assert ours.since_report == theirs.since_report == [] or _returns(ours.since_report) == _returns(theirs.since_report)
+    first, second = (run.log.series for run in together)
+    assert json.dumps(first) != json.dumps(second) or any(
+        not torch.equal(x, y) for x, y in zip(*(run.parts.learner.parameters() for run in together), strict=True)
+    ), "the setting does nothing"
+
+
+def _returns(outcomes: list[Outcome]):
+    return [outcome.returns.tolist() for outcome in outcomes]
+
+
+def test_all_that_may_differ_is_tried(settings):
+    tried = {key for _, key, _ in VARIED}
+
+    for algorithm in ALGORITHMS:
+        s = settings(algorithm)
+        kinds = {"": (s.run, s.controller, s.learner, s.network, s.feed, s.replay), "env_args.": (s.env,)}
+        kinds |= {"eoi.": (s.eoi,), "lfo.": (s.lfo,), "kl.": (s.kl,)}
+        for prefix, parts in kinds.items():
+            for part in parts:
+                assert {prefix + name for name in varying(type(part))} <= tried
+
+
+def test_a_run_that_breaks_breaks_alone(settings):
+    members = [training(settings("qmix", seed=seed)) for seed in (1, 2)]
+    with torch.no_grad():
+        next(members[0].parts.learner.parameters()).fill_(torch.nan)
+    sailing = fleet(members)
+    sailing.train()
+    assert "nan or infinite" in str(sailing.failures[0]) and sailing.failures[1] is None
+    assert "test_return_mean" in members[1].log.latest
+    alone = training(settings("qmix", seed=2))
+    alone.train()
+    assert_near(members[1].parts.learner, alone.parts.learner, 1e-3)
+
+
+def test_when_all_break_the_fleet_ends(settings):
+    members = [training(settings("qmix", seed=seed)) for seed in (1, 2)]
+    for m in members:
+        with torch.no_grad():
+            next(m.parts.learner.parameters()).fill_(torch.nan)
+    with pytest.raises(Failure):
+        fleet(members).train()
+    assert members[0].at.t < members[0].run.t_max
+
+
+@pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 1e-4)])
+def test_a_run_goes_on_alone_from_its_checkpoint(rates, settings, tmp_path):
+    """The state of one run in a fleet is that of a run alone: networks, moments, replay, counters, log."""
+    made = [settings("eoi_qmix", seed=seed, lr=lr) for seed, lr in zip((1, 2), rates, strict=True)]
+    members = [training(s, tmp_path / str(s.run.seed)) for s in made]
+    fleet(members).train()
+    content = Checkpoints(tmp_path / "2" / "checkpoints").newest()
+    assert content is not None
+    longer = settings("eoi_qmix", seed=2, lr=rates[1], t_max=180)
+    continued, alone = training(longer), training(longer)
+    continued.resume(*content)
+    assert continued.at == members[1].at
+    for name, p in continued.parts.learner.named_parameters():
+        assert torch.equal(p, members[1].parts.learner.get_parameter(name))
+    continued.train()
+    alone.train()
+    assert_near(continued.parts.learner, alone.parts.learner, 1e-3)
+    assert (
+        continued.parts.descent.optimiser.state_dict()["state"][0]["step"] == alone.parts.descent.optimiser.state_dict()["state"][0]["step"]
+    )
+
+
+COMPILED = """
+import sys, torch
+compiled, original = [], torch.compile
+torch.compile = lambda f: compiled.append(f) or original(f, backend="aot_eager")
+from main import main
+status = main(sys.argv[1:])
+assert len(compiled) == 1
+sys.exit(status)
+"""
+
+
+def test_compiled_losses_are_the_same(tmp_path):
+    """Without code generation, which takes a minute; in a process of its own, because what checks shapes here cannot be compiled."""
+    words = [w for w in TINY_WORDS if not w.startswith("seed")]
+    argv = ["--config=qmix", *words, f"local_results_path={tmp_path}", "fleet.seeds=[3,4]", "fleet.compile=True"]
+    subprocess.run([sys.executable, "-c", COMPILED, *argv], check=True, cwd=SRC, capture_output=True)
+    assert main(["--config=qmix", *TINY_WORDS, f"local_results_path={tmp_path}"]) == 0
+    ours, alone = (json.loads((tmp_path / "sacred" / k / "metrics.json").read_text())["loss"]["values"] for k in ("1", "3"))
+    assert ours == pytest.approx(alone, abs=1e-4)
+
+
+def test_lifting_goes_through_trees():
+    x = torch.arange(6.0).view(3, 2)
+    batch = transitions(Episodes.allocate(SPEC, 2, torch.device("cpu")))
+    tree = {"draws": UpdateDraws(x, x + 1, x, x), "batches": (stacked([batch] * 3), None)}
+
+    def scaled(tree, by):
+        assert isinstance(tree["batches"][0], Batch) and tree["batches"][1] is None
+        return {"sum": tree["draws"].next_action.sum() * by, "state": (tree["batches"][0].state,)}
+
+    once = lifted(scaled, (tree, torch.tensor(2.0)), (0, None))
+    assert once["sum"].tolist() == [6, 14, 22] and once["state"][0].shape == (3, *batch.state.shape)
+    assert torch.equal(member(tree, 1)["draws"].order, x[1]) and member(tree, 1)["batches"][0].obs.shape == batch.obs.shape
+
+
+def commands(*words):
+    return parse_command(["--config=eoi_qmix", "with", *words])
+
+
+def test_seeds_and_values_multiply():
+    command = commands("fleet.seeds=[1,2]", 'fleet.vary={"eoi.alpha": [0, 0.05], "lr": [1e-3, 1e-4]}', "t_max=60")
+    runs = [command, *command.others]
+    assert len(runs) == 8
+    assert {(r.settings.run.seed, r.settings.eoi.alpha, r.settings.learner.lr) for r in runs} == {
+        (seed, alpha, lr) for seed in (1, 2) for alpha in (0.0, 0.05) for lr in (1e-3, 1e-4)
+    }
+    assert runs[-1].config["eoi"]["alpha"] == 0.05 and runs[-1].config["label"] == "eoi.alpha=0.05 lr=0.0001"
+    assert runs[0].config["fleet"] == loader.defaults()["fleet"]
+
+
+def test_a_fleet_of_one_is_the_run_itself():
+    assert commands("fleet.seeds=[7]", "t_max=60").others == []
+    assert commands("fleet.seeds=[7]", "t_max=60").config == commands("seed=7", "t_max=60").config
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["fleet.seeds=[1,1]"], "fleet.seeds names a value twice"),
+        (["fleet.seeds=[1,x]"], "fleet.seeds"),
+        (["fleet.seeds=[1,2]", "seed=3"], "with seed"),
+        (['fleet.vary={"eoi.alpha": 0.1}'], "eoi.alpha wants a list"),
+        (['fleet.vary={"eoi.alpha": [0.1, 0.1]}'], "names a value twice"),
+        (['fleet.vary={"eoi.alhpa": [0.1, 0.2]}'], "eoi.alhpa: there is no such setting. Did you mean 'eoi.alpha'?"),
+        (['fleet.vary={"eoi.alpha": [0.1, 0.2]}', "eoi.alpha=0.3"], "with eoi.alpha"),
+        (['fleet.vary={"hidden_dim": [32, 64]}'], "hidden_dim"),
+        (['fleet.vary={"eoi.alpha": [0.1, "x"]}'], "eoi.alpha"),
+        (["fleet.sedes=[1]"], "fleet.sedes: there is no such setting. Did you mean 'seeds'?"),
+        (["fleet.seeds=[1,2]", "evaluate=True", "checkpoint_path=x"], "evaluate"),
+    ],
+)
+def test_what_cannot_be_a_fleet_is_refused(words, expected):
+    with pytest.raises(UserError, match=re.escape(expected)):
+        commands(*words)
+
+
+def test_worlds_whose_episodes_differ_in_length_are_refused(settings):
+    members = [training(settings("qmix", "sc2", seed=seed)) for seed in (1, 2)]
+    with pytest.raises(UserError, match="differ in length"):
+        fleet(members)
+
+
+def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
+    words = [w for w in TINY_WORDS if not w.startswith("seed")]
+    argv = ["--config=eoi_qmix", *words, f"local_results_path={tmp_path}", "fleet.seeds=[3,4]", 'fleet.vary={"eoi.alpha": [0, 0.5]}']
+    with caplog.at_level(logging.INFO):
+        assert main(argv) == 0
+    assert sum("replay: 4 times" in message for message in caplog.messages) == 1
+    found = {}
+    for folder in sorted((tmp_path / "sacred").glob("[0-9]*")):
+        run, config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("run", "config", "metrics"))
+        assert run["status"] == "COMPLETED" and (folder / "models" / "last.pt").exists()
+        assert metrics["test_return_mean"]["steps"] == [0, 60, 120]
+        found[config["seed"], config["eoi"]["alpha"]] = metrics
+    assert set(found) == {(seed, alpha) for seed in (3, 4) for alpha in (0, 0.5)}
+    assert found[3, 0]["loss"]["values"] != found[4, 0]["loss"]["values"]
+    assert main(["--config=eoi_qmix", *TINY_WORDS, "eoi.alpha=0.5", f"local_results_path={tmp_path}"]) == 0
+    alone = json.loads((tmp_path / "sacred" / "5" / "metrics.json").read_text())
+    assert alone.keys() == found[3, 0.5].keys()
+    assert found[3, 0.5]["loss"]["values"] == pytest.approx(alone["loss"]["values"], abs=1e-4)
+
+
+def test_a_run_that_fails_is_marked_and_the_rest_complete(tmp_path, caplog):
+    """A huge learning rate breaks the one run whose it is."""
+    words = [w for w in TINY_WORDS if not w.startswith("t_max")]
+    argv = ["--config=qmix", *words, f"local_results_path={tmp_path}", 'fleet.vary={"lr": [1e-4, 1e38]}', "t_max=600"]
+    assert main(argv) in (0, 1)
+    states = [json.loads((tmp_path / "sacred" / str(k) / "run.json").read_text())["status"] for k in (1, 2)]
+    assert states == ["COMPLETED", "FAILED"]
+    assert any("lr=1e+38" in message and "the other runs go on" in message for message in caplog.messages)
