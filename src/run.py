@@ -318,6 +318,7 @@ class Training:
         self.log.metrics(found, at.t, prefix="test_")
         at.tests += 1
         if self.log.latest["test_return_mean"] > at.best:
+            self.refuse_broken()
             at.best = self.log.latest["test_return_mean"]
             _while_running(lambda: self.save("best"))
 
