@@ -98,7 +98,7 @@ def body(argv: Sequence[str]) -> None:
         for job in left:
             screen.say(job, f"to do: {' '.join(job.command(options.mongo))}")
         return
-    stopped = ENGINES[options.on](left, Pace(options.jobs, options.mongo, options.address, list(argv)), screen)
+    stopped = bool(left) and ENGINES[options.on](left, Pace(options.jobs, options.mongo, options.address, list(argv)), screen)
     find(jobs)
     print(table(jobs))
     if stopped:

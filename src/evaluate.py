@@ -1,7 +1,7 @@
 """Plays greedy episodes of a saved run and reports what they return.
 
     python src/evaluate.py RUN [--episodes 320] [--seed 0] [--model best|last] [--env-config ENV] [--set KEY=VALUE ...]
-                               [--out FILE.json] [--render FILE.gif]
+                               [--out FILE.json] [--render gif|FILE.gif]
 
 RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With --env-config, or --set dots_per_room=5, the team plays in
 another world than it learned in, if that one has the same agents, observations and actions.
@@ -23,12 +23,13 @@ from envs.base import VecEnv
 from learners import AnyLearner
 from pictures.film import gif, shoot
 from run import Settings
-from trained import load, play
+from trained import film_path, load, play, title
 from utils.errors import UserError
 from utils.records import only_run
-from utils.script import Parser, guarded, positive, write_text, write_whole
+from utils.script import Parser, add_saved_run, guarded, write_text, write_whole
 
 _AT_ONCE = 64  # copies played side by side
+_ANYWHERE = pathlib.Path("gif")  # a film, and no name for it
 
 
 class Result(NamedTuple):
@@ -40,14 +41,11 @@ class Result(NamedTuple):
 
 def parser() -> Parser:
     result = Parser(__doc__)
-    result.add_argument("run", metavar="RUN")
-    result.add_argument("--episodes", type=positive, default=320, help="default: 320")
-    result.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
-    result.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
+    add_saved_run(result, episodes=320)
     result.add_argument("--env-config", metavar="ENV", help="another world than the run's own")
     result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the world (env_args)")
     result.add_argument("--out", type=pathlib.Path, metavar="FILE.json", help="every episode's values")
-    result.add_argument("--render", type=pathlib.Path, metavar="FILE.gif", help="a film of the first episode")
+    result.add_argument("--render", type=pathlib.Path, metavar="gif|FILE.gif", help="a film of the first episode; gif: in results/figures")
     return result
 
 
@@ -90,8 +88,8 @@ def table(result: Result) -> str:
 
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
-    if options.render and options.render.suffix.lower() != ".gif":
-        raise UserError(f"--render {options.render}: the name of a film ends with .gif")
+    if options.render and options.render != _ANYWHERE and options.render.suffix.lower() != ".gif":
+        raise UserError(f"--render {options.render}: gif, or the name of a film, which ends with .gif")
     folder, changed = only_run(options.run), world(options.env_config, options.set)
     env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
     with contextlib.closing(env):
@@ -110,8 +108,8 @@ def render(folder: pathlib.Path, model: str, changed: dict[str, Any], seed: int,
     env, learner, settings = load(folder, 1, model, **changed)
     with contextlib.closing(env):
         films = shoot(env, learner, seed, settings.run.t_max)
-    title = f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
-    write_whole(path, lambda file: gif(films, title, 4.0, file))
+    path = film_path("evaluate", folder, settings, seed) if path == _ANYWHERE else path
+    write_whole(path, lambda file: gif(films, title(settings), 4.0, file))
     print(path)
 
 

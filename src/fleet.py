@@ -5,7 +5,7 @@ Axes: R runs, N copies of one run.
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,18 +153,17 @@ class Fleet(Course):
         watched = Watched(self.stack.act, self.test_rollout.env)
         keys = torch.cat([m.test_keys() for m in self.members])
         episodes = self.test_rollout.run(watched, keys, self.members[0].now(), greedy=True)
-        for run, m in self._sound():
-            m.tested(self._of(episodes, run), watched.overlap(self._copies(episodes, run)))
+        self._each(lambda run, m: m.tested(self._of(episodes, run), watched.overlap(self._copies(episodes, run))))
 
     def report(self) -> None:
-        self._try(Training.report)
+        self._each(lambda _, m: m.report())
 
     def checkpoint(self) -> None:
-        self._try(Training.checkpoint)
+        self._each(lambda _, m: m.checkpoint())
         self.saved_at = max(m.saved_at for m in self.members)
 
     def finish(self) -> None:
-        self._try(Training.finish)
+        self._each(lambda _, m: m.finish())
 
     def progress(self, last: bool = False) -> None:
         logs = [m.log for _, m in self._sound()]
@@ -175,11 +174,11 @@ class Fleet(Course):
     def _sound(self) -> list[tuple[int, Training]]:
         return [(run, m) for run, m in enumerate(self.members) if self.failures[run] is None]
 
-    def _try(self, step: Any) -> None:
-        """Raises the failure of the last run that was sound."""
+    def _each(self, step: Callable[[int, Training], None]) -> None:
+        """Does it for every run that is sound. Raises the failure of the last one that was."""
         for run, m in self._sound():
             try:
-                step(m)
+                step(run, m)
             except Failure as failure:
                 self.failures[run] = failure
                 log.warning("warning: seed %d %s: %s; the other runs go on", m.run.seed, m.run.label, failure)

@@ -277,6 +277,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.raiseExceptions = False  # when nobody reads what is said, the run goes on without a word
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if "-h" in argv or "--help" in argv:
         print(usage())

@@ -352,6 +352,7 @@ class Training(Course):
         self.log.metrics(found, self.at.t, prefix="test_")
         self.at.tests += 1
         if self.log.latest["test_return_mean"] > self.at.best:
+            self.refuse_broken()
             self.at.best = self.log.latest["test_return_mean"]
             _while_running(lambda: self.save("best"))
 

@@ -26,16 +26,23 @@ def body(argv: Sequence[str]) -> None:
     if not chosen(options.mongo):
         raise UserError(f"say where to: --mongo HOST:PORT:DB, or set {VARIABLE}")
     database, folders = Database(chosen(options.mongo)), locate(options.runs)
+    damaged = False
     for folder in folders:
         try:
             adopt(folder)
             Pushed(folder).push(database)
+        except UserError as error:  # of this run alone
+            print(f"error: {error}", file=sys.stderr)
+            damaged = True
+            continue
         except database.errors as error:
             reason = str(error).splitlines()[0][:160]
             print(f"error: MongoDB at {database.shown}: {reason}; call again when it is back", file=sys.stderr)
             raise SystemExit(1) from None
         print(f"{folder} -> {database.shown}")
     database.close()
+    if damaged:
+        raise SystemExit(2)
 
 
 def main(argv: Sequence[str]) -> int:

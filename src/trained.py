@@ -17,6 +17,7 @@ from learners import AnyLearner
 from run import Settings, build_learner, configure, restore
 from utils import records
 from utils.errors import UserError
+from utils.script import FIGURES
 from utils.seeding import fold, root_key
 
 Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
@@ -49,6 +50,16 @@ def _refuse_other_shapes(own: EnvSpec, other: EnvSpec, name: str) -> None:
     for shape in ("n_agents", "obs_size", "n_actions", "state_size"):
         if getattr(own, shape) != getattr(other, shape):
             raise UserError(f"{name}: {shape} is {getattr(other, shape)} there, and {getattr(own, shape)} where the run learned")
+
+
+def title(settings: Settings) -> str:
+    """Over a picture of a run."""
+    return f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
+
+
+def film_path(program: str, folder: pathlib.Path, settings: Settings, seed: int) -> pathlib.Path:
+    """Where a film goes that was given no name."""
+    return FIGURES / f"{program}_{settings.run.env}_{settings.run.name}_run{folder.resolve().name}_seed{seed}.gif"
 
 
 class Policy:

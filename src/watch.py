@@ -19,10 +19,10 @@ from collections.abc import Generator, Iterator, Sequence
 
 from pictures.film import Shot, agent_colour, gif, shoot
 from pictures.page import page
-from trained import load
+from trained import film_path, load, title
 from utils.errors import UserError
 from utils.records import only_run
-from utils.script import FIGURES, Parser, guarded, positive, write_whole
+from utils.script import Parser, add_saved_run, guarded, write_whole
 
 
 def rate(text: str) -> float:
@@ -34,10 +34,7 @@ def rate(text: str) -> float:
 
 def parser() -> Parser:
     result = Parser(__doc__)
-    result.add_argument("run", metavar="RUN")
-    result.add_argument("--episodes", type=positive, default=1, help="default: 1")
-    result.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
-    result.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
+    add_saved_run(result, episodes=1)
     result.add_argument("--out", type=pathlib.Path, metavar="FILE", help=".gif or .html; default: a GIF in results/figures")
     result.add_argument("--fps", type=rate, default=4.0, help="frames a second; default: 4")
     how = result.add_mutually_exclusive_group()
@@ -140,17 +137,16 @@ def body(argv: Sequence[str]) -> None:
     env, learner, settings = load(folder, options.episodes, options.model)
     with contextlib.closing(env):
         films = shoot(env, learner, options.seed, settings.run.t_max)
-    title = f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
     if options.step:
         with contextlib.closing(pressed()) as keys:
             step_through(films, keys)
         if not options.out:
             return
-    path = options.out or FIGURES / f"watch_{settings.run.env}_{settings.run.name}_run{folder.resolve().name}_seed{options.seed}.gif"
+    path = options.out or film_path("watch", folder, settings, options.seed)
     if kind == ".html":
-        write_whole(path, lambda file: file.write(page(films, title, options.fps).encode()))
+        write_whole(path, lambda file: file.write(page(films, title(settings), options.fps).encode()))
     else:
-        write_whole(path, lambda file: gif(films, title, options.fps, file))
+        write_whole(path, lambda file: gif(films, title(settings), options.fps, file))
     if not options.quiet and not options.step:
         show(films, options.fps)
     print(path)

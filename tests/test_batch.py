@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ from test_resume import LONG
 from utils.locks import Lock
 
 ROOT = pathlib.Path(__file__).parent.parent
-TINY = [*LONG[1:1], *[word for word in LONG[1:] if not word.startswith(("seed", "t_max"))], "t_max=120"]
+TINY = [*[word for word in LONG[1:] if not word.startswith(("seed", "t_max"))], "t_max=120"]
 
 
 @pytest.fixture
@@ -113,37 +114,42 @@ def test_real_runs_then_nothing_left_to_do(where, tmp_path, capsys):
     assert sorted(capsys.readouterr().out.split()) == [str(tmp_path / "sacred" / k) for k in "12"]
 
 
-def test_ctrl_c_stops_all_and_a_second_call_goes_on(where, tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "src" / "batch.py"),
-        "--config",
-        "qmix",
-        "--seeds",
-        "2",
-        "-j",
-        "2",
-        "with",
-        *where,
-        "t_max=900000",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+def under_way(where, *words: str, **popen) -> subprocess.Popen:
+    """A batch of long runs, in a process of its own."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "src" / "batch.py"), "--config", "qmix", *words, "with", *where, "t_max=900000"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen)
+
+
+def assert_stopped(process, rest: str, runs: int, where, folder: pathlib.Path) -> None:
+    """Wholly: what it says last of its runs is said when they have ended."""
+    assert process.returncode == 130, rest
+    assert rest.count("the next call continues it") == runs
+    assert rest.count(": cut: ") == runs and "running" not in rest
+    folders = sorted((folder / "sacred").glob("[0-9]*"))
+    assert [json.loads((each / "run.json").read_text())["status"] for each in folders] == ["INTERRUPTED"] * runs
+    assert all(list((each / "checkpoints").iterdir()) for each in folders)
+    cells = planned([*where, "t_max=900000"], "--config", "qmix", "--seeds", str(runs))
+    find(cells)
+    assert [job.state for job in cells] == ["cut"] * runs and all("--resume" in job.command() for job in cells)
+
+
+def ignore_ctrl_c() -> None:
+    """As the shell does for what a script starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(("runs", "by", "before"), [(1, signal.SIGINT, None), (2, signal.SIGINT, None), (1, signal.SIGTERM, ignore_ctrl_c)])
+def test_ctrl_c_stops_all_and_a_second_call_goes_on(runs, by, before, where, tmp_path):
+    with under_way(where, "--seeds", str(runs), "-j", str(runs), preexec_fn=before) as process:
         assert process.stdout is not None
         seen = 0
-        for line in process.stdout:
+        while seen < runs:  # each is under way
+            line = process.stdout.readline()
+            assert line, process.wait()
             seen += "%" in line
-            if seen == 2:  # both are under way
-                break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         rest = process.stdout.read()
-    assert process.returncode == 130, rest
-    assert rest.count("the next call continues it") == 2
-    folders = sorted((tmp_path / "sacred").glob("[0-9]*"))
-    assert [json.loads((folder / "run.json").read_text())["status"] for folder in folders] == ["INTERRUPTED"] * 2
-    cells = planned([*where, "t_max=900000"], "--config", "qmix", "--seeds", "2")
-    find(cells)
-    assert [job.state for job in cells] == ["cut", "cut"]
-    assert "--resume" in cells[0].command()
+    assert_stopped(process, rest, runs, where, tmp_path)
 
 
 def test_bad_input_is_refused_before_anything_runs(where, capsys):
@@ -163,13 +169,16 @@ def test_slurm_gets_an_array_job_of_what_is_left(where, tmp_path, monkeypatch, c
     assert make([*where, "seed=0"], "--config=qmix") == 0
     assert batch.main(["--config", "qmix", "--seeds", "3", "--on", "slurm", "-j", "4", "with", *where]) == 0
     text = (tmp_path / "results" / "batch.sbatch").read_text()
-    assert "--array=1,2%4" in text and "sbatch" in capsys.readouterr().out
+    assert "--array=1,2%4" in text and "--signal=B:INT" in text and "sbatch" in capsys.readouterr().out
     (tmp_path / "run.sh").write_text('printf "%s\\n" "$@" >called\n')
     subprocess.run(["bash", tmp_path / "results" / "batch.sbatch"], check=True, env=os.environ | {"SLURM_ARRAY_TASK_ID": "2"})
     called = (tmp_path / "called").read_text().split()
     assert called[0] == "batch" and called[called.index("--only") + 1] == "2" and "--on" not in called
     assert batch.main([*called[1 : called.index("with")], "--dry-run", "with", *called[called.index("with") + 1 :]]) == 0
     assert "seed=2" in capsys.readouterr().out
+    (tmp_path / "results" / "batch.sbatch").unlink()
+    assert batch.main(["--config", "qmix", "--seeds", "1", "--on", "slurm", "with", *where]) == 0
+    assert "1/1" in capsys.readouterr().out and not (tmp_path / "results" / "batch.sbatch").exists()
 
 
 @pytest.mark.slow
@@ -180,6 +189,19 @@ def test_a_local_ray_cluster_of_two_workers(where, tmp_path):
     done = subprocess.run([*command, "with", *where], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2/2" in done.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_on_ray(where, tmp_path):
+    pytest.importorskip("ray")
+    with under_way(where, "--seeds", "2", "-j", "2", "--on", "ray") as process:
+        assert process.stdout is not None
+        while len(list((tmp_path / "sacred").glob("*/models/best.pt"))) < 2:  # Ray's own processes are silent
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert_stopped(process, rest, 2, where, tmp_path)
 
 
 def test_without_ray_it_says_how_to_get_it(where, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import torch
 
 import evaluate
 import main as program
+import trained
 from test_resume import LONG
 from trained import load, load_policy
 from utils.errors import UserError
@@ -50,9 +51,13 @@ def test_in_another_world(run, capsys):
     assert "dots" in capsys.readouterr().err
 
 
-def test_a_film(run, tmp_path):
+def test_a_film(run, tmp_path, monkeypatch):
     assert evaluate.main([str(run), "--episodes=1", f"--render={tmp_path / 'a.gif'}"]) == 0
     assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
+    monkeypatch.setattr(trained, "FIGURES", tmp_path / "figures")
+    assert evaluate.main([str(run), "--episodes=1", "--env-config=pac_men_easy", "--render", "gif"]) == 0
+    (film,) = (tmp_path / "figures").iterdir()
+    assert film.name == "evaluate_pac_men_eoi_qmix_run1_seed0.gif" and film.read_bytes()[:3] == b"GIF"
     assert evaluate.main([str(run), f"--render={tmp_path / 'a.mp4'}"]) == 2
 
 

@@ -1,5 +1,6 @@
 """MongoDB through the real pymongo over a real socket, beside Sacred's own observer, with a server that is down, slow, full or rude."""
 
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import pytest
 import main as program
 import sync
 from mongo_server import Server
+from observers import mongo
 from observers.folder import OUTPUT, capped, number
 from observers.mongo import CHUNK, Database, Push, Pushed, address
 from test_resume import LONG
@@ -96,6 +98,33 @@ def test_a_run_with_the_server_down_is_pushed_later_and_twice_is_once(server, tm
     assert before == [server.documents(f"sacred.{name}") for name in ("runs", "metrics")]
 
 
+def test_a_damaged_record_keeps_no_other_from_the_database(server, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "0")
+    (tmp_path / "0" / "run.json").write_text("{")
+    assert sync.main([str(tmp_path), "--mongo", f"127.0.0.1:{server.port}:sacred"]) == 2
+    assert str(tmp_path / "0" / "run.json") in capsys.readouterr().err
+    assert_has(server, run)
+
+
+@pytest.mark.parametrize("mode", ["full", "slow", "deaf", "mute"])
+def test_a_whole_run_beside_an_ill_server(mode, server, tmp_path, monkeypatch, caplog):
+    """It ends as it would alone; what could not be pushed can be, later."""
+    server.mode = mode
+    impatient = functools.partial(Push, interval=0.01, last=0.3)
+    monkeypatch.setattr(mongo, "Push", impatient)
+    monkeypatch.setattr(mongo, "Database", functools.partial(Database, patience=100))
+    where = f"127.0.0.1:{server.port}:sacred"
+    assert program.main(["--config=qmix", "--mongo", where, *SHORT, f"local_results_path={tmp_path}"]) == 0
+    assert "metrics wait on disk" in caplog.text and "sync.py" in caplog.text
+    server.mode = "well"
+    with server.asked:
+        server.asked.notify_all()
+    monkeypatch.undo()
+    folder = tmp_path / "sacred" / "1"
+    assert sync.main([str(folder), "--mongo", where]) == 0
+    assert_has(server, folder)
+
+
 @pytest.mark.parametrize("mode", ["full", "slow", "deaf", "mute", "down", "restarted"])
 def test_an_ill_server_delays_a_push_and_loses_nothing(mode, server, run, caplog):
     if mode in ("down", "restarted"):
@@ -103,9 +132,15 @@ def test_an_ill_server_delays_a_push_and_loses_nothing(mode, server, run, caplog
     else:
         server.mode = mode
     push = Push(database(server), interval=0.01, last=30)
-    failed = threading.Event()
+    failed, succeeded = threading.Event(), threading.Event()
     attempt = push._try
-    push._try = lambda: attempt() or bool(failed.set())
+
+    def tried() -> bool:
+        worked = attempt()
+        (succeeded if worked else failed).set()
+        return worked
+
+    push._try = tried
     push.observe(run)
     assert failed.wait(20)
     if mode in ("down", "restarted"):
@@ -117,6 +152,7 @@ def test_an_ill_server_delays_a_push_and_loses_nothing(mode, server, run, caplog
         server.wait_for_command()
         server.stop()
         server.start()
+    assert succeeded.wait(20)
     push.completed_event(None, None)
     assert push.complete
     assert_has(server, run)
@@ -235,6 +271,9 @@ def test_boards(tmp_path, monkeypatch, capsys):
             self.given, self.logged, self.finished = given, [], False
             boards.append(self)
 
+        def define_metric(self, name, step_metric):
+            assert (name, step_metric) == ("*", "t")
+
         def log(self, values):
             self.logged.append(values)
 
@@ -253,6 +292,29 @@ def test_boards(tmp_path, monkeypatch, capsys):
     assert program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"]) == 2
     assert program.main(["--config=qmix", "--tensorboard", *SHORT, f"local_results_path={tmp_path}"]) == 2
     assert "pip install tensorboard" in capsys.readouterr().err
+
+
+class Rude:
+    """Weights & Biases without an account, or one that breaks later."""
+
+    def __init__(self, at: str):
+        self.at = at
+
+    def __getattr__(self, name):
+        def call(*_, **__):
+            if name == self.at:
+                raise RuntimeError("no account")
+            return self
+
+        return call
+
+
+@pytest.mark.parametrize("at", ["init", "log", "finish"])
+def test_a_board_that_fails_does_not_end_the_run(at, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(__import__("sys").modules, "wandb", Rude(at))
+    assert program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"]) == 0
+    assert caplog.text.count("no account") == 1
+    assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "COMPLETED"
 
 
 def test_tensorboard(tmp_path):

@@ -1,16 +1,19 @@
 """A resumed run is the uninterrupted one, bit for bit: on disk and back, over every algorithm and world, and after kill -9."""
 
+import itertools
 import json
 import os
 import pathlib
 import random
 import signal
+import sys
 import time
 
 import pytest
 import torch
 
 import envs
+import learners
 import main as program
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config import loader
@@ -22,11 +25,22 @@ from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.locks import Lock
 from utils.logging import RunLog
+from utils.records import is_run
 
 CPU = torch.device("cpu")
 WORLDS = [name for name in loader.names("envs") if loader.read_yaml(loader.FOLDER / "envs" / f"{name}.yaml")["env"] in envs.REGISTRY]
 # Every algorithm, and every world: not every pair of them, which would take minutes and show no more.
 PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [("eoi_qmix", world) for world in WORLDS if world != "pac_men"]
+
+
+IN_THIS_PROCESS = {
+    "env_args": {"workers": 0}
+}  # what workers play is the same (tests/envs/test_pettingzoo.py), and starting them takes long
+
+
+def test_these_are_all_that_the_registries_have():
+    used = [configure(loader.load(algorithm, world, {"seed": 1})).run for algorithm, world in PAIRS]
+    assert {run.learner for run in used} == set(learners.REGISTRY) and {run.env for run in used} == set(envs.REGISTRY)
 
 
 def training(settings, folder: pathlib.Path) -> Training:
@@ -62,8 +76,9 @@ def final(folder: pathlib.Path):
 @pytest.mark.parametrize(("algorithm", "world"), PAIRS)
 def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_path):
     """The first part stops between two reports, so what the next one needs is carried over too."""
-    limit = build(settings(algorithm, world)).train.env.spec.episode_limit
-    whole = {"t_max": 8 * limit, "log_interval": 4 * limit, "test_interval": 4 * limit, "update_interval": limit}
+    place = IN_THIS_PROCESS if world == "pettingzoo" else {}
+    limit = build(settings(algorithm, world, **place)).train.env.spec.episode_limit
+    whole = place | {"t_max": 8 * limit, "log_interval": 4 * limit, "test_interval": 4 * limit, "update_interval": limit}
     uninterrupted = training(settings(algorithm, world, **whole), tmp_path / "whole")
     uninterrupted.train()
     training(settings(algorithm, world, **(whole | {"t_max": 5 * limit})), tmp_path / "parts").train()
@@ -118,7 +133,6 @@ def test_a_ring_comes_back_as_it_was_at_every_turn():
 def test_the_newest_three_are_kept(tmp_path):
     kept = Checkpoints(tmp_path)
     paths = [kept.write(t, {"x": torch.arange(t)}) for t in (9, 10, 100, 1000)]
-    (tmp_path / "left_over.part").write_bytes(b"killed while it wrote")
     paths.append(kept.write(1_000_000, {"x": torch.zeros(1)}))
     assert kept.paths() == paths[-3:]
     assert sorted(tmp_path.iterdir()) == sorted(paths[-3:])
@@ -212,8 +226,8 @@ LONG = [
 START = ["--config=eoi_qmix", "--env-config=pac_men"]
 
 
-def in_a_child(arguments: list[str], seconds: float | None = None) -> int:
-    """main() in a process of its own, killed after so many seconds. Forked, so that it need not import torch again."""
+def in_a_child(arguments: list[str], killed_after: int | None = None) -> int:
+    """main() in a process of its own, killed at its so many-th function call. Forked, so that it need not import torch again."""
     child = os.fork()
     if child == 0:
         with open(os.devnull, "w") as nothing:
@@ -221,44 +235,72 @@ def in_a_child(arguments: list[str], seconds: float | None = None) -> int:
             os.dup2(nothing.fileno(), 2)
             status = 99
             try:
+                if killed_after is not None:
+                    sys.setprofile(countdown(killed_after))
                 status = program.main(arguments)
             finally:
                 os._exit(status)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def kills() -> int:
-    """20 by tests/faults/run.sh, a few in every other call."""
-    return int(os.environ.get("EOI_KILLS", "6"))
+def countdown(calls: int):
+    """For sys.setprofile: kill -9 at any moment of the program, whatever it is in the middle of, and however fast the machine."""
+    left = iter(range(calls))
+
+    def count(*_) -> None:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return count
 
 
-def test_kill_9_at_random_moments_loses_nothing(tmp_path):
+def calls_of(arguments: list[str], monkeypatch) -> tuple[int, int]:
+    """How many function calls main() makes before its first iteration, and in all."""
+    begun, made, real = [], itertools.count(), Training.play
+
+    def play(self: Training) -> None:
+        begun.append(next(made))
+        real(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "play", play)
+        sys.setprofile(lambda *_: next(made) and None)
+        try:
+            assert program.main(arguments) == 0
+        finally:
+            sys.setprofile(None)
+    return begun[0], next(made)
+
+
+KILLS = int(os.environ.get("EOI_KILLS", "20"))  # tests/faults/run.sh makes more
+
+
+def test_kill_9_at_random_moments_loses_nothing(tmp_path, monkeypatch):
+    """Between two kills lie at most as many function calls as a start, and a KILLS-th of all the others, take: so none is left out."""
     whole, cut = (f"local_results_path={tmp_path / name}" for name in ("whole", "cut"))
-    begun = time.monotonic()
-    assert in_a_child([*START, *LONG, whole]) == 0
-    length = time.monotonic() - begun
+    length = f"t_max={180 * KILLS}"
+    assert program.main([*START, *LONG, "t_max=60", f"local_results_path={tmp_path / 'warm'}"]) == 0  # the first run of a process imports
+    start, total = calls_of([*START, *LONG, length, whole], monkeypatch)
     moments = random.Random(1)
-    folder, killed = tmp_path / "cut" / "sacred" / "1", 0
-    while killed < kills():
-        again = ["--resume", str(folder)] if (folder / "config.json").exists() else [*START, *LONG, cut, "save_interval=0.00001"]
-        status = in_a_child(again, moments.uniform(0.1, length / 4))
-        assert status in (-signal.SIGKILL, 0)
-        killed += 1
-        if status == 0:
-            break
-    assert in_a_child(["--resume", str(folder)]) == 0
-    assert not (tmp_path / "cut" / "sacred" / "2").exists()
-    ours, theirs = folder, tmp_path / "whole" / "sacred" / "1"
+    at, lives = [-1], 0
+    for _ in range(KILLS):
+        runs = [folder for folder in (tmp_path / "cut" / "sacred").glob("[0-9]*") if is_run(folder)]
+        assert len(runs) <= 1
+        again = ["--resume", str(runs[0])] if runs else [*START, *LONG, length, cut, "save_interval=0.00001"]
+        assert in_a_child(again, moments.randrange(start + (total - start) // KILLS)) == -signal.SIGKILL
+        found = Checkpoints(runs[0] / "checkpoints").newest() if runs else None
+        at.append(found[1]["counters"]["t"] if found else -1)
+        lives += at[-1] > at[-2]
+    assert at == sorted(at) and lives > KILLS // 4  # never back, and now and then some way on
+    assert in_a_child(["--resume", str(runs[0])]) == 0
+    ours, theirs = runs[0], tmp_path / "whole" / "sacred" / "1"
     assert_same(final(ours), final(theirs))
     for model in ("best.pt", "last.pt"):
         assert_same(checkpoints.load(ours / "models" / model), checkpoints.load(theirs / "models" / model))
     assert_same(*(json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)))
     run = json.loads((ours / "run.json").read_text())
     assert run["status"] == "COMPLETED" and len(run["resumed"]) >= 1
-    assert len(list((ours / "checkpoints").iterdir())) == 3
+    assert len(list((ours / "checkpoints").iterdir())) == 3 and not list(ours.rglob("*.part"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from batches.report import Screen
 from utils.errors import UserError
 from utils.script import write_text
 
+_GLANCE = 0.2  # seconds; Ray's cancel interrupts Python, but no system call
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -59,6 +60,40 @@ class Process:
             self._process.send_signal(by)
 
 
+def _beside(work: Callable[[], None]) -> threading.Event:
+    """Does it in a thread; set at its end. (Thread.join, once interrupted, takes a living thread for ended.)"""
+    over = threading.Event()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            over.set()
+
+    threading.Thread(target=run).start()
+    return over
+
+
+def _wait(for_all: Sequence[threading.Event], on_interrupt: Callable[[], None], glance: float | None = None) -> None:
+    """`glance`: seconds between two looks, where an interrupt does not end a system call."""
+    while not all(over.is_set() for over in for_all):
+        try:
+            for over in for_all:
+                over.wait(glance)
+        except KeyboardInterrupt:
+            on_interrupt()
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Also where SIGINT is ignored, as in the background of a script."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def tell_end(job: Job, status: int, last: str, screen: Screen) -> None:
     job.remark = "" if status == 0 else last[:200]
     screen.say(job, {0: "finished", 130: "stopped; the next call continues it"}.get(status, f"failed ({status}): {job.remark}"))
@@ -73,17 +108,8 @@ class Local:
         self._lock, self._stopping = threading.Lock(), False
 
     def run(self) -> bool:
-        threads = [threading.Thread(target=self._work) for _ in range(min(self._pace.jobs, len(self._waiting)))]
-        before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            try:
-                for thread in threads:
-                    thread.join()
-            except KeyboardInterrupt:
-                self._stop()
-        signal.signal(signal.SIGTERM, before)
+        with _sigterm_as_ctrl_c():
+            _wait([_beside(self._work) for _ in range(min(self._pace.jobs, len(self._waiting)))], self._stop)
         return self._stopping
 
     def _stop(self) -> None:
@@ -119,14 +145,14 @@ def local(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
 
 
 def _remote(command: list[str]) -> tuple[int, str]:
-    """On a worker of the cluster, which sees this folder."""
-    process = Process(command, lambda line: None)
-    try:
-        return process.follow(), process.last
-    except BaseException:  # the task was cancelled
-        process.stop()
-        process.follow()
-        raise
+    """On a worker of the cluster, which sees this folder. Cancelled, it asks the run to end where its state is whole; again, it ends it."""
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it, and the run would inherit that
+    process, status = Process(command, lambda line: None), []
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signals = iter([signal.SIGINT])
+    over = _beside(lambda: status.append(process.follow()))
+    _wait([over], lambda: process.stop(next(signals, signal.SIGKILL)), _GLANCE)
+    return status[0], process.last
 
 
 def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
@@ -141,7 +167,8 @@ def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
         where: dict[str, Any] = {"address": pace.address} if pace.address else {"num_cpus": pace.jobs, "include_dashboard": False}
         ray.init(**where, runtime_env=paths, log_to_driver=False, configure_logging=False)
     try:
-        return _ray_tasks(ray, jobs, pace, screen)
+        with _sigterm_as_ctrl_c():
+            return _ray_tasks(ray, jobs, pace, screen)
     finally:
         if own:
             ray.shutdown()
@@ -157,13 +184,16 @@ def _ray_tasks(ray: Any, jobs: Sequence[Job], pace: Pace, screen: Screen) -> boo
             job = pending.pop(done[0])
             try:
                 status, last = ray.get(done[0])
-            except ray.exceptions.RayError as error:  # the worker died
-                status, last = 1, str(error).strip().splitlines()[-1]
-            tell_end(job, 130 if stopped and status else status, last, screen)
+                tell_end(job, status, last, screen)
+            except ray.exceptions.TaskCancelledError:  # before it began
+                continue
+            except ray.exceptions.RayError as error:
+                tell_end(job, 1, f"its worker died ({type(error).__name__})", screen)
         except KeyboardInterrupt:
-            for reference in pending:
-                ray.cancel(reference, force=stopped)
             stopped = True
+            print(f"stopping {len(pending)} runs; Ctrl-C again kills them", flush=True)
+            for reference in pending:
+                ray.cancel(reference)
     return stopped
 
 
@@ -173,12 +203,12 @@ def slurm(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
     at = words.index("with") if "with" in words else len(words)
     call = shlex.join([*words[:at], "--only"]), shlex.join(words[at:])
     path = ROOT / "results" / "batch.sbatch"
-    numbers = ",".join(str(screen.number(job)) for job in jobs) or "0"
+    numbers = ",".join(str(screen.number(job)) for job in jobs)
     text = f"""#!/bin/bash
 #SBATCH --job-name=eoi
 #SBATCH --array={numbers}%{pace.jobs}
 #SBATCH --cpus-per-task=1
-#SBATCH --signal=INT@120
+#SBATCH --signal=B:INT@120
 #SBATCH --requeue
 #SBATCH --output=results/slurm-%A_%a.out
 cd {shlex.quote(str(ROOT))} || exit 1

@@ -102,7 +102,7 @@ def _take(folder: pathlib.Path, wanted: dict[str, Job]) -> None:
 
 
 def _state(folder: pathlib.Path) -> str:
-    status = json.loads((folder / "run.json").read_text()).get("status")
+    status = records.read_run(folder).get("status")
     if status == "COMPLETED":
         return "finished"
     if is_locked(folder):

@@ -1,5 +1,6 @@
 """TensorBoard and Weights & Biases, where their packages are installed."""
 
+import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -8,6 +9,8 @@ from sacred.observers import RunObserver
 
 from utils import records
 from utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -20,15 +23,19 @@ class Board(RunObserver):
 
     priority = 0  # after the folder
 
-    def __init__(self, make: Callable[[pathlib.Path], Writer]):
-        self._make = make
+    def __init__(self, flag: str, make: Callable[[pathlib.Path], Writer]):
+        self._flag, self._make = flag, make
         self._writer: Writer | None = None
 
     def observe(self, folder: pathlib.Path) -> None:
-        self._writer = self._make(folder)
+        try:
+            self._writer = self._make(folder)
+        except Exception as error:  # no account, no network, a full disk: theirs to know
+            log.warning("warning: %s: %s; the run goes on without it", self._flag, str(error) or type(error).__name__)
 
     def log_metrics(self, metrics_by_name: Any, info: Any) -> None:
-        for name, entry in metrics_by_name.items():
+        """What it raises Sacred turns into a warning."""
+        for name, entry in metrics_by_name.items() if self._writer else ():
             for step, value in zip(entry["steps"], entry["values"], strict=True):
                 cast(Writer, self._writer).add_scalar(name, value, step)
 
@@ -50,11 +57,11 @@ def _tensorboard() -> Board:
         last = max((int(entry.steps[-1]) for entry in series.values()), default=-1)
         return cast(Writer, SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1))
 
-    return Board(make)
+    return Board("--tensorboard", make)
 
 
 class _Wandb:
-    """One `log` a step, as its users expect."""
+    """Its charts are over environment steps."""
 
     def __init__(self, wandb: Any, project: str, folder: pathlib.Path):
         config, run = records.read_config(folder), records.read_run(folder)
@@ -62,6 +69,7 @@ class _Wandb:
         self._run = wandb.init(
             project=project, id=identity, name=f"{config['name']} {folder.name}", config=config, resume="allow", dir=str(folder)
         )
+        self._run.define_metric("*", step_metric="t")
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         self._run.log({name: value, "t": step})
@@ -75,7 +83,7 @@ def _wandb(project: str) -> Board:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError("--wandb: it is not installed; `.venv/bin/pip install wandb`") from None
-    return Board(lambda folder: _Wandb(wandb, project, folder))
+    return Board("--wandb", lambda folder: _Wandb(wandb, project, folder))
 
 
 def observers(tensorboard: bool, wandb: str | None) -> list[Board]:

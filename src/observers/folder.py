@@ -12,7 +12,8 @@ from sacred.observers import FileStorageObserver
 from sacred.serializer import flatten
 from sacred.utils import SacredError
 
-from utils import history
+from utils import history, records
+from utils.files import sweep
 from utils.locks import Lock
 from utils.script import write_text
 
@@ -41,8 +42,11 @@ class Folder(FileStorageObserver):
     ):
         super().__init__(basedir)
         self._resumed, self._then = resumed, list(then)
+        self._before = records.read_run(resumed) if resumed else {}
         self._series: history.Series = history.copied(series or {})  # as of the checkpoint
         self._lock = Lock(resumed) if resumed else None
+        if resumed:
+            sweep(resumed)
         self._warned = False
         self.trouble: OSError | None = None  # why the record on disk is not complete
 
@@ -66,16 +70,15 @@ class Folder(FileStorageObserver):
             raise SacredError(reason, print_traceback=False, filter_traceback="never") from None
 
     def _start(self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any) -> Any:
-        before = json.loads((self._resumed / "run.json").read_text()) if self._resumed else {}
-        meta = dict(meta_info) | {"number": before.get("meta", {}).get("number") or number()}
+        meta = dict(meta_info) | {"number": self._before.get("meta", {}).get("number") or number()}
         _id = super().started_event(ex_info, command, host_info, start_time, config, meta, _id)
         entry: Any = self.run_entry
-        if before:
-            entry["resumed"] = [*before.get("resumed", []), entry["start_time"]]
-            entry |= {key: before[key] for key in ("start_time", "resources", "artifacts") if key in before}
+        if self._before:
+            entry["resumed"] = [*self._before.get("resumed", []), entry["start_time"]]
+            entry |= {key: self._before[key] for key in ("start_time", "resources", "artifacts") if key in self._before}
         meta["folder"] = pathlib.Path(str(self.dir)).name
         self.save_json(entry, "run.json")
-        if before:
+        if self._before:
             self._save_metrics()
         for observer in self._then:
             observer.observe(pathlib.Path(str(self.dir)))

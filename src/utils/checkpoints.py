@@ -5,9 +5,7 @@ file that `torch.load` reads.
 """
 
 import logging
-import os
 import pathlib
-import tempfile
 import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -15,6 +13,7 @@ from typing import Any, BinaryIO
 import torch
 
 from utils.errors import UserError
+from utils.files import put
 
 log = logging.getLogger(__name__)
 
@@ -37,23 +36,14 @@ class _Summed:
 
 
 def _write(folder: pathlib.Path, content: dict[str, Any], name: Callable[[int], str]) -> pathlib.Path:
-    """Atomic: a reader sees the old file or the new one. Raises OSError (a full disk, say) and leaves the old one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            summed = _Summed(file)
-            _torch_save(content, summed)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from a shared folder's readers
-        path = folder / name(summed.crc)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(folder)
-    return path
+    """`name` is given the CRC-32. Raises OSError and leaves what was there."""
+    written: list[_Summed] = []
+
+    def write(file: BinaryIO) -> None:
+        written.append(_Summed(file))
+        _torch_save(content, written[0])
+
+    return put(folder, write, lambda: name(written[0].crc))
 
 
 def _torch_save(content: dict[str, Any], file: Any) -> None:
@@ -64,15 +54,6 @@ def _torch_save(content: dict[str, Any], file: Any) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    """The rename itself on disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def save(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -101,8 +82,6 @@ class Checkpoints:
 
     def write(self, t: int, content: dict[str, Any]) -> pathlib.Path:
         """Raises OSError; then the older ones are as they were."""
-        for left_over in self.folder.glob("*.part"):  # of a process that was killed while it wrote
-            left_over.unlink(missing_ok=True)
         path = _write(self.folder, {"format": FORMAT, **content}, lambda crc: f"{t:012d}-{crc:08x}.pt")
         for old in [each for each in self.paths() if each != path][: -self._keep + 1]:
             old.unlink(missing_ok=True)

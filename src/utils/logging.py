@@ -1,5 +1,6 @@
 """What a run says while it lives: metrics to Sacred, a table row a test, one progress line."""
 
+import contextlib
 import math
 import sys
 import time
@@ -56,10 +57,11 @@ class RunLog:
         ]
         parts += [f"{label} {self.latest[name]:.2f}" for name, label in _SHOWN if name in self.latest]
         line = "  ".join(parts)
-        if self._live and sys.__stderr__ is not None:
-            print(f"\r\x1b[K{line[:200]}", end="\n" if last else "", file=sys.__stderr__, flush=True)
-        else:
-            print(line, flush=True)
+        with contextlib.suppress(OSError):  # who read it has gone, or the disk that it goes to is full: no reason to end
+            if self._live and sys.__stderr__ is not None:
+                print(f"\r\x1b[K{line[:200]}", end="\n" if last else "", file=sys.__stderr__, flush=True)
+            else:
+                print(line, flush=True)
 
 
 _SHOWN = (

@@ -5,11 +5,11 @@ import io
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from utils.errors import UserError
+from utils.files import put
 
 FIGURES = pathlib.Path(__file__).resolve().parents[2] / "results" / "figures"
 
@@ -22,6 +22,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
+
+
+def add_saved_run(parser: Parser, episodes: int) -> None:
+    """What a program that plays a saved run is told."""
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--episodes", type=positive, default=episodes, help=f"default: {episodes}")
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
+    parser.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
 
 
 def positive(text: str) -> int:
@@ -66,13 +74,4 @@ def write_whole(path: pathlib.Path, write: Callable[[io.BytesIO], object]) -> No
     """What `write` produced, or the file as it was before. Raises OSError."""
     content = io.BytesIO()
     write(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.getvalue())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide a figure from a shared folder's readers
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
+    put(path.parent, lambda file: file.write(content.getvalue()), lambda: path.name)

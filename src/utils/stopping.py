@@ -1,5 +1,6 @@
 """Ctrl-C as a request, so that a run ends where its state is whole."""
 
+import contextlib
 import signal
 import sys
 import threading
@@ -27,4 +28,5 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nstopping after this iteration; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print("\nstopping after this iteration; Ctrl-C again stops at once", file=sys.stderr, flush=True)

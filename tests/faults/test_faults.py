@@ -4,12 +4,17 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import subprocess
+import sys
 
 import pytest
 import torch
 
+import batch
+import evaluate
 import main as program
+from batches.jobs import find
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config import loader
 from conftest import SPEC
@@ -44,9 +49,8 @@ def test_a_full_disk_ends_with_status_1_and_a_resumable_run(tmp_path):
     assert final(folder)["counters"]["t"] == 180
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_a_disk_that_is_really_full(tmp_path):
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", tmp_path], capture_output=True).returncode:
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", tmp_path], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount")
     try:
         assert in_a_child(["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]) == 1
@@ -57,6 +61,39 @@ def test_a_disk_that_is_really_full(tmp_path):
         assert json.loads((folder / "metrics.json").read_text())["test_return_mean"]["steps"] == [0, 60, 120, 180]
     finally:
         subprocess.run(["umount", tmp_path])
+
+
+def test_a_read_only_disk(tmp_path, capsys):
+    """What is on it can be used, and nothing is begun."""
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        arguments = ["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]
+        assert in_a_child(arguments) == 0
+        assert subprocess.run(["mount", "-o", "remount,ro", tmp_path]).returncode == 0
+        folder, seen = tmp_path / "sacred" / "1", sorted(tmp_path.rglob("*"))
+        for refused in (arguments, ["--resume", str(folder), "with", "t_max=360"]):
+            assert program.main(refused) in (1, 2)
+            err = capsys.readouterr().err
+            assert err.count("\n") == 1 and str(tmp_path) in err
+        assert evaluate.main([str(folder), "--episodes=1"]) == 0
+        assert sorted(tmp_path.rglob("*")) == seen
+    finally:
+        subprocess.run(["umount", tmp_path])
+
+
+@pytest.mark.parametrize("where", ["a full disk", "a closed pipe"])
+def test_a_run_whose_words_nobody_gets_goes_on(where, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = open("/dev/full" if where == "a full disk" else writer, "w")  # noqa: SIM115
+        os._exit(program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]))
+    os.close(writer)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    run = json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())
+    assert run["status"] == "COMPLETED"
 
 
 def test_a_full_disk_in_the_middle_is_a_warning_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
@@ -98,6 +135,18 @@ def test_a_corrupted_record_is_named(tmp_path, capsys):
     assert "config.json: damaged" in capsys.readouterr().err
 
 
+def test_so_is_what_sacred_says_of_a_run(tmp_path, capsys):
+    assert program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]) == 0
+    record = tmp_path / "sacred" / "1" / "run.json"
+    record.write_text(record.read_text()[:-20])
+    assert program.main(["--resume", str(record.parent)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "run.json: damaged" in err
+    cells = batch.grid(batch.parser().parse_args(["--config=qmix", "--seeds=3-5"]), [*SHORT[1:], f"local_results_path={tmp_path}"])
+    find(cells)
+    assert [cell.state for cell in cells] == ["new"] * 3
+
+
 def test_a_corrupted_checkpoint_costs_the_time_since_the_one_before(tmp_path, caplog):
     whole, cut = (f"local_results_path={tmp_path / name}" for name in ("whole", "cut"))
     assert program.main(["--config=qmix", *SHORT, whole]) == 0
@@ -129,6 +178,44 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_which_term(part, term,
     assert found is not None and found[1]["counters"]["t"] == 120
     assert all(x.isfinite().all() for x in found[1]["learner"].values())
     assert all(x.isfinite().all() for x in checkpoints.load(tmp_path / "models" / "best.pt")["learner"].values())
+
+
+def test_networks_that_are_not_finite_are_never_the_best(settings, tmp_path):
+    """Also where a test comes before the next report."""
+    run = training(settings("qmix", t_max=600, log_interval=600, test_interval=60), tmp_path)
+    real = run.learn
+
+    def learn() -> None:
+        real()
+        if run.at.t == 60:
+            next(iter(run.parts.learner.parameters())).data.fill_(torch.nan)
+            run.at.best = float("-inf")  # whatever they do is better
+
+    run.learn = learn
+    with pytest.raises(Failure, match="nan or infinite"):
+        run.train()
+    assert all(x.isfinite().all() for x in checkpoints.load(tmp_path / "models" / "best.pt")["learner"].values())
+
+
+def test_a_world_whose_worker_is_killed_ends_the_run_which_can_be_resumed(tmp_path, monkeypatch):
+    shorter = ["t_max=100", "test_interval=100", "batch_size_run=1", "test_nepisode=1", "env_args.workers=1", "update_interval=25"]
+    arguments = ["--config=qmix", "--env-config=pettingzoo", *SHORT, *shorter, f"local_results_path={tmp_path}"]
+    real = Training.play
+
+    def play(self: Training) -> None:
+        if self.at.t == 50:
+            os.kill(self.parts.train.env._groups[0]._process.pid, signal.SIGKILL)
+        real(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "play", play)
+        assert program.main(arguments) == 1
+    folder = tmp_path / "sacred" / "1"
+    run = json.loads((folder / "run.json").read_text())
+    assert run["status"] == "FAILED" and "a worker process died (exit status -9)" in "".join(run["fail_trace"])
+    assert final(folder)["counters"]["t"] == 50
+    assert program.main(["--resume", str(folder)]) == 0
+    assert final(folder)["counters"]["t"] == 100
 
 
 def test_a_failure_is_status_1_and_one_line(tmp_path, monkeypatch, capsys):
