@@ -1,9 +1,11 @@
 import dataclasses
+from dataclasses import fields
 
 import pytest
 
 from config import loader
 from config.schema import parse, setting
+from fleet import FleetConfig
 from run import configure, readers
 from utils.errors import UserError
 
@@ -142,6 +144,7 @@ def test_scientific_notation_is_a_number(tmp_path):
 def test_every_default_is_read_by_some_part():
     defaults = loader.read_yaml(loader.FOLDER / "default.yaml")
     top, sections = readers()
+    sections["fleet"] = {f.name for f in fields(FleetConfig)}
     assert set(defaults) - set(sections) == top
     for name, section in sections.items():
         assert set(defaults[name]) == section
