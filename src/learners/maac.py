@@ -19,18 +19,13 @@ from components.replay_buffer import Batch
 from config.schema import setting
 from controllers.controller import Controller
 from learners.feeds import Replayed
-from learners.learner import Group, Losses, Pair, Policies, Rearrange, Scalar, Shaping, Stats, frozen_copy, norm, scalar, weighted
-from learners.policy import PolicyLearner, log_policy, of
+from learners.learner import Losses, Pair, Policies, Rearrange, Scalar, Shaping, Stats, frozen_copy, norm, scalar, weighted
+from learners.policy import PolicyConfig, PolicyLearner, log_policy, of
 from modules.critics import AttentionConfig, AttentionCritic
 
 
 @dataclass(frozen=True, kw_only=True)
-class MAACConfig:
-    gamma: float = setting(0, 1, varies=True)
-    actor_lr: float = setting(0, varies=True)
-    critic_lr: float = setting(0, varies=True)
-    actor_clip: float = setting(0)  # of each agent's gradient norm; 0: none
-    critic_clip: float = setting(0)  # times the number of agents; 0: none
+class MAACConfig(PolicyConfig):
     target_update_tau: float = setting(0, 1)
     target_update_interval: int = setting(0)  # episodes; 0: soft
     reward_scale: float = setting(1e-6, varies=True)  # 1 / temperature
@@ -45,6 +40,7 @@ class MAAC(PolicyLearner):
     sections = frozenset({"lfo", "kl"})
     phases = 2
     draws = True
+    cfg: MAACConfig
     gamma: Tensor
     reward_scale: Tensor
     logit_decay: Tensor
@@ -58,8 +54,8 @@ class MAAC(PolicyLearner):
         shaping: Shaping | None = None,
         rearrange: Rearrange | None = None,
     ):
-        super().__init__(controller, extras, shaping)
-        self.cfg, self.rearrange, self.critic = cfg, rearrange, critic
+        super().__init__(cfg, controller, critic, extras, shaping)
+        self.rearrange = rearrange
         self.target_controller, self.target_critic = frozen_copy(controller), frozen_copy(critic)
         for name in ("gamma", "reward_scale", "logit_decay"):
             scalar(self, name, getattr(cfg, name))
@@ -118,14 +114,6 @@ class MAAC(PolicyLearner):
 
     def _one_hot(self, actions: Int[Tensor, "B A"]) -> Float[Tensor, "B A U"]:
         return nn.functional.one_hot(actions, self.controller.n_actions).float()
-
-    def groups(self) -> Sequence[Group]:
-        cfg, n_agents = self.cfg, self.controller.n_agents
-        own = [
-            Group([self.controller], cfg.actor_lr, cfg.actor_clip, axes=1),
-            Group([self.critic], cfg.critic_lr, cfg.critic_clip * n_agents),
-        ]
-        return [*own, *(group for extra in self._extras() for group in extra.groups())]
 
     def targets(self) -> Sequence[Pair]:
         tau, interval = self.cfg.target_update_tau, self.cfg.target_update_interval

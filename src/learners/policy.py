@@ -4,6 +4,7 @@ Axes: B batch, N copies, A agents, O observation, U actions.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from components.action_selection import Draws, masked_argmax, sample
+from config.schema import setting
 from controllers.controller import Controller
-from learners.learner import Extra, Losses, Policies, Scalar, Shaping, Stats, cosine, norm
+from learners.learner import Extra, Group, Losses, Policies, Scalar, Shaping, Stats, cosine, norm
 
 
 def log_policy(logits: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b U"]:
@@ -25,15 +27,24 @@ def of(x: Float[Tensor, "*b U"], actions: Int[Tensor, "*b"]) -> Float[Tensor, "*
     return x.gather(-1, actions[..., None]).squeeze(-1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    gamma: float = setting(0, 1, varies=True)
+    actor_lr: float = setting(0, varies=True)
+    critic_lr: float = setting(0, varies=True)
+    actor_clip: float = setting(0)  # of each agent's gradient norm; 0: none
+    critic_clip: float = setting(0)  # times the number of agents; 0: none
+
+
 class PolicyLearner(nn.Module):
     """Stochastic agents, most probable action in tests."""
 
     forms = frozenset({"reward", "classifier"})  # of individuality that it can take
     projected: frozenset[str] = frozenset()
 
-    def __init__(self, controller: Controller, extras: Sequence[nn.Module], shaping: Shaping | None):
+    def __init__(self, cfg: PolicyConfig, controller: Controller, critic: nn.Module, extras: Sequence[nn.Module], shaping: Shaping | None):
         super().__init__()
-        self.controller, self.shaping = controller, shaping
+        self.cfg, self.controller, self.critic, self.shaping = cfg, controller, critic, shaping
         self.extras = nn.ModuleList(extras)
 
     def _extras(self) -> list[Extra]:
@@ -62,6 +73,13 @@ class PolicyLearner(nn.Module):
             more = extra.losses(batch, Policies(log_p, self.log_policy), t)
             terms, stats = terms | more.terms, stats | more.stats
         return Losses(terms, stats)
+
+    def groups(self) -> Sequence[Group]:
+        own = [
+            Group([self.controller], self.cfg.actor_lr, self.cfg.actor_clip, axes=1),
+            Group([self.critic], self.cfg.critic_lr, self.cfg.critic_clip * self.controller.n_agents),
+        ]
+        return [*own, *(group for extra in self._extras() for group in extra.groups())]
 
     def shared(self) -> Sequence[nn.Parameter]:
         return list(self.controller.parameters())

@@ -14,19 +14,14 @@ from components.returns import gae, standardised
 from config.schema import setting
 from controllers.controller import Controller
 from learners.feeds import Lesson, Rolled
-from learners.learner import Group, Losses, Pair, Scalar, Shaping, Stats, norm, scalar
-from learners.policy import PolicyLearner, of
+from learners.learner import Losses, Pair, Scalar, Shaping, Stats, norm, scalar
+from learners.policy import PolicyConfig, PolicyLearner, of
 from modules.critics import StateValue, ValueConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig:
-    gamma: float = setting(0, 1, varies=True)
+class PPOConfig(PolicyConfig):
     gae_lambda: float = setting(0, 1, varies=True)
-    actor_lr: float = setting(0, varies=True)
-    critic_lr: float = setting(0, varies=True)
-    actor_clip: float = setting(0)  # of each agent's gradient norm; 0: none
-    critic_clip: float = setting(0)  # times the number of agents; 0: none
     eps_clip: float = setting(0, varies=True)
     entropy_coef: float = setting(0, varies=True)
 
@@ -52,8 +47,7 @@ class PPO(PolicyLearner):
         extras: Sequence[nn.Module] = (),  # each an Extra
         shaping: Shaping | None = None,
     ):
-        super().__init__(controller, extras, shaping)
-        self.cfg, self.critic = cfg, critic
+        super().__init__(cfg, controller, critic, extras, shaping)
         for name in ("gamma", "gae_lambda", "eps_clip", "entropy_coef"):
             scalar(self, name, getattr(cfg, name))
 
@@ -102,14 +96,6 @@ class PPO(PolicyLearner):
         }
         losses = Losses(terms, {name: found.detach() for name, found in stats.items()})
         return losses if lesson.memory is None else self._with_extras(losses, lesson.memory, log_p, t)
-
-    def groups(self) -> Sequence[Group]:
-        cfg, n_agents = self.cfg, self.controller.n_agents
-        own = [
-            Group([self.controller], cfg.actor_lr, cfg.actor_clip, axes=1),
-            Group([self.critic], cfg.critic_lr, cfg.critic_clip * n_agents),
-        ]
-        return [*own, *(group for extra in self._extras() for group in extra.groups())]
 
     def targets(self) -> Sequence[Pair]:
         return [pair for extra in self._extras() for pair in extra.targets()]
