@@ -149,7 +149,8 @@ class Job:
         return self.start[1]["log"]["series"] if self.start else None
 
     def _experiment(self) -> Experiment:
-        ex = Experiment(self.command.settings.run.name, base_dir=str(ROOT))
+        settings = self.command.settings
+        ex = Experiment(records.labelled(settings.run.name, vars(settings.env)), base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue]
         ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue]
         ex.add_config(self.command.config)
@@ -176,8 +177,7 @@ class Job:
 
     def run(self, _run: Any) -> float:
         settings = self.command.settings
-        title = f"{settings.run.env} {settings.run.name} seed {settings.run.seed}"
-        run_log = RunLog(lambda name, value, t: _run.log_scalar(name, value, t), title, settings.run.t_max)
+        run_log = RunLog(lambda name, value, t: _run.log_scalar(name, value, t), settings.title, settings.run.t_max)
         parts = build(settings)
         if settings.run.evaluate:
             return evaluate(parts, settings, run_log)

@@ -27,6 +27,7 @@ from runners.watching import Watched, diversity
 from utils import checkpoints
 from utils.errors import Failure, UserError
 from utils.logging import RunLog
+from utils.records import labelled
 from utils.seeding import fold, root_key
 from utils.stopping import Stop
 
@@ -50,6 +51,7 @@ class RunConfig:
     save_interval: float = setting(0, default=5.0)  # minutes; 0: no checkpoints
     checkpoint_path: str
     evaluate: bool
+    save_replay: bool
     learner: str
     env: str
     env_args: dict
@@ -69,6 +71,15 @@ class Settings:
     eoi: Any  # of its form
     lfo: LFOConfig
     kl: KLConfig
+
+    @property
+    def world(self) -> str:
+        """The environment's name for titles and tables."""
+        return labelled(self.run.env, vars(self.env))
+
+    @property
+    def title(self) -> str:
+        return f"{self.world} {self.run.name} seed {self.run.seed}"
 
 
 def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
@@ -90,7 +101,7 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     _refuse_unread(given or {}, kind, eoi_config, run.name)
     settings = Settings(
         run=run,
-        env=parse(envs.REGISTRY[run.env].Config, run.env_args, "env_args."),
+        env=envs.configured(run.env, run.env_args),
         controller=parse(ControllerConfig, config, strict=False),
         learner=parse(kind.Config, config, strict=False),
         network=parse(kind.NetworkConfig, config, strict=False),
@@ -153,6 +164,8 @@ def _refuse_nonsense(settings: Settings) -> None:
         raise UserError("use_cuda: there is no CUDA device here; set use_cuda=False")
     if run.evaluate and not run.checkpoint_path:
         raise UserError("evaluate: set checkpoint_path to the folder of the run to evaluate")
+    if run.save_replay and not run.evaluate:
+        raise UserError("save_replay: goes with evaluate=True and a checkpoint_path")
     if settings.controller.same_init and settings.controller.share_params:
         raise UserError("same_init: has no effect with share_params=True")
 
@@ -176,9 +189,12 @@ def build(settings: Settings) -> Parts:
     device = torch.device("cuda" if run.use_cuda else "cpu")
     torch.set_num_threads(run.threads)
     make_env = envs.REGISTRY[run.env]
-    train_env, test_env = (make_env(settings.env, n, device) for n in (run.batch_size_run, run.test_nepisode))
+    train_env = make_env(settings.env, run.batch_size_run, device)
+    test_env = train_env if train_env.spec.scarce else make_env(settings.env, run.test_nepisode, device)
     if train_env.spec.notice:
-        log.warning("note: %s", train_env.spec.notice)
+        log.warning("%s", train_env.spec.notice)
+    if train_env.n_envs < run.batch_size_run:
+        log.info("%d copies are played at once, not batch_size_run=%d", train_env.n_envs, run.batch_size_run)
     with_q = getattr(settings.eoi, "q_source", "") == "stored"
     learner = build_learner(settings, train_env.spec).to(device)
     if run.checkpoint_path:
@@ -311,10 +327,14 @@ class Training:
     def test(self) -> None:
         """Greedy episodes with randomness of their own; keeps the networks if they are the best so far."""
         rollout, learner, at = self.parts.test, self.parts.learner, self.at
-        keys = self.episode_keys("test", at.tests * rollout.env.n_envs, rollout)
-        watched = Watched(learner.act, rollout.env)
-        episodes = rollout.run(watched, keys, self.now(), greedy=True)
-        found = summary([episodes.outcome()], rollout.env.spec.metrics) | diversity(learner.policy, episodes) | watched.overlap()
+        rounds = max(1, self.run.test_nepisode // rollout.env.n_envs)
+        watched, outcomes, found = Watched(learner.act, rollout.env), [], {}
+        for k in range(rounds):
+            keys = self.episode_keys("test", (at.tests * rounds + k) * rollout.env.n_envs, rollout)
+            episodes = rollout.run(watched, keys, self.now(), greedy=True)
+            outcomes.append(episodes.outcome())
+            found = diversity(learner.policy, episodes)
+        found |= summary(outcomes, rollout.env.spec.metrics) | watched.overlap()
         self.log.metrics(found, at.t, prefix="test_")
         at.tests += 1
         if self.log.latest["test_return_mean"] > at.best:
@@ -325,6 +345,8 @@ class Training:
         self.refuse_broken()
         self.log.metrics(summary(self.since_report, self.parts.train.env.spec.metrics), self.at.t)
         self.log.metrics({"episode": self.at.episodes, "updates": self.at.updates}, self.at.t)
+        if self.parts.train.env.spec.scarce:
+            self.log.metrics({"dropped_episodes": self.parts.train.dropped + self.parts.test.dropped}, self.at.t)
         if self.batch is not None:
             self.log.metrics(self.stats | self.parts.learner.diagnose(self.batch, self.now()), self.at.t)
         self.since_report = []
@@ -378,8 +400,13 @@ def _while_running(write: Callable[[], None]) -> None:
 
 def evaluate(parts: Parts, settings: Settings, log: RunLog) -> float:
     """test_nepisode greedy episodes with the saved networks; their mean return."""
+    save_replay = getattr(parts.test.env, "save_replay", None)
+    if settings.run.save_replay and save_replay is None:
+        raise UserError("save_replay: only StarCraft II itself has replays; src/watch.py makes films of any saved run")
     training = Training(parts, settings, log, None)
     training.test()
+    if settings.run.save_replay and save_replay:
+        print("replays:", *save_replay())
     for name, value in log.latest.items():
         print(f"{name} {value:.4g}")
     return log.latest["test_return_mean"]

@@ -140,13 +140,13 @@ def body(argv: Sequence[str]) -> None:
     env, learner, settings = load(folder, options.episodes, options.model)
     with contextlib.closing(env):
         films = shoot(env, learner, options.seed, settings.run.t_max)
-    title = f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
+    title = settings.title.replace(" ", "  ")
     if options.step:
         with contextlib.closing(pressed()) as keys:
             step_through(films, keys)
         if not options.out:
             return
-    path = options.out or FIGURES / f"watch_{settings.run.env}_{settings.run.name}_run{folder.resolve().name}_seed{options.seed}.gif"
+    path = options.out or FIGURES / f"watch_{settings.world}_{settings.run.name}_run{folder.resolve().name}_seed{options.seed}.gif"
     if kind == ".html":
         write_whole(path, lambda file: file.write(page(films, title, options.fps).encode()))
     else:

@@ -9,8 +9,9 @@ import torch
 
 from config.schema import parse
 from envs.base import VecEnv
+from envs.grid import AGENT_COLOURS
 from envs.starcraft import physics
-from envs.starcraft.lite import AGENT_COLOURS, LiteConfig, LiteStarCraft
+from envs.starcraft.lite import LiteConfig, LiteStarCraft
 from envs.starcraft.maps import GROUND, MAPS
 from envs.starcraft.physics import ATTACK, ATTACK_MOVE, CARRY_ON, MOVE, STOP, Combat, Orders, Scenario, Squad, formation
 from utils.errors import UserError
