@@ -10,11 +10,10 @@ import time
 import pytest
 import torch
 
-import envs
 import main as program
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config import loader
-from conftest import SPEC
+from conftest import SPEC, worlds
 from run import RunConfig, Training, build, configure
 from test_replay import numbered
 from utils import checkpoints
@@ -24,9 +23,8 @@ from utils.locks import Lock
 from utils.logging import RunLog
 
 CPU = torch.device("cpu")
-WORLDS = [name for name in loader.names("envs") if loader.read_yaml(loader.FOLDER / "envs" / f"{name}.yaml")["env"] in envs.REGISTRY]
 # Every algorithm, and every world: not every pair of them, which would take minutes and show no more.
-PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [("eoi_qmix", world) for world in WORLDS if world != "pac_men"]
+PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [("eoi_qmix", world) for world in worlds() if world != "pac_men"]
 
 
 def training(settings, folder: pathlib.Path) -> Training:
