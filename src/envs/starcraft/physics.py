@@ -28,8 +28,9 @@ RADIUS = 0.375
 HEALTH = 45.0
 SIGHT = 9.0
 DAMAGE = 6.0
-REACH = 5 + 2 * RADIUS  # range 5 between the edges of two marines, here between their centres
-SCAN = 5 + RADIUS  # a hunter notices foes this near by itself; once it has been hit, all in its reach
+RANGE = 5.0  # between the edges of two marines
+REACH = RANGE + 2 * RADIUS  # the same between their centres
+SCAN = RANGE + RADIUS  # a hunter notices foes this near by itself; once it has been hit, all in its reach
 PERIOD = 0.8608 * LOOPS_PER_SECOND  # loops from one shot to the next
 PERIOD_JITTER = (-1.0, 2.0)  # loops; a draw between the two is added to each period
 
@@ -147,6 +148,11 @@ class Combat:
             focus=torch.where(given, torch.where(attack, target, self._own), s.focus),
             hunts=torch.where(given, kind == ATTACK_MOVE, s.hunts),
         )
+
+    def kill(self, units: Bool[Tensor, "N U"]) -> None:
+        """Takes units off the field."""
+        s, fallen = self._state, self._row(units)
+        self._state = s._replace(health=torch.where(fallen, self._zero, s.health), position=torch.where(fallen, self._afar, s.position))
 
     def advance(self, loops: int, paused: Bool[Tensor, " N"] | None = None) -> None:
         """Plays game loops in all copies but the paused ones."""
