@@ -125,6 +125,11 @@ def test_what_lite_has_not_is_refused_by_name(key, bare):
             configured("sc2", {"engine": engine, key: OWN[key]})
 
 
+def test_what_is_only_about_the_games_program_is_nothing_to_lite():
+    args = {"engine": "lite", "games": 2, "debug": True, "window_size_x": 640, "window_size_y": 480}
+    assert configured("sc2", args) == LiteConfig()
+
+
 def test_both_engines_have_the_same_defaults():
     own = dataclasses.asdict(StarCraftConfig(engine="lite"))
     assert all(own[name] == value for name, value in dataclasses.asdict(LiteConfig()).items())
@@ -147,17 +152,17 @@ def test_versions_of_the_game(machine):
 def test_the_server_in_the_games_place_is_never_called_the_game(machine):
     machine.binary.write_text("#!/usr/bin/env python\n")
     assert configured("sc2", {}).engine == "lite"
-    with pytest.raises(UserError, match=r"this project's server, not the game; env_args.engine=server plays on it; set SC2PATH"):
+    with pytest.raises(UserError, match=r"is this project's server, not the game; .* \(env_args.engine=server plays on the server\)"):
         configured("sc2", {"engine": "game"})
     found = configured("sc2", {"engine": "server"})
     assert isinstance(found, StarCraftConfig) and found.engine == "server"
     assert records.labelled("sc2", vars(found)) == "sc2_server"
-    with pytest.raises(UserError, match="only StarCraft II plays it"):
+    with pytest.raises(UserError, match=r"only StarCraft II plays it.*\n  StarCraft II: .* is this project's server"):
         configured("sc2", {"map_name": "so_many_baneling"})
 
 
 def test_the_game_is_no_server(machine):
-    with pytest.raises(UserError, match="is the game, not this project's server"):
+    with pytest.raises(UserError, match=r"this project's server: .*SC2_x64 is the game; python src/sc2_server.py install DIR"):
         configured("sc2", {"engine": "server"})
 
 

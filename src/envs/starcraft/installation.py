@@ -22,11 +22,12 @@ _PAIRING = "bash run.sh pip install --force-reinstall --no-deps -r requirements-
 _SMAC = "bash install_sc2.sh smac"
 _GAME = "bash install_sc2.sh game, or set SC2PATH to the game's folder"
 _MAPS = "bash install_sc2.sh maps"
+_SERVER = "python src/sc2_server.py install DIR, and set SC2PATH to DIR"
 
 
-def missing(map_name: str, game_version: str | None = None) -> list[Check]:
-    """All that keeps `map_name` from being played; nothing when it can be."""
-    return [check for check in (*packages(), game(game_version), a_map(map_name)) if not check.ok]
+def missing(map_name: str, game_version: str | None = None, server: bool = False) -> list[Check]:
+    """All that keeps `map_name` from being played on the game, or on this project's server; nothing when it can be."""
+    return [check for check in (*packages(), game(game_version, server), a_map(map_name)) if not check.ok]
 
 
 def packages() -> list[Check]:
@@ -39,23 +40,21 @@ def folder() -> pathlib.Path:
     return pathlib.Path(os.environ.get("SC2PATH", "~/StarCraftII")).expanduser()
 
 
-def game(version: str | None = None) -> Check:
-    """The program that pysc2 would start for `version`, None being the newest one here."""
-    found = _binary(version)
-    if isinstance(found, Check):
-        return found
-    if is_stand_in(version):
-        return Check("StarCraft II", f"{found} is a script: this project's server, which plays marine maps by the lite engine's rules")
-    return Check("StarCraft II", str(found))
+def game(version: str | None = None, server: bool = False) -> Check:
+    """The program that pysc2 would start for `version`, None being the newest one here: Blizzard's, or this project's server.
 
-
-def is_stand_in(version: str | None = None) -> bool:
-    """Whether a script (src/sc2_server.py installs one) stands where Blizzard's program would."""
-    found = _binary(version)
+    The server is a script, which the game is not; its results must not be taken for the game's.
+    """
+    found, what = _binary(version), "this project's server" if server else "StarCraft II"
     if isinstance(found, Check):
-        return False
+        return found._replace(what=what, fix=_SERVER) if server else found
     with found.open("rb") as file:
-        return file.read(2) == b"#!"
+        is_script = file.read(2) == b"#!"
+    if is_script and not server:
+        return Check(what, f"{found} is this project's server, not the game", f"{_GAME} (env_args.engine=server plays on the server)")
+    if server and not is_script:
+        return Check(what, f"{found} is the game", _SERVER)
+    return Check(what, str(found))
 
 
 def a_map(name: str) -> Check:

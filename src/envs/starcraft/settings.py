@@ -49,20 +49,12 @@ class StarCraftConfig(Rules):
         """With the engine that plays. Raises UserError when it cannot, or not with these settings."""
         if self.engine == "lite":
             return self._on_lite()
-        missing = installation.missing(self.map_name, self.game_version)
-        stand_in = not missing and installation.is_stand_in(self.game_version)
-        if self.engine == "auto":
-            if not missing and not stand_in:
-                return dataclasses.replace(self, engine="game")
-            if self.map_name in MAPS:
-                return self._on_lite(" (the game's, is not installed; `python src/doctor.py` says what is missing)")
-        if missing:
-            raise UserError(self._refusal() + ", and of what it needs this is missing:\n" + listed(missing))
-        if stand_in != (self.engine == "server"):
-            here = "this project's server, not the game" if stand_in else "the game, not this project's server"
-            other = "; env_args.engine=server plays on it" if self.engine == "game" and stand_in else ""
-            raise UserError(f"{self._refusal()}, but in {installation.folder()} is {here}{other}; set SC2PATH to another folder")
-        return self
+        missing = installation.missing(self.map_name, self.game_version, self.engine == "server")
+        if not missing:
+            return dataclasses.replace(self, engine="game") if self.engine == "auto" else self
+        if self.engine == "auto" and self.map_name in MAPS:
+            return self._on_lite(", and the game is not here: `python src/doctor.py` says what is missing")
+        raise UserError(self._refusal() + ", and of what it needs this is missing:\n" + listed(missing))
 
     def _refusal(self) -> str:
         if self.engine == "auto":
@@ -74,10 +66,11 @@ class StarCraftConfig(Rules):
             raise UserError(f"env_args.map_name: the lite engine has no map {self.map_name!r}.{nearest(self.map_name, MAPS)}")
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for f in fields(StarCraftConfig):
-            if values[f.name] != f.default and f.name not in _LITE:
+            if values[f.name] != f.default and f.name not in _LITE | _NO_MATTER:
                 raise UserError(f"env_args.{f.name}={values[f.name]}: the lite engine has it at {f.default!r} alone{why}")
         return parse(LiteConfig, {name: values[name] for name in _LITE} | {"engine": "lite", "difficulty": "7"}, "env_args.")
 
 
 _LITE = {f.name for f in fields(LiteConfig)} - {"difficulty"}
+_NO_MATTER = {"games", "window_size_x", "window_size_y", "debug"}  # about the game's program, not about what is played
 SMAC_ARGUMENTS = tuple(f.name for f in fields(StarCraftConfig) if f.name not in {"engine", "seed", "sight_range", "shoot_range", "games"})
