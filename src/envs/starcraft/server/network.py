@@ -35,9 +35,8 @@ class GameServer:
         """Serves until SIGTERM, Ctrl-C or the last client's `quit`. `parent`: the process that this one is not to outlive."""
         for number in _ENDS:
             asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
-        async with self.listening(host, port):
-            if parent is None:
-                print(f"ws://{host}:{port}{PATH} until Ctrl-C", flush=True)
+        async with self.listening(host, port) as port:
+            print(f"the embedded engine, not StarCraft II, listens at ws://{host}:{port}{PATH}", flush=True)
             while not self.ended.is_set() and parent in (None, os.getppid()):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.ended.wait(), 1.0)
