@@ -62,7 +62,7 @@ def game(flags: Sequence[str]) -> None:
     given = dict(itertools.pairwise(flags))
     for name in ("-port", "-parent"):
         if not given.get(name, "").isdecimal():
-            raise UserError(f"{name}: expected a number, got {given.get(name)!r}")
+            raise UserError(f"{name}: expected a number, got {given.get(name)!r}; the launcher that `install` writes passes it")
     serve(given.get("-listen", "127.0.0.1"), int(given["-port"]), parent=int(given["-parent"]))
 
 
