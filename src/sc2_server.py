@@ -7,6 +7,7 @@
 Results are this engine's, not the game's. `requirements-sc2.txt` has what it needs.
 """
 
+import argparse
 import asyncio
 import importlib.util
 import itertools
@@ -15,9 +16,15 @@ import sys
 from collections.abc import Sequence
 
 from utils.errors import UserError
-from utils.script import Parser, guarded, positive
+from utils.script import Parser, guarded
 
 _NEEDED = ("s2clientprotocol", "websockets")
+
+
+def port(text: str) -> int:
+    if not 0 < int(text) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"must be 1 to 65535, got {text}")
+    return int(text)
 
 
 def parser() -> Parser:
@@ -26,7 +33,7 @@ def parser() -> Parser:
     install = verbs.add_parser("install", description="Puts the server where pysc2 looks for the game.")
     install.add_argument("folder", metavar="DIR", type=pathlib.Path)
     serve = verbs.add_parser("serve", description="Serves until Ctrl-C or the last client's quit.")
-    serve.add_argument("--port", type=positive, required=True)
+    serve.add_argument("--port", type=port, required=True)
     serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     serve.add_argument("--seed", type=int, help="of the first game whose client chooses none, the next gets one more; default: at random")
     replay = verbs.add_parser("replay", description="Plays a saved replay again.")
@@ -41,29 +48,33 @@ def install(folder: pathlib.Path) -> None:
     print(f"export SC2PATH={folder.resolve()}   # then run pysc2 or SMAC as with the game; marine maps only")
 
 
-def serve(host: str, port: int, seed: int | None = None, with_parent: bool = False) -> None:
+def serve(host: str, port: int, seed: int | None = None, parent: int | None = None) -> None:
     import torch
 
     from envs.starcraft.server.network import GameServer
 
     torch.set_num_threads(1)  # the engine's operations are small
-    asyncio.run(GameServer(seed).run(host, port, with_parent))
+    asyncio.run(GameServer(seed).run(host, port, parent))
 
 
 def game(flags: Sequence[str]) -> None:
-    """As pysc2 starts the game. Flags about windows, data and folders mean nothing here."""
+    """As pysc2 starts the game. Flags about windows, data and folders mean nothing here; `-parent` is the launcher's own."""
     given = dict(itertools.pairwise(flags))
-    if not given.get("-port", "").isdecimal():
-        raise UserError(f"-port: expected a number, got {given.get('-port')!r}")
-    serve(given.get("-listen", "127.0.0.1"), int(given["-port"]), with_parent=True)
+    for name in ("-port", "-parent"):
+        if not given.get(name, "").isdecimal():
+            raise UserError(f"{name}: expected a number, got {given.get(name)!r}; the launcher that `install` writes passes it")
+    serve(given.get("-listen", "127.0.0.1"), int(given["-port"]), parent=int(given["-parent"]))
 
 
 def replay(file: pathlib.Path) -> None:
     from envs.starcraft.server.match import replayed
 
+    before = 0
     for number, moments in itertools.groupby(replayed(file.read_bytes()), lambda match: match.fight):
-        *_, (loops, numbers) = ((match.loops, [unit.number for unit in match.units()]) for match in moments)
-        print(number, loops, numbers)
+        *_, (match, loops, units) = ((match, match.loops, match.units()) for match in moments)
+        agents = sum(unit.number < match.map.n_agents for unit in units)
+        print(f"{match.map_name}, fight {number}: {loops - before} loops, then {agents} agents and {len(units) - agents} enemies")
+        before = loops
 
 
 def body(argv: Sequence[str]) -> None:

@@ -7,10 +7,10 @@ import itertools
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from google.protobuf.message import DecodeError
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
@@ -20,6 +20,7 @@ from utils.errors import UserError
 
 PATH = "/sc2api"
 _ENDS = (signal.SIGTERM, signal.SIGINT)
+_PATIENCE = 0.5  # seconds for a client to say good-bye
 _LARGEST = 1 << 26  # bytes of a message: create_game holds the map file
 
 
@@ -30,25 +31,32 @@ class GameServer:
         self._clients = 0
         self.ended = asyncio.Event()
 
-    async def run(self, host: str, port: int, with_parent: bool = False) -> None:
-        """Serves until SIGTERM, Ctrl-C or the last client's `quit`; `with_parent`: no longer than who started this process lives."""
+    async def run(self, host: str, port: int, parent: int | None = None) -> None:
+        """Serves until SIGTERM, Ctrl-C or the last client's `quit`. `parent`: the process that this one is not to outlive."""
         for number in _ENDS:
             asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
-        parent = os.getppid()
-        async with await self.listen(host, port):
-            while not self.ended.is_set() and not (with_parent and os.getppid() != parent):
+        async with self.listening(host, port) as port:
+            print(f"the embedded engine, not StarCraft II, listens at ws://{host}:{port}{PATH}", flush=True)
+            while not self.ended.is_set() and parent in (None, os.getppid()):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.ended.wait(), 1.0)
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # pysc2 says it again and again
 
-    async def listen(self, host: str, port: int) -> Server:
-        """Raises UserError."""
+    @contextlib.asynccontextmanager
+    async def listening(self, host: str, port: int) -> AsyncIterator[int]:
+        """The port, which the system chooses when `port` is 0. Raises UserError."""
         try:
             # No pings: a client that learns for minutes between two requests is no dead client.
-            quiet = {"compression": None, "ping_interval": None, "close_timeout": 1.0}
-            return await serve(self._converse, host, port, process_request=_only_api, max_size=_LARGEST, **quiet)
+            quiet = {"compression": None, "ping_interval": None, "close_timeout": _PATIENCE}
+            server = await serve(self._converse, host, port, process_request=_only_api, max_size=_LARGEST, **quiet)
         except OSError as error:
-            raise UserError(f"cannot listen on port {port} of {host}: {error.strerror}") from None
+            raise UserError(f"cannot listen: {error.strerror}") from None
+        try:
+            yield next(iter(server.sockets)).getsockname()[1]
+        finally:
+            server.close()
+            with contextlib.suppress(TimeoutError):  # nobody has to wait for a client that does not answer
+                await asyncio.wait_for(server.wait_closed(), _PATIENCE)
 
     async def _converse(self, connection: ServerConnection) -> None:
         session = Session(self._seeds)

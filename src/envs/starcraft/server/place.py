@@ -17,7 +17,7 @@ def install(folder: pathlib.Path, program: pathlib.Path) -> None:
     _refuse_game(folder)
     launcher = folder / "Versions" / f"Base{BUILD}" / "SC2_x64"
     command = shlex.join([sys.executable, str(program.resolve())])
-    write_text(launcher, f'#!/bin/sh\n{_MARK}\nexec {command} game "$@"\n')
+    write_text(launcher, f'#!/bin/sh\n{_MARK}\nexec {command} game -parent "$PPID" "$@"\n')
     launcher.chmod(0o755)
     for name in MAPS:
         path = folder / "Maps" / map_path(name)
