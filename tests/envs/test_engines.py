@@ -192,7 +192,7 @@ def test_so_many_baneling_as_the_authors_have_it_is_ready(machine):
     assert (found.sight_range, found.shoot_range, found.move_amount) == (4.0, 0.0, 0.3)
 
 
-TINY = ["hidden_dim=8", "batch_size=8", "batch_size_run=2", "buffer_size=200", "learning_starts=0", "update_interval=10", "save_interval=0"]
+TINY = ["hidden_dim=8", "batch_size=8", "batch_size_run=2", "buffer_size=200", "learning_starts=0", "update_interval=10"]
 TINY += ["t_max=40", "test_nepisode=2", "test_interval=20", "log_interval=20", "env_args.map_name=3m", "seed=1"]
 
 
@@ -214,6 +214,8 @@ def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capf
     assert json.loads((tmp_path / "values.json").read_text())["env"] == "sc2_lite"
     assert plot.main([str(folder), "--out", str(tmp_path / "curve.png")]) == 0
     assert "sc2_lite: test_return_mean" in capfd.readouterr().out
+    assert program.main(["--resume", str(folder), "with", "t_max=80"]) == 0
+    assert "sc2_lite qmix seed 1" in capfd.readouterr().out and records.read_config(folder)["env_args"]["engine"] == "lite"
     film = tmp_path / "film.html"
     assert watch.main([str(folder), "--quiet", "--out", str(film)]) == 0 and "sc2_lite" in film.read_text()
     job = batch.grid(batch.parser().parse_args(["--config", "qmix", "--env-config", "sc2", "--seeds", "1"]), [*TINY, where])[0]

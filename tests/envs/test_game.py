@@ -7,7 +7,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pretend
 import pytest
@@ -264,8 +263,6 @@ def test_replays_are_refused_where_there_are_none(tmp_path, capsys):
 def test_waiting_is_bounded():
     """`wait_until_gone` is what says that nothing is left: it must be able to say no."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        start = time.monotonic()
         with pytest.raises(AssertionError, match="left behind"):
             wait_until_gone([process.pid], seconds=0.1)
-        assert time.monotonic() > start
         process.kill()
