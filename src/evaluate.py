@@ -70,8 +70,9 @@ def evaluate(env: VecEnv, learner: AnyLearner, settings: Settings, episodes: int
                 length += moment.running
         assert last is not None
         info = {name: last.now.info[name].float().reshape(env.n_envs, -1).mean(1) for name in env.spec.metrics}
+        whole = ~last.now.info.get("dropped", torch.zeros(env.n_envs)).bool()
         for name, value in ({"return": returns, "ep_length": length} | info).items():
-            values.setdefault(name, []).append(value)
+            values.setdefault(name, []).append(value[whole])
     return Result(seed, {name: torch.cat(parts)[:episodes].tolist() for name, parts in values.items()})
 
 
@@ -94,10 +95,10 @@ def body(argv: Sequence[str]) -> None:
     env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
     with contextlib.closing(env):
         result = evaluate(env, learner, settings, options.episodes, options.seed)
-    print(f"{settings.run.env} {settings.run.name} seed {settings.run.seed}, {options.model} networks, {options.episodes} episodes")
+    print(f"{settings.title}, {options.model} networks, {len(result.values['return'])} episodes")
     print(table(result))
     if options.out:
-        content = {"run": str(folder), "model": options.model, "env": settings.run.env, "seed": options.seed, "episodes": result.values}
+        content = {"run": str(folder), "model": options.model, "env": settings.world, "seed": options.seed, "episodes": result.values}
         write_text(options.out, json.dumps(content))
         print(options.out)
     if options.render:

@@ -151,9 +151,14 @@ class Fleet(Course):
 
     def test(self) -> None:
         watched = Watched(self.stack.act, self.test_rollout.env)
-        keys = torch.cat([m.test_keys() for m in self.members])
+        keys = torch.cat([m.test_keys(self.at.tests) for m in self.members])
         episodes = self.test_rollout.run(watched, keys, self.members[0].now(), greedy=True)
-        self._each(lambda run, m: m.tested(self._of(episodes, run), watched.overlap(self._copies(episodes, run))))
+
+        def tested(run: int, m: Training) -> None:
+            of_run = self._of(episodes, run)
+            m.tested([of_run.outcome()], of_run, watched.overlap(self._copies(episodes, run)))
+
+        self._each(tested)
 
     def report(self) -> None:
         self._each(lambda _, m: m.report())

@@ -171,7 +171,8 @@ class Job:
         return self.start[1]["log"]["series"] if self.start else None
 
     def _experiment(self) -> Experiment:
-        ex = Experiment(self.command.settings.run.name, base_dir=str(ROOT))
+        settings = self.command.settings
+        ex = Experiment(records.labelled(settings.run.name, vars(settings.env)), base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue]
         ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue]
         ex.add_config(self.command.config)
@@ -211,8 +212,8 @@ class Job:
         return training.at.best
 
     def _log(self, _run: Any) -> RunLog:
-        run = self.command.settings.run
-        return RunLog(lambda name, value, t: _run.log_scalar(name, value, t), f"{run.env} {run.name} seed {run.seed}", run.t_max)
+        settings = self.command.settings
+        return RunLog(lambda name, value, t: _run.log_scalar(name, value, t), settings.title, settings.run.t_max)
 
     def __call__(self) -> int:
         try:
@@ -254,8 +255,8 @@ class Member(Job):
 
     def _train(self, members: "Sequence[Member]") -> Fleet:
         trainings = [m.training for m in members if m.training]
-        run = self.command.settings.run
-        fleet = Fleet(trainings, f"{run.env} {run.name} {len(members)} runs, each", members[0].command.compiled)
+        settings = self.command.settings
+        fleet = Fleet(trainings, f"{settings.world} {settings.run.name} {len(members)} runs, each", members[0].command.compiled)
         for m in members:
             log.info(
                 "run %s: seed %d %s", m.folder.folder and m.folder.folder.name, m.command.settings.run.seed, m.command.settings.run.label

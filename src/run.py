@@ -18,6 +18,7 @@ from components.episodes import Episodes, Outcome
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config.schema import nearest, parse, setting
 from controllers.controller import Controller, ControllerConfig
+from envs.base import VecEnv
 from learners import AnyLearner, eoi
 from learners.feeds import Replayed, Rolled
 from learners.kl import KLConfig, KLDivergence
@@ -28,6 +29,7 @@ from runners.watching import Watched, diversity
 from utils import checkpoints
 from utils.errors import Failure, UserError
 from utils.logging import RunLog
+from utils.records import labelled
 from utils.seeding import fold, root_key
 from utils.stopping import Stop
 
@@ -51,6 +53,7 @@ class RunConfig:
     save_interval: float = setting(0, default=5.0)  # minutes; 0: no checkpoints
     checkpoint_path: str
     evaluate: bool
+    save_replay: bool
     learner: str
     env: str
     env_args: dict
@@ -70,6 +73,15 @@ class Settings:
     eoi: Any  # of its form
     lfo: LFOConfig
     kl: KLConfig
+
+    @property
+    def world(self) -> str:
+        """The environment's name for titles and tables."""
+        return labelled(self.run.env, vars(self.env))
+
+    @property
+    def title(self) -> str:
+        return f"{self.world} {self.run.name} seed {self.run.seed}"
 
 
 def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
@@ -91,7 +103,7 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     _refuse_unread(given or {}, kind, eoi_config, run.name)
     settings = Settings(
         run=run,
-        env=parse(envs.REGISTRY[run.env].Config, run.env_args, "env_args."),
+        env=envs.configured(run.env, run.env_args),
         controller=parse(ControllerConfig, config, strict=False),
         learner=parse(kind.Config, config, strict=False),
         network=parse(kind.NetworkConfig, config, strict=False),
@@ -154,6 +166,8 @@ def _refuse_nonsense(settings: Settings) -> None:
         raise UserError("use_cuda: there is no CUDA device here; set use_cuda=False")
     if run.evaluate and not run.checkpoint_path:
         raise UserError("evaluate: set checkpoint_path to the folder of the run to evaluate")
+    if run.save_replay and not run.evaluate:
+        raise UserError("save_replay: goes with evaluate=True and a checkpoint_path")
     if settings.controller.same_init and settings.controller.share_params:
         raise UserError("same_init: has no effect with share_params=True")
 
@@ -172,11 +186,16 @@ class Parts:
 
 
 def build(settings: Settings, runs: int = 1) -> Parts:
-    """Environments, networks, replay. The initial weights depend on the seed alone. `runs` of this size are to fit the memory."""
+    """Environments, networks, replay. The initial weights depend on the seed alone.
+
+    `runs` of this size are to fit the memory, and this is said for all of them; 0: it has been.
+    """
     run = settings.run
     device = torch.device("cuda" if run.use_cuda else "cpu")
     torch.set_num_threads(run.threads)
     train, test = rollouts(settings, device)
+    if runs:
+        _announce(train.env, run)
     learner = build_learner(settings, train.env.spec).to(device)
     if run.checkpoint_path:
         restore(learner, find_folder(run.checkpoint_path))
@@ -195,10 +214,16 @@ def build(settings: Settings, runs: int = 1) -> Parts:
 def rollouts(settings: Settings, device: torch.device, runs: int = 1) -> tuple[Rollout, Rollout]:
     """For training and for tests, with the copies of so many runs."""
     make_env, run = envs.REGISTRY[settings.run.env], settings.run
-    train, test = (make_env(settings.env, runs * n, device) for n in (run.batch_size_run, run.test_nepisode))
-    if train.spec.notice:
-        log.warning("note: %s", train.spec.notice)
+    train = make_env(settings.env, runs * run.batch_size_run, device)
+    test = train if train.spec.scarce else make_env(settings.env, runs * run.test_nepisode, device)
     return Rollout(train, device, _with_q(settings)), Rollout(test, device)
+
+
+def _announce(env: VecEnv, run: RunConfig) -> None:
+    if env.spec.notice:
+        log.warning("%s", env.spec.notice)
+    if env.n_envs < run.batch_size_run:
+        log.info("%d copies are played at once, not batch_size_run=%d", env.n_envs, run.batch_size_run)
 
 
 def _with_q(settings: Settings) -> bool:
@@ -341,14 +366,20 @@ class Training(Course):
             at.updates += 1
 
     def test(self) -> None:
-        """Greedy episodes with randomness of their own."""
-        watched = Watched(self.parts.learner.act, self.parts.test.env)
-        episodes = self.parts.test.run(watched, self.test_keys(), self.now(), greedy=True)
-        self.tested(episodes, watched.overlap())
+        """Greedy episodes with randomness of their own: in rounds where there are fewer copies."""
+        rollout = self.parts.test
+        watched, rounds = Watched(self.parts.learner.act, rollout.env), max(1, self.run.test_nepisode // rollout.env.n_envs)
 
-    def tested(self, episodes: Episodes, overlap: dict[str, Tensor]) -> None:
-        """Logs how a test went; keeps the networks if they are the best so far."""
-        found = summary([episodes.outcome()], self.parts.test.env.spec.metrics) | diversity(self.parts.learner.policy, episodes) | overlap
+        def played(k: int) -> Episodes:
+            return rollout.run(watched, self.test_keys(self.at.tests * rounds + k), self.now(), greedy=True)
+
+        outcomes = [played(k).outcome() for k in range(rounds - 1)]
+        last = played(rounds - 1)
+        self.tested([*outcomes, last.outcome()], last, watched.overlap())
+
+    def tested(self, outcomes: Sequence[Outcome], last: Episodes, overlap: dict[str, Tensor]) -> None:
+        """Logs how a test went, the last round of which was `last`; keeps the networks if they are the best so far."""
+        found = summary(outcomes, self.parts.test.env.spec.metrics) | diversity(self.parts.learner.policy, last) | overlap
         self.log.metrics(found, self.at.t, prefix="test_")
         self.at.tests += 1
         if self.log.latest["test_return_mean"] > self.at.best:
@@ -360,6 +391,8 @@ class Training(Course):
         self.refuse_broken()
         self.log.metrics(summary(self.since_report, self.parts.train.env.spec.metrics), self.at.t)
         self.log.metrics({"episode": self.at.episodes, "updates": self.at.updates}, self.at.t)
+        if self.parts.train.env.spec.scarce:
+            self.log.metrics({"dropped_episodes": self.parts.train.dropped + self.parts.test.dropped}, self.at.t)
         if self.batch is not None:
             self.log.metrics(self.stats | self.parts.learner.diagnose(self.batch, self.now()), self.at.t)
         self.since_report = []
@@ -410,8 +443,9 @@ class Training(Course):
     def train_keys(self) -> Tensor:
         return self._episode_keys("train", self.at.episodes, self.parts.train)
 
-    def test_keys(self) -> Tensor:
-        return self._episode_keys("test", self.at.tests * self.parts.test.env.n_envs, self.parts.test)
+    def test_keys(self, number: int) -> Tensor:
+        """`number` counts all rounds of all tests."""
+        return self._episode_keys("test", number * self.parts.test.env.n_envs, self.parts.test)
 
     def _episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
         return fold(self.keys[stream], first + torch.arange(rollout.env.n_envs, device=self.parts.device))
@@ -427,8 +461,13 @@ def _while_running(write: Callable[[], None]) -> None:
 
 def evaluate(parts: Parts, settings: Settings, log: RunLog) -> float:
     """test_nepisode greedy episodes with the saved networks; their mean return."""
+    save_replay = getattr(parts.test.env, "save_replay", None)
+    if settings.run.save_replay and save_replay is None:
+        raise UserError("save_replay: only StarCraft II itself has replays; src/watch.py makes films of any saved run")
     training = Training(parts, settings, log, None)
     training.test()
+    if settings.run.save_replay and save_replay:
+        print("replays:", *save_replay())
     for name, value in log.latest.items():
         print(f"{name} {value:.4g}")
     return log.latest["test_return_mean"]

@@ -37,13 +37,22 @@ def load(folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any)
         changed["env_args"] = records.read_config(folder).get("env_args", {}) | changed["env_args"]
     settings = recorded(folder, **here, **changed)
     env = envs.REGISTRY[settings.run.env](settings.env, n_envs)
-    if changed:
-        own = recorded(folder, **here)
-        _refuse_other_shapes(envs.REGISTRY[own.run.env](own.env, 1).spec, env.spec, settings.run.env)
+    if changed and (own := _own_spec(folder, here)):
+        _refuse_other_shapes(own, env.spec, settings.run.env)
     learner = build_learner(settings, env.spec)
     torch.set_num_threads(settings.run.threads)
     restore(learner, folder, model)
     return env, learner, settings
+
+
+def _own_spec(folder: pathlib.Path, here: dict[str, Any]) -> EnvSpec | None:
+    """Of the world that the run learned in; None where that cannot be played here."""
+    try:
+        settings = recorded(folder, **here)
+        with contextlib.closing(envs.REGISTRY[settings.run.env](settings.env, 1)) as env:
+            return env.spec
+    except UserError:
+        return None
 
 
 def _refuse_other_shapes(own: EnvSpec, other: EnvSpec, name: str) -> None:
@@ -54,12 +63,12 @@ def _refuse_other_shapes(own: EnvSpec, other: EnvSpec, name: str) -> None:
 
 def title(settings: Settings) -> str:
     """Over a picture of a run."""
-    return f"{settings.run.env}  {settings.run.name}  seed {settings.run.seed}"
+    return settings.title.replace(" ", "  ")
 
 
 def film_path(program: str, folder: pathlib.Path, settings: Settings, seed: int) -> pathlib.Path:
     """Where a film goes that was given no name."""
-    return FIGURES / f"{program}_{settings.run.env}_{settings.run.name}_run{folder.resolve().name}_seed{seed}.gif"
+    return FIGURES / f"{program}_{settings.world}_{settings.run.name}_run{folder.resolve().name}_seed{seed}.gif"
 
 
 class Policy:

@@ -1,5 +1,7 @@
 """Shared by all tests: tiny settings, and batches made of arithmetic."""
 
+import contextlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,11 +10,26 @@ import torch
 
 from components.replay_buffer import Batch
 from config import loader
+from envs import configured
 from envs.base import EnvSpec
 from run import Parts, Settings, build, configure
+from utils.errors import UserError
 from utils.seeding import fold, root_key
 
 torch.set_num_threads(1)
+os.environ["SC2PATH"] = os.devnull  # the tests are the same where the game is installed: those that want one bring it
+
+
+def worlds() -> list[str]:
+    """The environments' files that can be played here, which is without StarCraft II."""
+    found = []
+    for name in loader.names("envs"):
+        config = loader.load("qmix", name, {})
+        with contextlib.suppress(UserError):
+            configured(config["env"], config["env_args"])
+            found.append(name)
+    return found
+
 
 TINY = {
     "seed": 3,

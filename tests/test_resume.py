@@ -17,7 +17,7 @@ import learners
 import main as program
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config import loader
-from conftest import SPEC
+from conftest import SPEC, worlds
 from run import RunConfig, Training, build, configure
 from test_replay import numbered
 from utils import checkpoints
@@ -28,9 +28,8 @@ from utils.logging import RunLog
 from utils.records import is_run
 
 CPU = torch.device("cpu")
-WORLDS = [name for name in loader.names("envs") if loader.read_yaml(loader.FOLDER / "envs" / f"{name}.yaml")["env"] in envs.REGISTRY]
 # Every algorithm, and every world: not every pair of them, which would take minutes and show no more.
-PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [("eoi_qmix", world) for world in WORLDS if world != "pac_men"]
+PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [("eoi_qmix", world) for world in worlds() if world != "pac_men"]
 
 
 IN_THIS_PROCESS = {

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from config import loader
+from conftest import worlds
 from run import Training, build, build_learner, configure
 from utils.logging import RunLog
 
@@ -46,7 +47,7 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
     assert {path.name for path in (tmp_path / "models").iterdir()} == {"best.pt", "last.pt"}
 
 
-@pytest.mark.parametrize("name", loader.names("envs"))
+@pytest.mark.parametrize("name", worlds())
 def test_every_environments_file_trains(name, settings):
     chosen = settings("eoi_qmix", name, t_max=1)
     assert trained(build(chosen), chosen)[0].at.episodes == 2

@@ -15,7 +15,9 @@ from utils.errors import UserError
 from utils.locks import is_locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-_ASIDE = frozenset({"use_cuda", "threads", "local_results_path", "save_model", "save_interval"})  # another machine, but the same run
+_ASIDE = frozenset(
+    {"use_cuda", "threads", "local_results_path", "save_model", "save_interval", "save_replay"}
+)  # another machine, but the same run
 
 
 @dataclass
@@ -34,11 +36,11 @@ class Job:
 
     @property
     def title(self) -> str:
-        return " ".join([self.env, self.algorithm, *self.varied, f"seed {self.seed}"])
+        return f"{self.group} seed {self.seed}"
 
     @property
     def group(self) -> str:
-        return " ".join([self.env, self.algorithm, *self.varied])
+        return " ".join([records.labelled(self.env, self.config["env_args"]), self.algorithm, *self.varied])
 
     @property
     def t_max(self) -> int:

@@ -1,6 +1,7 @@
 """N whole episodes, padded to the longest possible. Axes: N copies, T time, A agents, U actions, O observation, S state."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -45,6 +46,11 @@ class Episodes:
             length=torch.full((n,), t, device=device),
             q=torch.zeros(n, t, agents, actions, device=device) if with_q else None,
         )
+
+    def at(self, copies: Bool[Tensor, " N"]) -> "Episodes":
+        """Some of them."""
+        fields: dict[str, Any] = {name: None if value is None else value[copies] for name, value in vars(self).items() if name != "info"}
+        return Episodes(**fields, info={name: value[copies] for name, value in self.info.items()})
 
     def outcome(self) -> "Outcome":
         """What remains of the episodes when their memory is written over."""

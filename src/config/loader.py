@@ -27,7 +27,6 @@ PYMARL = {
     "test_greedy": "tests are always greedy",
     "optim_alpha": "the optimiser is Adam",
     "optim_eps": "the optimiser is Adam",
-    "save_replay": "use `src/watch.py` to see a saved run play",
     "buffer_cpu_only": "the replay lies on the run's device",
     "runner_log_interval": "use `log_interval`",
     "learner_log_interval": "use `log_interval`",

@@ -26,6 +26,7 @@ class EnvSpec:
     metrics: tuple[str, ...]  # the entries of TimeStep.info whose mean over episodes is worth a curve
     reward_max: float | None = None  # best possible return, where it is known
     notice: str = ""  # what the user must know of this world; said once when a run starts
+    scarce: bool = False  # copies are heavy programs: there may be fewer than asked for, and training and tests share them
     n_cells: int = 0  # grid worlds: free cells, the size of a position map
 
 
@@ -39,7 +40,9 @@ class TimeStep:
     reward: Float[Tensor, " N"]
     terminated: Bool[Tensor, " N"]  # the task ended: nothing is bootstrapped past it
     truncated: Bool[Tensor, " N"]  # time ran out: value learners bootstrap through it
-    info: dict[str, Tensor] = field(default_factory=dict)  # [N] or [N, A]; about the episode so far, final once it is done
+    # [N] or [N, A]; about the episode so far, final once it is done. Where there is an entry `dropped`, a 1 says that the episode broke
+    # off by a fault of the machine and must not be used.
+    info: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def done(self) -> Bool[Tensor, " N"]:

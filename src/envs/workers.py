@@ -87,6 +87,9 @@ class _Copies:
     def text(self, copy: int) -> str:
         return self.games[copy].text()
 
+    def each(self, name: str) -> list[Any]:
+        return [getattr(game, name)() for game in self.games]
+
     def close(self) -> None:
         for game in self.games:
             game.close()
@@ -125,7 +128,7 @@ class _Worker:
     def __init__(self, make: Callable[[], Game], count: int):
         context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
-            context.set_forkserver_preload([__name__])  # imports this module once, not in each worker
+            context.set_forkserver_preload(["torch", __name__])  # imported once, not in each worker (torch even where src is not found)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, make, count), daemon=True)
         self._process.start()
@@ -286,6 +289,10 @@ class GameEnv:
         group, k = self._places[copy]
         self._groups[group].ask(name, k)
         return self._groups[group].answer()
+
+    def ask_games(self, name: str) -> list[Any]:
+        """Calls a method of every game that takes nothing."""
+        return [answer for answers in self._ask_all("each", [(name,)] * len(self._groups)) for answer in answers]
 
     def close(self) -> None:
         groups, self._groups = self._groups, []

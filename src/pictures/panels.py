@@ -8,7 +8,7 @@ import numpy as np
 from config.schema import nearest
 from pictures.curves import Curve
 from utils.errors import UserError
-from utils.records import Record
+from utils.records import Record, labelled
 
 INTRINSIC = "individuality_mean"
 _BARE = {"name", "label"}  # settings whose value says enough in a legend
@@ -63,8 +63,9 @@ def grouped(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Reco
 def worlds(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Record]]:
     """Runs by environment; of one environment, each variant that is not itself compared is a world."""
     found: dict[str, list[Record]] = {}
-    for env in sorted({str(record.config.get("env")) for record in records}):
-        members = [record for record in records if str(record.config.get("env")) == env]
+    names = [labelled(str(record.config.get("env")), record.config.get("env_args") or {}) for record in records]
+    for env in sorted(set(names)):
+        members = [record for record, name in zip(records, names, strict=True) if name == env]
         keys = {key for record in members for key in record.settings if key.startswith("env_args.")} - set(by)
         apart = differing(members, sorted(keys))
         for record in members:

@@ -16,6 +16,7 @@ from torch import Tensor
 from envs.grid import AGENT_COLOURS
 from trained import load, play
 from utils.errors import UserError
+from utils.records import labelled
 
 _WALL = (0.86, 0.875, 0.895)
 _BINS = 40  # across, where positions are coordinates
@@ -58,7 +59,7 @@ def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
         for moment in moments:
             visits = visits + count(moment.running)
             returns = returns + moment.now.reward
-    title = f"{settings.run.name}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
+    title = f"{labelled(settings.run.name, vars(settings.env))}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
     return Maps(title, visits / np.nansum(visits, (1, 2), keepdims=True).clip(1))
 
 

@@ -10,7 +10,10 @@ from torch import Tensor
 from components.action_selection import Draws
 from components.episodes import Episodes
 from envs.base import TimeStep, VecEnv
+from utils.errors import Failure
 from utils.seeding import fold
+
+_TRIES = 5
 
 
 @runtime_checkable
@@ -26,10 +29,27 @@ class Rollout:
     def __init__(self, env: VecEnv, device: torch.device, with_q: bool = False):
         self.env = env
         self._episodes = Episodes.allocate(env.spec, env.n_envs, device, with_q)
+        self.dropped = 0  # episodes so far that broke off by a fault of the machine
+
+    def run(self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool = False) -> Episodes:
+        """N episodes, each of whose randomness comes from its key; `t` is the environment step that schedules see.
+
+        They are fewer where some were dropped; if all were, they are played again. Raises Failure when that does not help.
+        """
+        for _ in range(_TRIES):
+            episodes = self._play(policy, keys, t, greedy)
+            if "dropped" not in episodes.info:
+                return episodes
+            whole = ~episodes.info["dropped"].bool()
+            self.dropped += int((~whole).sum())
+            if whole.all():
+                return episodes
+            if whole.any():
+                return episodes.at(whole)
+        raise Failure(f"no episode came to its end in {_TRIES} tries: the games of {self.env.n_envs} copies broke off each time")
 
     @torch.no_grad()
-    def run(self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool = False) -> Episodes:
-        """N episodes, each of whose randomness comes from its key; `t` is the environment step that schedules see."""
+    def _play(self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool) -> Episodes:
         spec, out = self.env.spec, self._episodes
         draws = Draws.of_episodes(fold(keys, 0), spec.episode_limit, spec.n_agents)
         moment = self.env.reset(fold(keys, 1))
@@ -52,7 +72,7 @@ class Rollout:
     def steps(self, episodes: Episodes) -> int:
         """Environment steps in `episodes`; known without asking the device where all episodes have one length."""
         spec = self.env.spec
-        return self.env.n_envs * spec.episode_limit if spec.fixed_length else int(episodes.length.sum())
+        return len(episodes.length) * spec.episode_limit if spec.fixed_length else int(episodes.length.sum())
 
     def _observe(self, moment: TimeStep, step: int) -> None:
         """A copy that has finished repeats its last moment, so the row after its last action holds its last observation."""

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -76,7 +76,15 @@ def read(folder: pathlib.Path) -> Record:
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Every setting that was in effect. Raises UserError."""
-    return _read_json(folder / "config.json")
+    config = _read_json(folder / "config.json")
+    if config.get("env") == "sc2_lite":  # its name before it was an engine of `sc2`
+        config |= {"env": "sc2", "env_args": {"engine": "lite", **config.get("env_args", {})}}
+    return config
+
+
+def labelled(name: str, env_args: Mapping[str, Any]) -> str:
+    """`name` with the engine of worlds that have several: what one engine plays is not to be taken for what another does."""
+    return f"{name}_{env_args['engine']}" if "engine" in env_args else name
 
 
 def read_run(folder: pathlib.Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from utils.errors import UserError
 from utils.files import put
@@ -17,8 +17,8 @@ FIGURES = pathlib.Path(__file__).resolve().parents[2] / "results" / "figures"
 class Parser(argparse.ArgumentParser):
     """argparse, whose complaints are UserErrors. The module's docstring is the help."""
 
-    def __init__(self, description: str | None):
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    def __init__(self, description: str | None = None, **options: Any):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")

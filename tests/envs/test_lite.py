@@ -9,8 +9,9 @@ import torch
 
 from config.schema import parse
 from envs.base import VecEnv
+from envs.grid import AGENT_COLOURS
 from envs.starcraft import physics
-from envs.starcraft.lite import AGENT_COLOURS, LiteConfig, LiteStarCraft
+from envs.starcraft.lite import LiteConfig, LiteStarCraft
 from envs.starcraft.maps import GROUND, MAPS
 from envs.starcraft.physics import ATTACK, ATTACK_MOVE, CARRY_ON, MOVE, STOP, Combat, Orders, Scenario, Squad, formation
 from utils.errors import UserError
@@ -445,6 +446,10 @@ def test_pictures():
 # --- how fights end
 
 
+def put(combat, **rows):
+    combat._state = combat._state._replace(**{name: combat._x.array(row) for name, row in rows.items()})
+
+
 def test_timing_out_is_truncation():
     env = LiteStarCraft(LiteConfig(step_mul=1), 4)  # too short for a decision
     total, moment = returns(env, waiting, keys_of(4))
@@ -458,7 +463,7 @@ def test_mutual_death_is_no_victory():
     moment = env.reset(keys_of(1))
     place = torch.tensor([[1000.0, 2000, 14, 18, 4000, 5000], [16.0] * 6])
     health = torch.tensor([0.0, 0, 6, 6, 0, 0])
-    env.combat._state = env.combat._state._replace(position=place, health=health)
+    put(env.combat, position=place, health=health)
     moment = env._moment(env.combat.health.T)
     assert moment.avail[0].nonzero().tolist() == [[0, 0], [1, 0], *([2, u] for u in (1, 2, 3, 4, 5, 6))]
     moment = env.step(torch.tensor([[0, 0, 6]]))
@@ -542,7 +547,7 @@ def test_periods_are_spread_evenly():
         period = combat.cooldown[:, 0] - 0.8608 * 16
         assert period.min() >= -1 and period.max() <= 2 and period.min() < -0.9 and period.max() > 1.9
         assert period.mean().item() == pytest.approx(0.5, abs=0.15)
-        combat._state = combat._state._replace(cooldown=torch.zeros_like(combat._state.cooldown))
+        put(combat, cooldown=torch.zeros(1000))
 
 
 def test_orders_that_cannot_be_followed_leave_the_earlier_ones():
@@ -552,7 +557,8 @@ def test_orders_that_cannot_be_followed_leave_the_earlier_ones():
     combat.command(orders(combat, 1, STOP))
     combat.advance(1)
     assert combat.position[0, 0, 0].item() == 10.140625 and combat.focus.tolist() == [[0, 1]]
-    combat._state = combat._state._replace(health=torch.tensor([45.0, 0.0]))
+    combat.kill(torch.tensor([[False, True]]))
+    assert combat.health.tolist() == [[45.0, 0.0]]
     combat.command(orders(combat, 0, ATTACK, target=1))
     combat.command(orders(combat, 1, MOVE, (1.0, 16.0)))
     combat.advance(1)
@@ -595,6 +601,21 @@ def test_paused_copies_and_divided_advances():
     whole.advance(20, paused=paused)
     assert torch.equal(before[0], whole.position[4]) and torch.equal(before[1], whole.health[4])
     assert whole.loops.tolist() == [144 if k == 4 else 164 for k in range(9)]
+
+
+@pytest.mark.parametrize("map_name", ["3m", "8m_vs_9m"])
+def test_numpy_and_torch_agree(monkeypatch, map_name):
+    def fights(short):
+        monkeypatch.setattr(physics, "_SHORT", short)
+        env = LiteStarCraft(LiteConfig(map_name=map_name), 20)
+        for _, moment in moments(env, aggressive, keys_of(20), steps=60):
+            yield env.combat, moment
+
+    for (by_numpy, one), (by_torch, other) in zip(fights(10**6), fights(0), strict=True):
+        assert isinstance(by_numpy._state.health, np.ndarray) and isinstance(by_torch._state.health, torch.Tensor)
+        assert all(torch.equal(torch.as_tensor(a), b) for a, b in zip(by_numpy._state, by_torch._state, strict=True))
+        assert torch.equal(one.obs, other.obs) and torch.equal(one.state, other.state)
+    assert other.done.sum() > 0, "some fights came to their end"
 
 
 def test_equal_squads_are_equal():

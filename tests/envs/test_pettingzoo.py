@@ -9,8 +9,7 @@ import torch
 
 pytest.importorskip("mpe2")
 
-from config import loader
-from conftest import keys
+from conftest import keys, worlds
 from envs import REGISTRY
 from envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig
 from envs.to_pettingzoo import parallel_env
@@ -144,7 +143,7 @@ def test_a_userror_crosses_the_pipe():
 
 
 @pytest.mark.parametrize("copies", [1, 32])
-@pytest.mark.parametrize("world", sorted(set(loader.names("envs")) - {"pettingzoo"}))
+@pytest.mark.parametrize("world", sorted(set(worlds()) - {"pettingzoo"}))
 def test_a_run_is_a_function_of_its_seed_for_any_number_of_copies(world, copies, settings):
     keys = {"batch_size_run": copies, "buffer_size": 8000, "t_max": 2 * copies, "update_interval": 10 * copies}
     first, again = (trained(build(chosen), chosen)[0] for chosen in [settings("eoi_qmix", world, **keys)] * 2)

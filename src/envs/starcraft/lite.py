@@ -7,52 +7,33 @@ Axes: N copies, A agents, E enemies, J = A + E units (agents first), V = J - 1 u
 O observation, S state. Inside, as in `physics`, copies come last.
 """
 
-import math
-import string
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from config.schema import nearest, setting
+from config.schema import nearest
 from envs.base import EnvSpec, TimeStep
-from envs.grid import AGENT_COLOURS, FLOOR, WALL
 from envs.starcraft.maps import GROUND, MAPS, SIZE
 from envs.starcraft.physics import ATTACK, CARRY_ON, HEALTH, MOVE, RADIUS, REACH, SIGHT, STOP, Combat, Orders
+from envs.starcraft.picture import draw_fight, enemy_letter, write_fight
+from envs.starcraft.rules import Rules
 from utils.errors import UserError
 
 NO_OP, ATTACKS = 0, 6  # actions: no-op (the dead), stop, north, south, east, west, then attack enemy 0, 1, ...
 _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 SHOOT_RANGE = 6.0  # centre to centre: who may be ordered to attack; the weapon reaches a little less
 MAX_COOLDOWN = 15.0  # loops; only scales the state
-_ENEMY, _BAR = (48, 44, 52), (96, 200, 96)
-_DIGITS, _CAPITALS = "0123456789" + string.ascii_lowercase, string.ascii_uppercase
+_CORNER, _ROWS = (0.0, GROUND[0][1] - 1), int(GROUND[1][1] - GROUND[0][1]) + 2  # of a picture: a wall above and below
 
 
-@dataclass(frozen=True)
-class LiteConfig:
-    map_name: str = "8m"
+@dataclass(frozen=True, kw_only=True)
+class LiteConfig(Rules):
+    engine: Literal["lite"] = "lite"
     difficulty: Literal["7"] = "7"  # the enemies have one way to fight
-    step_mul: int = setting(1, default=8)  # game loops a step
-    move_amount: float = setting(0, default=2.0)  # cells from a unit to where a move sends it
-    obs_all_health: bool = True
-    obs_own_health: bool = True  # obs_all_health includes it
-    obs_last_action: bool = False  # of the allies in sight
-    obs_timestep_number: bool = False
-    obs_instead_of_state: bool = False  # the state is all observations
-    state_last_action: bool = True
-    state_timestep_number: bool = False
-    reward_sparse: bool = False  # 1 for a victory, -1 for a defeat, instead of what follows
-    reward_only_positive: bool = True  # nothing is taken off for the agents' own losses
-    reward_death_value: float = setting(0, default=10.0)  # a kill
-    reward_win: float = setting(0, default=200.0)
-    reward_defeat: float = 0.0
-    reward_negative_scale: float = setting(0, default=0.5)  # of the agents' own losses
-    reward_scale: bool = True
-    reward_scale_rate: float = setting(1e-6, default=20.0)  # the best return after scaling
 
 
 class LiteStarCraft:
@@ -80,7 +61,8 @@ class LiteStarCraft:
             obs_dtype=torch.float32,
             metrics=("battle_won", "dead_allies", "dead_enemies"),
             reward_max=best / self._reward_unit,
-            notice=f"{cfg.map_name} is played on the embedded engine, not on StarCraft II: its results are not SMAC's",
+            notice=f"WARNING: NOT StarCraft II: {cfg.map_name} is played on the lite engine, this project's simulator. Its results "
+            "are not SMAC's. `python src/doctor.py` says what the game needs.",
         )
         self._kinds = torch.tensor([CARRY_ON, STOP] + [MOVE] * 4 + [ATTACK] * enemies, device=device)
         self._moves = torch.zeros(2, actions, device=device)  # from a unit to the goal of its order
@@ -242,56 +224,24 @@ class LiteStarCraft:
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        enemies = (f"attack {_CAPITALS[i % len(_CAPITALS)]}" for i in range(self.map.n_enemies))
+        enemies = (f"attack {enemy_letter(i)}" for i in range(self.map.n_enemies))
         return ("no-op", "stop", "north", "south", "east", "west", *enemies)
 
     def render(self, copy: int = 0) -> np.ndarray:
-        """Agents in colours, enemies dark; bars are health, lines run from those who fight to those they can shoot."""
+        """Lines run from those who fight to those they can shoot."""
         position, health, focus = (v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health, self.combat.focus))
-        return _picture(position, health, focus, self.map.n_agents)
+        near = np.hypot(*(position[focus] - position).T) <= REACH
+        focus = np.where(near, focus, np.arange(len(focus)))
+        ground = np.ones((_ROWS, SIZE), dtype=bool)
+        ground[[0, -1]] = False
+        return draw_fight(ground, position - _CORNER, health / HEALTH, np.full(len(health), RADIUS), focus, self.map.n_agents)
 
     def text(self, copy: int = 0) -> str:
-        """The ground from above, agents as digits and small letters, enemies as capitals; then everyone's health."""
-        agents, enemies = self.map.n_agents, self.map.n_enemies
-        names = [*_DIGITS[:agents], *(_CAPITALS[i % len(_CAPITALS)] for i in range(enemies))]
-        units = list(zip(names, self.combat.position[copy].tolist(), self.combat.health[copy].tolist(), strict=True))
-        canvas = np.full((SIZE, 2 * SIZE + len(units)), " ")  # two characters to a cell, and room for who is shifted
-        for name, (x, y), health in units:
-            if health > 0:
-                column = int(2 * x)
-                while canvas[int(y), column] != " ":
-                    column += 1
-                canvas[int(y), column] = name
-        (_, bottom), (_, top), edge = *GROUND, "-" * 2 * SIZE
-        ground = ["".join(row).rstrip() for row in canvas[int(bottom) : int(top)][::-1]]
-        bars = [" ".join(f"{name}:{health:.0f}" for name, _, health in side) for side in (units[:agents], units[agents:])]
-        return "\n".join([edge, *ground, edge, *bars])
+        """The walkable band."""
+        position, health = (v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health))
+        return write_fight(_ROWS - 2, SIZE, position - GROUND[0], health, self.map.n_agents)
 
     def close(self) -> None: ...
-
-
-def _picture(
-    position: Float[np.ndarray, "J 2"], health: Float[np.ndarray, " J"], focus: Int[np.ndarray, " J"], n_agents: int, scale: int = 20
-) -> UInt8[np.ndarray, "height width 3"]:
-    bottom, top = int(GROUND[0][1]) - 1, int(GROUND[1][1]) + 1  # a wall above and below
-    image = np.full(((top - bottom) * scale, SIZE * scale, 3), FLOOR, dtype=np.uint8)
-    image[:scale] = image[-scale:] = WALL
-    centre = np.stack([top - position[:, 1], position[:, 0]], 1) * scale  # rows grow downwards
-    colours = [AGENT_COLOURS[i % len(AGENT_COLOURS)] if i < n_agents else np.array(_ENEMY) for i in range(len(health))]
-    living = np.flatnonzero(health > 0)
-    for i in living:
-        if focus[i] != i and np.hypot(*(position[focus[i]] - position[i])) <= REACH:
-            way = np.linspace(centre[i], centre[focus[i]], 8 * scale).astype(int)
-            image[way[:, 0], way[:, 1]] = colours[i]
-    rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
-    radius = int(RADIUS * scale)
-    for i in living:
-        image[(rows - centre[i, 0]) ** 2 + (columns - centre[i, 1]) ** 2 <= radius**2] = colours[i]
-    for i in living:
-        row, column = centre[i].astype(int) - radius
-        image[row - 4 : row - 1, column : column + 2 * radius] = WALL
-        image[row - 4 : row - 1, column : column + math.ceil(2 * radius * health[i] / HEALTH)] = _BAR
-    return image
 
 
 def _copies_first(values: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ period, damage and range are the game's. Reconstructions: formation and numberin
 the attack period. Simplifications: no acceleration, turning or flight of bullets; who is killed in a loop still shoots in it.
 
 Axes: N copies, U units, the first squad's before the second's. Inside, all units lie in one row of M = U * N, unit u of copy n at the
-address u * N + n: operations run along memory, and one index finds a unit wherever it is.
+address u * N + n: operations run along memory, and one index finds a unit wherever it is. A row is a tensor, or, where it is short,
+an ndarray: the rules are written in what both have (`arrays`).
 """
 
 import math
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from envs.starcraft.arrays import NUMPY, TORCH, Array
 from utils.seeding import fold, uniform
 
 LOOPS_PER_SECOND = 16
@@ -28,8 +30,9 @@ RADIUS = 0.375
 HEALTH = 45.0
 SIGHT = 9.0
 DAMAGE = 6.0
-REACH = 5 + 2 * RADIUS  # range 5 between the edges of two marines, here between their centres
-SCAN = 5 + RADIUS  # a hunter notices foes this near by itself; once it has been hit, all in its reach
+RANGE = 5.0  # between the edges of two marines
+REACH = RANGE + 2 * RADIUS  # the same between their centres
+SCAN = RANGE + RADIUS  # a hunter notices foes this near by itself; once it has been hit, all in its reach
 PERIOD = 0.8608 * LOOPS_PER_SECOND  # loops from one shot to the next
 PERIOD_JITTER = (-1.0, 2.0)  # loops; a draw between the two is added to each period
 
@@ -37,6 +40,7 @@ CARRY_ON, STOP, MOVE, ATTACK, ATTACK_MOVE = range(5)  # kinds of order; CARRY_ON
 
 _SPACING, _OFF = 0.8, 0.02  # cells between places of a formation, and the most a unit is off its place along each axis
 _AFAR = 1000.0  # the dead lie this far from everything and each other: out of every range without a mask
+_SHORT = 4096  # addresses: with fewer, numpy is faster on a CPU
 _FARTHEST = 0x7F000000  # the bits of a float of 10^38
 _GOLDEN = (math.sqrt(5) - 1) / 2  # steps of this size modulo 1 fill [0, 1) evenly: jitter without a draw at each shot
 
@@ -67,14 +71,14 @@ class Orders(NamedTuple):
 
 
 class _State(NamedTuple):
-    position: Tensor  # [2, M], cells; the dead are afar
-    health: Tensor  # [M]
-    cooldown: Tensor  # [M], loops until the weapon is ready
-    jitter: Tensor  # [M], in [0, 1): where an attack period that began now would lie within PERIOD_JITTER
-    speed: Tensor  # [M], cells a loop: 0 for who has been stopped
-    goal: Tensor  # [2, M], where it walks when it fights nobody
-    focus: Tensor  # [M], address of whom it fights; its own: nobody
-    hunts: Tensor  # [M], picks its own targets (ATTACK_MOVE)
+    position: Array  # [2, M], cells; the dead are afar
+    health: Array  # [M]
+    cooldown: Array  # [M], loops until the weapon is ready
+    jitter: Array  # [M], in [0, 1): where an attack period that began now would lie within PERIOD_JITTER
+    speed: Array  # [M], cells a loop: 0 for who has been stopped
+    goal: Array  # [2, M], where it walks when it fights nobody
+    focus: Array  # [M], address of whom it fights; its own: nobody
+    hunts: Array  # [M], picks its own targets (ATTACK_MOVE)
 
 
 class Combat:
@@ -82,24 +86,26 @@ class Combat:
 
     def __init__(self, scenario: Scenario, n_copies: int, device: torch.device | str = "cpu"):
         self.scenario, self.n_copies, self.n_units = scenario, n_copies, scenario.n_units
-        u, n = self.n_units, n_copies
-        self._copy = torch.arange(n, dtype=torch.int32, device=device)
-        self._own = torch.arange(u * n, dtype=torch.int32, device=device)
-        self._places = torch.tensor([place for squad in scenario.squads for place in formation(squad.size, squad.start)], device=device)
-        self._afar = torch.zeros(2, u * n, device=device)
-        self._afar[0] = _AFAR * (1 + self._own // n)
-        low, high = torch.tensor(scenario.ground, device=device)[..., None].unbind(0)
-        self._low, self._high = low + RADIUS, high - RADIUS
-        # Numbers as tensors: with a Python number, a small operation takes twice the time.
-        self._zero, self._one, self._damage, self._speed, self._far = torch.tensor([0, 1, -DAMAGE, SPEED, _AFAR / 2], device=device)
-        self._reach, self._sight, self._reach2, self._scan2 = torch.tensor([REACH, SIGHT, REACH**2, SCAN**2], device=device)
-        self._health, self._touch, self._half, self._golden = torch.tensor([HEALTH, 2 * RADIUS, 0.5, _GOLDEN], device=device)
-        self._shortest, self._range = torch.tensor([PERIOD + PERIOD_JITTER[0], PERIOD_JITTER[1] - PERIOD_JITTER[0]], device=device)
-        numbers = torch.arange(u, dtype=torch.int32)[:, None].repeat(1, u)
-        numbers.fill_diagonal_(_FARTHEST)  # nobody is near itself
-        self._numbers = numbers[..., None].to(device)  # [U, U, 1]
+        u, n, device = self.n_units, n_copies, torch.device(device)
+        self._x = NUMPY if device.type == "cpu" and u * n < _SHORT else TORCH
+        own = torch.arange(u * n, dtype=torch.int32, device=device)
+        afar = torch.zeros(2, u * n, device=device)
+        afar[0] = _AFAR * (1 + own // n)
+        low, high = torch.tensor(scenario.ground, device=device)[..., None]
+        names = torch.arange(u, dtype=torch.int32)[:, None].repeat(1, u)
+        names.fill_diagonal_(_FARTHEST)  # nobody is near itself
         low_bits = (1 << (u - 1).bit_length()) - 1
-        self._low_bits, self._high_bits, self._n = torch.tensor([low_bits, ~low_bits, n], dtype=torch.int32, device=device)
+        bits = torch.tensor([low_bits, ~low_bits, n], dtype=torch.int32, device=device)
+        self._own, self._copy, self._afar, self._low, self._high = map(self._x.array, (own, own[:n], afar, low + RADIUS, high - RADIUS))
+        self._names, self._low_bits, self._high_bits, self._n = map(self._x.array, (names[..., None].to(device), *bits))  # names: [U, U, 1]
+        # Numbers as tensors: with a Python number, a small operation takes twice the time.
+        numbers = map(self._x.array, torch.tensor([0, 1, 1e-3, 0.5, _GOLDEN, _AFAR / 2, SIGHT, REACH, REACH**2, SCAN**2], device=device))
+        self._zero, self._one, self._tiny, self._half, self._golden, self._far, *ranges = numbers
+        self._sight, self._reach, self._reach2, self._scan2 = ranges
+        shortest, longest = PERIOD + PERIOD_JITTER[0], PERIOD + PERIOD_JITTER[1]
+        numbers = map(self._x.array, torch.tensor([HEALTH, -DAMAGE, SPEED, 2 * RADIUS, shortest, longest - shortest], device=device))
+        self._health, self._damage, self._speed, self._touch, self._shortest, self._range = numbers
+        self._places = torch.tensor([place for squad in scenario.squads for place in formation(squad.size, squad.start)], device=device)
         self._state = self._fresh(self._places[None].expand(n, u, 2), torch.zeros(n, u, device=device))
         self.loops = torch.zeros(n, dtype=torch.int64, device=device)
 
@@ -126,27 +132,32 @@ class Combat:
                 goal[:, start : start + squad.size] = torch.tensor(squad.goal, device=goal.device)
                 speed[:, start : start + squad.size] = SPEED
             start += squad.size
-        position, jitter, speed, goal = self._row(position), self._row(jitter), self._row(speed), self._row(goal)
-        return _State(position, torch.full_like(speed, HEALTH), torch.zeros_like(speed), jitter, speed, goal, self._own, speed > 0)
+        health, cooldown = torch.full_like(speed, HEALTH), torch.zeros_like(speed)
+        rows = [self._row(values) for values in (position, health, cooldown, jitter, speed, goal)]
+        return _State(*rows, focus=self._own, hunts=rows[4] > self._zero)
 
-    @staticmethod
-    def _row(values: Tensor) -> Tensor:
+    def _row(self, values: Tensor) -> Array:
         """[M] from [N, U], or [2, M] from [N, U, 2]."""
-        return values.T.reshape(-1) if values.ndim == 2 else values.permute(2, 1, 0).reshape(2, -1)
+        return self._x.array(values.T.reshape(-1) if values.ndim == 2 else values.permute(2, 1, 0).reshape(2, -1))
 
     def command(self, orders: Orders) -> None:
         """Replaces the orders of all units but those that carry on."""
-        s, kind, goal = self._state, self._row(orders.kind), self._inside(self._row(orders.goal))
-        target = self._row(orders.target * self.n_copies + self._copy[:, None]).int()
+        s, x, kind, goal = self._state, self._x, self._row(orders.kind), self._inside(self._row(orders.goal))
+        target = self._row((orders.target * self.n_copies + torch.as_tensor(self._copy)[:, None]).int())
         attack = kind == ATTACK
-        refused = attack & ((s.health.index_select(0, target) <= 0) | (target == self._own))
-        given = (kind != CARRY_ON) & (s.health > 0) & ~refused
+        refused = attack & ((x.pick(s.health, target) <= self._zero) | (target == self._own))
+        given = (kind != CARRY_ON) & (s.health > self._zero) & ~refused
         self._state = s._replace(
-            speed=torch.where(given, SPEED * (kind != STOP), s.speed),
-            goal=torch.where(given, goal, s.goal),
-            focus=torch.where(given, torch.where(attack, target, self._own), s.focus),
-            hunts=torch.where(given, kind == ATTACK_MOVE, s.hunts),
+            speed=x.where(given, x.where(kind != STOP, self._speed, self._zero), s.speed),
+            goal=x.where(given, goal, s.goal),
+            focus=x.where(given, x.where(attack, target, self._own), s.focus),
+            hunts=x.where(given, kind == ATTACK_MOVE, s.hunts),
         )
+
+    def kill(self, units: Bool[Tensor, "N U"]) -> None:
+        """Takes units off the field."""
+        s, fallen = self._state, self._row(units)
+        self._state = s._replace(health=self._x.where(fallen, self._zero, s.health), position=self._x.where(fallen, self._afar, s.position))
 
     def advance(self, loops: int, paused: Bool[Tensor, " N"] | None = None) -> None:
         """Plays game loops in all copies but the paused ones."""
@@ -154,90 +165,101 @@ class Combat:
         for _ in range(loops):
             state = self._loop(state)
         if paused is not None:
-            rest = paused.expand(self.n_units, -1).reshape(-1)
-            state = _State(*(torch.where(rest, old, new) for old, new in zip(before, state, strict=True)))
+            rest = self._row(paused[:, None].expand(-1, self.n_units))
+            state = _State(*(self._x.where(rest, old, new) for old, new in zip(before, state, strict=True)))
         self._state = state
         self.loops = self.loops + (loops if paused is None else loops * ~paused)
 
     def _loop(self, s: _State) -> _State:
         """All units act at once, on what was true at the beginning of the loop."""
+        x = self._x
         nearest, foe, foe_gap = self._neighbours(s.position)
         fights = s.focus != self._own
-        way = torch.where(fights, s.position.index_select(1, s.focus), s.goal) - s.position
-        distance = _length(way)
+        way = x.where(fights, x.pick(s.position, s.focus), s.goal) - s.position
+        distance = self._length(way)
         focus, in_reach = self._aim(s, foe, foe_gap, fights, distance)
         stands = in_reach | (distance > self._far)  # the dead, and attackers of the dead
-        step = way * (torch.where(stands, self._zero, s.speed) / torch.maximum(distance, self._speed))
+        step = way * (x.where(stands, self._zero, s.speed) / x.maximum(distance, self._speed))
         position = self._inside(s.position + self._shift(s.position, step, nearest))
         fires = in_reach & (s.cooldown <= self._zero)
         # Whole numbers: their sum does not depend on the order.
-        health = s.health.index_add(0, focus, torch.where(fires, self._damage, self._zero)).clamp(min=0)
+        health = x.maximum(x.add_at(s.health, focus, x.where(fires, self._damage, self._zero)), self._zero)
         return _State(
-            position=torch.where(health > self._zero, position, self._afar),
+            position=x.where(health > self._zero, position, self._afar),
             health=health,
-            cooldown=torch.where(fires, self._shortest + self._range * s.jitter, (s.cooldown - self._one).clamp(min=0)),
-            jitter=(s.jitter + self._golden).frac(),
+            cooldown=x.where(fires, self._shortest + self._range * s.jitter, x.maximum(s.cooldown - self._one, self._zero)),
+            jitter=x.fmod(s.jitter + self._golden, self._one),
             speed=s.speed,
             goal=s.goal,
             focus=focus,
             hunts=s.hunts,
         )
 
-    def _neighbours(self, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _neighbours(self, position: Array) -> tuple[Array, Array, Array]:
         """[M] the address of the nearest unit, that of the nearest foe, and the squared distance of the latter.
 
         Bits of floats that are not negative compare as the floats do. So the lowest bits of the squared distances are replaced by
         the unit's number, and one `amin` tells who is nearest and how near. This is many times faster than a `min` with indices,
         and takes the lower number in a tie on any device.
         """
-        first, place = self.scenario.squads[0].size, position.view(2, self.n_units, -1)
-        x, y = (place[:, :, None] - place[:, None]).square_()
-        gaps = (x + y).view(torch.int32).bitwise_and_(self._high_bits).bitwise_or_(self._numbers)  # [U, U, N]
-        least = torch.cat([gaps.amin(0), gaps[first:, :first].amin(0), gaps[:first, first:].amin(0)])  # [2U, N]
-        nearest, foe = ((least & self._low_bits) * self._n + self._copy).view(2, -1)
-        return nearest, foe, least.view(torch.float32).view(2, -1)[1]
+        x, first, place = self._x, self.scenario.squads[0].size, position.reshape(2, self.n_units, -1)
+        way = place[:, :, None] - place[:, None]
+        way *= way
+        gaps = (way[0] + way[1]).view(x.int32)  # [U, U, N]
+        gaps &= self._high_bits
+        gaps |= self._names
+        least = x.concat([x.amin(gaps, 0), x.amin(gaps[first:, :first], 0), x.amin(gaps[:first, first:], 0)])  # [2U, N]
+        nearest, foe = ((least & self._low_bits) * self._n + self._copy).reshape(2, -1)
+        return nearest, foe, least.view(x.float32).reshape(2, -1)[1]
 
-    def _aim(self, s: _State, foe: Tensor, foe_gap: Tensor, fights: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    def _aim(self, s: _State, foe: Array, foe_gap: Array, fights: Array, distance: Array) -> tuple[Array, Array]:
         """[M] whom each unit fights now, and whether that one is in reach.
 
         A hunter keeps whom it can reach, else turns to the nearest foe if it notices that one, else follows whom it had while it
         sees that one.
         """
         holds = fights & (distance <= self._reach)
-        notices = foe_gap <= torch.where(s.health < self._health, self._reach2, self._scan2)
+        notices = foe_gap <= self._x.where(s.health < self._health, self._reach2, self._scan2)
         turns = s.hunts & notices & ~holds
         gives_up = s.hunts & fights & (distance > self._sight)
-        return torch.where(turns, foe, torch.where(gives_up, self._own, s.focus)), holds | turns
+        return self._x.where(turns, foe, self._x.where(gives_up, self._own, s.focus)), holds | turns
 
-    def _shift(self, position: Tensor, step: Tensor, nearest: Tensor) -> Tensor:
+    def _shift(self, position: Array, step: Array, nearest: Array) -> Array:
         """[2, M]: the step, without its part into the nearest unit where the two touch, and half of their overlap away from it."""
-        away = position - position.index_select(1, nearest)
-        gap = _length(away).clamp(min=1e-3)
+        x, away = self._x, position - self._x.pick(position, nearest)
+        gap = x.maximum(self._length(away), self._tiny)
         away, overlap = away / gap, self._touch - gap
-        into = (step * away).sum(0).clamp(max=0)
-        return step + away * torch.where(overlap >= self._zero, overlap * self._half - into, self._zero)
+        into = x.minimum((step * away).sum(0), self._zero)
+        return step + away * x.where(overlap >= self._zero, overlap * self._half - into, self._zero)
 
-    def _inside(self, position: Tensor) -> Tensor:
+    def _length(self, vector: Array) -> Array:
+        """[M] from [2, M]. The single-precision root differs between processors in the last bit; rounded from double it does not."""
+        return self._x.single(self._x.sqrt((vector * vector).sum(0, dtype=self._x.float64)))
+
+    def _inside(self, position: Array) -> Array:
         """The nearest points that are walkable."""
-        return torch.minimum(torch.maximum(position, self._low), self._high)
+        return self._x.minimum(self._x.maximum(position, self._low), self._high)
 
     @property
     def position(self) -> Float[Tensor, "N U 2"]:
         """Meaningless for the dead."""
-        return self._state.position.view(2, self.n_units, -1).permute(2, 1, 0)
+        return torch.as_tensor(self._state.position).view(2, self.n_units, -1).permute(2, 1, 0)
 
     @property
     def health(self) -> Float[Tensor, "N U"]:
-        return self._state.health.view(self.n_units, -1).T
+        return self._table(self._state.health)
 
     @property
     def cooldown(self) -> Float[Tensor, "N U"]:
-        return self._state.cooldown.view(self.n_units, -1).T
+        return self._table(self._state.cooldown)
 
     @property
     def focus(self) -> Int[Tensor, "N U"]:
         """The unit each one fights; itself: nobody."""
-        return self._state.focus.view(self.n_units, -1).T // self.n_copies
+        return self._table(self._state.focus) // self.n_copies
+
+    def _table(self, row: Array) -> Shaped[Tensor, "N U"]:
+        return torch.as_tensor(row).view(self.n_units, -1).T
 
 
 def formation(size: int, centre: tuple[float, float]) -> list[tuple[float, float]]:
@@ -246,8 +268,3 @@ def formation(size: int, centre: tuple[float, float]) -> list[tuple[float, float
     lattice = [((column + row % 2 / 2) * _SPACING, row * _SPACING * math.sqrt(3) / 2) for row in span for column in span]
     lattice.sort(key=lambda place: (round(math.hypot(*place), 6), place))
     return [(centre[0] + x, centre[1] + y) for x, y in lattice[:size]]
-
-
-def _length(vector: Tensor) -> Tensor:
-    """[M] from [2, M]. torch's single-precision root differs between processors in the last bit; rounded from double it does not."""
-    return (vector * vector).sum(0, dtype=torch.float64).sqrt().float()

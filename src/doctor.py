@@ -1,0 +1,137 @@
+"""What works on this machine, and how to mend what does not.
+
+    python src/doctor.py [--mongo URL[:DB]]
+
+The exit status is 0 when training works, which needs the first part alone. MongoDB is asked when --mongo or EOI_MONGO names it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+
+from utils.checks import Check
+from utils.script import Parser, guarded
+
+PATIENCE = 2000  # milliseconds for a database
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_INSTALL = "bash run.sh python src/doctor.py (it installs requirements.txt), or pip install -r requirements.txt"
+
+
+def basics() -> Iterator[Check]:
+    if sys.version_info < (3, 11):  # noqa: UP036 # an older one is told so
+        yield Check("Python", platform.python_version(), "use Python 3.11 or newer")
+    else:
+        yield Check("Python", f"{platform.python_version()} in {sys.prefix}")
+    yield from (_requirement(name, wanted) for name, wanted in _pins("requirements.txt"))
+    yield _loads("torch")
+    yield _loads("sacred")
+    results = next(place for place in (ROOT / "results", ROOT) if place.exists())
+    writable = os.access(results, os.W_OK)
+    yield Check("results", str(ROOT / "results"), "" if writable else "make it writable, or set local_results_path")
+
+
+def _pins(file: str) -> list[tuple[str, str]]:
+    return re.findall(r"^([\w-]+)\S*==([\w.]+)", (ROOT / file).read_text(), re.MULTILINE)
+
+
+def _requirement(name: str, wanted: str) -> Check:
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, "not installed", _INSTALL)
+    return Check(name, found if found.split("+")[0] == wanted else f"{found}; tried with {wanted}")
+
+
+def _loads(module: str) -> Check:
+    """A package that is installed may still fail to load, each in its own way."""
+    what = f"import {module}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = importlib.import_module(module)
+    except Exception as error:
+        return Check(what, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}", _INSTALL)
+    if module != "torch":
+        return Check(what, "works")
+    device = loaded.cuda.get_device_name() + " (with use_cuda=True)" if loaded.cuda.is_available() else "no GPU; the CPU"
+    return Check(what, f"works; {device}, {os.cpu_count()} cores")
+
+
+def records(text: str | None) -> Iterator[Check]:
+    """Where a run can be recorded beside its folder."""
+    yield _mongo(text)
+    for module, flag in (("tensorboard", "--tensorboard"), ("wandb", "--wandb")):
+        there = importlib.util.find_spec(module) is not None
+        yield Check(flag, "works" if there else f"{module} is not installed", "" if there else f"bash run.sh pip install {module}")
+
+
+def _mongo(text: str | None) -> Check:
+    from observers import mongo
+
+    if not mongo.chosen(text):
+        return Check("MongoDB", "not asked: neither --mongo nor EOI_MONGO is set")
+    database = mongo.Database(mongo.chosen(text), patience=PATIENCE)
+    try:
+        return Check("MongoDB", f"{database.shown}: {database.runs.estimated_document_count()} runs")
+    except database.errors as error:
+        fix = "start it (docker compose up -d), or leave it out: src/sync.py pushes runs later"
+        return Check("MongoDB", f"{database.shown} does not answer ({type(error).__name__})", fix)
+    finally:
+        database.close()
+
+
+def starcraft() -> Iterator[Check]:
+    from envs import configured
+    from envs.starcraft import installation
+
+    yield from (*installation.packages(), installation.game())
+    maps = {name: installation.a_map(name) for name in installation.maps()}
+    absent = [check for check in maps.values() if not check.ok]
+    found = f"{len(maps) - len(absent)} of {len(maps)}: {' '.join(name for name, check in maps.items() if check.ok)}" if maps else "none"
+    lacking = f"; missing: {' '.join(check.what.removeprefix('map ') for check in absent)}" if absent else ""
+    yield Check("maps", found + lacking, absent[0].fix if absent else "" if maps else installation.a_map("8m").fix)
+    engine = configured("sc2", {"map_name": "8m"}).engine
+    yield Check(
+        "engine=auto", f"plays 8m on {engine}" + ("" if engine == "game" else ", this project's simulator: its results are not SMAC's")
+    )
+
+
+def others() -> Iterator[Check]:
+    there = all(importlib.util.find_spec(name) for name in ("pettingzoo", "gymnasium"))
+    fix = "bash run.sh pip install -r requirements-pettingzoo.txt"
+    yield Check("PettingZoo", "works" if there else "not installed", "" if there else fix)
+
+
+def show(title: str, checks: Sequence[Check], bad: str) -> None:
+    print(title)
+    for check in checks:
+        print(f"  {'ok' if check.ok else bad:8} {check.what:30} {check.found}" + ("" if check.ok else f"\n{'':41} -> {check.fix}"))
+
+
+def body(argv: Sequence[str]) -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--mongo", metavar="URL[:DB]", help="a database to try; default: EOI_MONGO")
+    options = parser.parse_args(argv)
+    needed = list(basics())
+    show("Training", needed, "MISSING")
+    if not all(check.ok for check in needed):
+        raise SystemExit(1)
+    show("Records", list(records(options.mongo)), "-")
+    show("StarCraft II (optional: without it 8m and other marine maps are played on the lite engine)", list(starcraft()), "-")
+    show("Other worlds", list(others()), "-")
+
+
+def main(argv: Sequence[str]) -> int:
+    return guarded(body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

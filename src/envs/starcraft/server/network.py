@@ -1,0 +1,86 @@
+"""Sessions over websockets, one for each connection, all in one thread, until somebody ends it."""
+
+import asyncio
+import contextlib
+import http
+import itertools
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Iterator
+
+from google.protobuf.message import DecodeError
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from envs.starcraft.server.session import QUIT, Session
+from utils.errors import UserError
+
+PATH = "/sc2api"
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+_PATIENCE = 0.5  # seconds for a client to say good-bye
+_LARGEST = 1 << 26  # bytes of a message: create_game holds the map file
+
+
+class GameServer:
+    def __init__(self, seed: int | None = None):
+        """A game whose client chooses no seed gets the next of `seed`, `seed` + 1, ...; None: one at random."""
+        self._seeds: Iterator[int] = _at_random() if seed is None else itertools.count(seed)
+        self._clients = 0
+        self.ended = asyncio.Event()
+
+    async def run(self, host: str, port: int, parent: int | None = None) -> None:
+        """Serves until SIGTERM, Ctrl-C or the last client's `quit`. `parent`: the process that this one is not to outlive."""
+        for number in _ENDS:
+            asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
+        async with self.listening(host, port) as port:
+            print(f"the embedded engine, not StarCraft II, listens at ws://{host}:{port}{PATH}", flush=True)
+            while not self.ended.is_set() and parent in (None, os.getppid()):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.ended.wait(), 1.0)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # pysc2 says it again and again
+
+    @contextlib.asynccontextmanager
+    async def listening(self, host: str, port: int) -> AsyncIterator[int]:
+        """The port, which the system chooses when `port` is 0. Raises UserError."""
+        try:
+            # No pings: a client that learns for minutes between two requests is no dead client.
+            quiet = {"compression": None, "ping_interval": None, "close_timeout": _PATIENCE}
+            server = await serve(self._converse, host, port, process_request=_only_api, max_size=_LARGEST, **quiet)
+        except OSError as error:
+            raise UserError(f"cannot listen: {error.strerror}") from None
+        try:
+            yield next(iter(server.sockets)).getsockname()[1]
+        finally:
+            server.close()
+            with contextlib.suppress(TimeoutError):  # nobody has to wait for a client that does not answer
+                await asyncio.wait_for(server.wait_closed(), _PATIENCE)
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        session = Session(self._seeds)
+        self._clients += 1
+        try:
+            while session.status != QUIT:
+                message = await connection.recv(decode=False)  # pysc2 sends its bytes as text
+                await connection.send(session.answer(message))
+        except DecodeError:
+            await connection.close(CloseCode.INVALID_DATA, "this is no Request")
+        except ConnectionClosed:
+            pass  # the client is gone, and its game with it
+        finally:
+            self._clients -= 1
+        if session.status == QUIT and not self._clients:
+            self.ended.set()
+
+
+def _at_random() -> Iterator[int]:
+    while True:
+        yield random.SystemRandom().getrandbits(32)
+
+
+def _only_api(connection: ServerConnection, request: Request) -> Response | None:
+    if request.path != PATH:
+        return connection.respond(http.HTTPStatus.NOT_FOUND, f"only {PATH} is here\n")
+    return None
