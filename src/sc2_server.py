@@ -12,6 +12,7 @@ import asyncio
 import importlib.util
 import itertools
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -45,7 +46,7 @@ def install(folder: pathlib.Path) -> None:
     from envs.starcraft.server import place
 
     place.install(folder, pathlib.Path(__file__))
-    print(f"export SC2PATH={folder.resolve()}   # then run pysc2 or SMAC as with the game; marine maps only")
+    print(f"export SC2PATH={shlex.quote(str(folder.resolve()))}   # then run pysc2 or SMAC as with the game; marine maps only")
 
 
 def serve(host: str, port: int, seed: int | None = None, parent: int | None = None) -> None:
