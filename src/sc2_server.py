@@ -9,6 +9,7 @@ Results are this engine's, not the game's. `requirements-sc2.txt` has what it ne
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import itertools
 import pathlib
@@ -55,6 +56,7 @@ def serve(host: str, port: int, seed: int | None = None, parent: int | None = No
     from envs.starcraft.server.network import GameServer
 
     torch.set_num_threads(1)  # the engine's operations are small
+    gc.freeze()  # or the end takes as long as all of torch's objects take to be searched; pysc2 waits three seconds
     asyncio.run(GameServer(seed).run(host, port, parent))
 
 
