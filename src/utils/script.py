@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from utils.errors import UserError
+from utils.errors import Failure, UserError
 
 FIGURES = pathlib.Path(__file__).resolve().parents[2] / "results" / "figures"
 
@@ -39,6 +39,9 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Failure as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # `| head` has read enough; Python must not flush into it on its way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -19,7 +19,6 @@ from conftest import keys
 from envs.base import VecEnv
 from envs.starcraft.game import GameStarCraft, SMACGame
 from envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
-from envs.workers import WorkerError
 from runners.rollout import Rollout
 from utils.errors import Failure
 
@@ -156,7 +155,7 @@ def test_games_that_always_break_off_are_given_up(machine):
 def test_a_game_that_does_not_start_is_said_so(machine):
     (machine.binary.parent / "broken").touch()
     env = GameStarCraft(config(), 1)
-    with pytest.raises(WorkerError, match=r"StarCraft II did not start in 3 tries \(ConnectError: Failed to connect"):
+    with pytest.raises(Failure, match=r"StarCraft II did not start in 3 tries \(ConnectError: Failed to connect"):
         env.reset(keys(1))
     wait_until_gone(machine.games())
 

@@ -20,6 +20,7 @@ from envs.starcraft import installation
 from envs.starcraft.picture import draw_fight, enemy_letter, write_fight
 from envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from envs.workers import GameEnv, GameStep
+from utils.errors import Failure
 
 _TRIES = 3  # at starting a game
 _SIDE = 640  # pixels of a picture, about
@@ -102,7 +103,7 @@ class SMACGame:
         return _fight()(**self._arguments, **ranges, seed=((self.cfg.seed or 0) + seed) % 2**31)
 
     def reset(self, seed: int) -> GameStep:
-        """Raises RuntimeError when no game can be started."""
+        """Raises Failure when no game can be started."""
         reason: Exception | None = None
         for attempt in range(_TRIES):
             try:
@@ -116,7 +117,7 @@ class SMACGame:
                 reason = error
                 self._abandon()
         said = f"{type(reason).__name__}: {reason}"
-        raise RuntimeError(f"StarCraft II did not start in {_TRIES} tries ({said}); with env_args.debug=True it says why")
+        raise Failure(f"StarCraft II did not start in {_TRIES} tries ({said}); with env_args.debug=True it says why")
 
     def step(self, actions: Int[np.ndarray, " A"]) -> GameStep:
         assert self.fight is not None, "reset comes first"
