@@ -9,9 +9,11 @@ Results are this engine's, not the game's. `requirements-sc2.txt` has what it ne
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import itertools
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -45,7 +47,7 @@ def install(folder: pathlib.Path) -> None:
     from envs.starcraft.server import place
 
     place.install(folder, pathlib.Path(__file__))
-    print(f"export SC2PATH={folder.resolve()}   # then run pysc2 or SMAC as with the game; marine maps only")
+    print(f"export SC2PATH={shlex.quote(str(folder.resolve()))}   # then run pysc2 or SMAC as with the game; marine maps only")
 
 
 def serve(host: str, port: int, seed: int | None = None, parent: int | None = None) -> None:
@@ -54,6 +56,7 @@ def serve(host: str, port: int, seed: int | None = None, parent: int | None = No
     from envs.starcraft.server.network import GameServer
 
     torch.set_num_threads(1)  # the engine's operations are small
+    gc.freeze()  # or the end takes as long as all of torch's objects take to be searched; pysc2 waits three seconds
     asyncio.run(GameServer(seed).run(host, port, parent))
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pretend
 import pytest
 import torch
@@ -101,6 +102,15 @@ def test_a_reset_before_the_first_battle_is_over_starts_anew(machine):
     game.reset(7)
     assert len(machine.games()) == 1 and machine.games() != first
     assert game.fight.max_reward == 3 * 55 + 200  # pyright: ignore[reportOptionalMemberAccess] # counted once
+    game.close()
+
+
+def test_the_time_stands_where_smac_says_it_does(machine):
+    game = SMACGame(config(obs_timestep_number=True, obs_instead_of_state=True), str(machine.game))
+    game.reset(7)
+    step = game.step(np.array([MOVE] * 3))
+    assert step.obs.shape == (3, game.spec.obs_size) and step.state.shape == (game.spec.state_size,)
+    assert step.obs[:, -1].tolist() == pytest.approx([1 / 6] * 3) and step.obs[0, -2] == 1
     game.close()
 
 

@@ -17,6 +17,7 @@ import torch
 import websocket
 from absl import flags
 from google.protobuf.message import DecodeError
+from marines import aggressive, at_random, in_line
 from pysc2 import run_configs
 from pysc2.lib import remote_controller
 from s2clientprotocol import common_pb2, debug_pb2, error_pb2, raw_pb2, sc2api_pb2
@@ -28,8 +29,10 @@ from envs.starcraft.server import match as matches
 from envs.starcraft.server.match import Match, fight_key, replayed
 from envs.starcraft.server.network import GameServer
 from envs.starcraft.server.session import MOST_LOOPS, Session
+from utils.seeding import fold
 
 STOP, MOVE, ATTACK = 4, 16, 23
+PLAYERS = (at_random, aggressive, in_line)
 OPTIONS = sc2api_pb2.InterfaceOptions(raw=True)
 flags.FLAGS(["pysc2"])
 
@@ -108,19 +111,13 @@ def killing(tags):
     return sc2api_pb2.RequestDebug(debug=[debug_pb2.DebugCommand(kill_unit=debug_pb2.DebugKillUnit(tag=tags))])
 
 
-def actions_at_random(avail, rng, eager):
-    """Of one copy [A, U]; an enemy in range is shot at with probability `eager`, else anything may happen."""
-    rows = [np.flatnonzero(row) for row in np.asarray(avail)]
-    return [int(rng.choice(row[row > 5] if (row > 5).any() and rng.random() < eager else row)) for row in rows]
-
-
 # --- one physics core
 
 
 @pytest.mark.parametrize("map_name", ["3m", "8m", "5m_vs_6m"])
 def test_same_trajectory_as_lite(map_name):
     player, lite = Player(map_name, seed=5), LiteStarCraft(LiteConfig(map_name=map_name), 1)
-    rng, endings = np.random.default_rng(0), []
+    endings = []
     for episode in range(3):
         if episode:
             player.reset()
@@ -132,10 +129,10 @@ def test_same_trajectory_as_lite(map_name):
             assert shown == {tag: tuple(row) for tag, row in zip(tags, rows, strict=True) if row[2] > 0}
             if moment.done:
                 break
-            actions = actions_at_random(moment.avail[0], rng, eager=0.8)
-            assert set(player.act(*player.orders(actions, tags))) <= {error_pb2.Success}
+            actions = PLAYERS[episode](lite, moment, fold(fight_key(6, episode), lite.combat.loops))
+            assert set(player.act(*player.orders(actions[0].tolist(), tags))) <= {error_pb2.Success}
             player.step(8)
-            moment = lite.step(torch.tensor([actions]))
+            moment = lite.step(actions)
         endings.append(sum(lite.combat.health[0].tolist()))
     assert len(set(endings)) == 3, "each episode is another fight"
 
@@ -657,8 +654,8 @@ def has_smac():
     [
         ("8m", 30, {}),
         ("5m_vs_6m", 5, {"obs_last_action": True, "state_timestep_number": True}),
-        ("3m", 5, {"reward_only_positive": False, "obs_instead_of_state": True, "step_mul": 5}),
-        ("3m", 3, {"reward_sparse": True, "obs_all_health": False, "obs_own_health": False, "state_last_action": False}),
+        ("3m", 5, {"reward_only_positive": False, "obs_instead_of_state": True, "step_mul": 5, "move_amount": 0.3}),
+        ("3m", 5, {"reward_sparse": True, "obs_all_health": False, "obs_own_health": False, "state_last_action": False}),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -667,7 +664,6 @@ def test_lite_is_what_smac_makes_of_the_server(home, monkeypatch, map_name, epis
     from smac.env import StarCraft2Env
 
     smac, lite = StarCraft2Env(map_name=map_name, seed=3, **keys), LiteStarCraft(LiteConfig(map_name=map_name, **keys), 1)
-    rng = np.random.default_rng(0)
     with contextlib.closing(smac):
         for episode in range(episodes):
             smac.reset()
@@ -678,10 +674,10 @@ def test_lite_is_what_smac_makes_of_the_server(home, monkeypatch, map_name, epis
                 np.testing.assert_array_equal(np.array(smac.get_avail_actions()), moment.avail[0])
                 if moment.done:
                     break
-                actions = actions_at_random(moment.avail[0], rng, eager=episode % 3 / 3)
-                reward, terminated, info = smac.step(actions)
-                moment = lite.step(torch.tensor([actions]))
+                actions = PLAYERS[episode % 3](lite, moment, fold(fight_key(4, episode), smac._episode_steps))
+                reward, terminated, info = smac.step(actions[0].tolist())
+                moment = lite.step(actions)
                 assert reward == pytest.approx(float(moment.reward), abs=1e-6)
                 assert terminated == bool(moment.done)
                 assert {name: float(info[name]) for name in info} == {name: float(moment.info[name]) for name in info}
-        assert smac.force_restarts == 0
+        assert smac.force_restarts == 0 and (keys or smac.battles_won > 0)

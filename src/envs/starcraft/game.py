@@ -134,8 +134,11 @@ class SMACGame:
         assert self.fight is not None
         told = {name: float(info.get(name, 0)) for name in self.spec.metrics} | {"timed_out": float(truncated), "dropped": 0.0}
         avail = np.asarray(self.fight.get_avail_actions(), dtype=bool)
-        seen = np.asarray(obs, dtype=np.float32), np.asarray(state, dtype=np.float32)
-        self._last = GameStep(*seen, avail, reward, terminated, truncated, told)
+        seen = np.asarray(obs, dtype=np.float32)
+        if self.cfg.obs_timestep_number:
+            seen = np.delete(seen, -2, axis=1)  # SMAC leaves a 0 before the time, which it does not count in the size
+        known = seen.ravel() if self.cfg.obs_instead_of_state else np.asarray(state, dtype=np.float32)
+        self._last = GameStep(seen, known, avail, reward, terminated, truncated, told)
         return self._last
 
     def _abandon(self) -> None:

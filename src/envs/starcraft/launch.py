@@ -56,7 +56,7 @@ class Guarded(platforms.Linux):
     """pysc2's own configuration for Linux but for the process."""
 
     @classmethod
-    def priority(cls) -> int | None:
+    def priority(cls) -> Any:  # 1 more than the usual; None: not on this system
         usual = super().priority()
         return usual and usual + 1
 

@@ -256,7 +256,7 @@ class Combat:
     @property
     def focus(self) -> Int[Tensor, "N U"]:
         """The unit each one fights; itself: nobody."""
-        return self._table(self._state.focus) // self.n_copies
+        return self._table(self._state.focus // self.n_copies)
 
     def _table(self, row: Array) -> Shaped[Tensor, "N U"]:
         return torch.as_tensor(row).view(self.n_units, -1).T

@@ -113,7 +113,7 @@ def replayed(data: bytes) -> Iterator[Match]:
         raise UserError("this is not a replay of the API server")
     try:
         content = json.loads(zlib.decompress(data.removeprefix(_MAGIC)))
-    except zlib.error as error:
+    except (zlib.error, ValueError) as error:
         raise UserError(f"the replay is damaged: {error}") from None
     match = Match(content["map"], content["seed"])
     for number, record in content["fights"]:

@@ -36,7 +36,8 @@ class GameServer:
         for number in _ENDS:
             asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
         async with self.listening(host, port) as port:
-            print(f"the embedded engine, not StarCraft II, listens at ws://{host}:{port}{PATH}", flush=True)
+            name = f"[{host}]" if ":" in host else host
+            print(f"the embedded engine, not StarCraft II, listens at ws://{name}:{port}{PATH}", flush=True)
             while not self.ended.is_set() and parent in (None, os.getppid()):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.ended.wait(), 1.0)
