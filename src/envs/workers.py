@@ -26,7 +26,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from envs.base import EnvSpec, TimeStep
-from utils.errors import UserError
+from utils.errors import Failure, UserError
 
 _PATIENCE = 2.0  # seconds that a worker may take to end by itself
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"  # safe beside threads and CUDA
@@ -46,7 +46,8 @@ class GameStep(NamedTuple):
 
 @runtime_checkable
 class Game(Protocol):
-    """A single copy. All its randomness comes from the seed of its reset. What it raises ends the run."""
+    """A single copy. All its randomness comes from the seed of its reset. What it raises ends the run, with a traceback unless one
+    line explains it (utils.errors)."""
 
     spec: EnvSpec
 
@@ -146,7 +147,7 @@ class _Worker:
         except (EOFError, OSError):
             self._process.join(_PATIENCE)
             raise WorkerError(f"a worker process died (exit status {self._process.exitcode})") from None
-        if isinstance(failure, UserError):
+        if isinstance(failure, (UserError, Failure)):
             raise failure
         if failure is not None:
             raise WorkerError(f"a game failed in its worker process:\n{failure}")
@@ -176,7 +177,7 @@ def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> 
         while (question := _next(pipe)) is not None:
             name, args = question
             pipe.send((getattr(copies, name)(*args), None))
-    except UserError as error:
+    except (UserError, Failure) as error:
         _report(pipe, error)
     except Exception:
         _report(pipe, traceback.format_exc())

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from utils.errors import UserError
+from utils.errors import Failure, UserError
 from utils.files import put
 
 FIGURES = pathlib.Path(__file__).resolve().parents[2] / "results" / "figures"
@@ -47,6 +47,9 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Failure as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # `| head` has read enough; Python must not flush into it on its way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

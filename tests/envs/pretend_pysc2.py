@@ -22,10 +22,12 @@ class SC2LaunchError(Exception): ...
 
 class StarcraftProcess:
     def __init__(self, run_config, exec_path, version, window_size=(640, 480)):
+        self._controller = None
         self._proc = self._launch(run_config, [exec_path, "600"])
         if pathlib.Path(exec_path).with_name("broken").exists():
             self.close()
             raise ConnectError("Failed to connect to the SC2 websocket. Is it up?")
+        self._controller = "connected"
 
     def _launch(self, run_config, args, **kwargs):
         return subprocess.Popen(args, cwd=run_config.cwd, env=run_config.env)

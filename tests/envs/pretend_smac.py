@@ -55,11 +55,12 @@ class StarCraft2Env:
         self.battles_game = self.battles_won = self.timeouts = self.force_restarts = self._episode_count = 0
         self.map_x, self.map_y, self.pathing_grid = 32, 24, np.ones((32, 24), dtype=bool)
         self._sc2_proc = None
+        self.obs_timestep_number, self.obs_instead_of_state = obs_timestep_number, obs_instead_of_state
 
     def get_env_info(self):
         return {
-            "state_shape": 3,
-            "obs_shape": 4,
+            "state_shape": (4 + self.obs_timestep_number) * self.n_agents if self.obs_instead_of_state else 3,
+            "obs_shape": 4 + self.obs_timestep_number,
             "n_actions": self.n_actions,
             "n_agents": self.n_agents,
             "episode_limit": self.map["limit"],
@@ -126,9 +127,12 @@ class StarCraft2Env:
 
     def get_obs(self):
         values = (self.unit_sight_range(0), self.unit_shoot_range(0))
-        return [np.array([*values, unit.health, self._episode_steps], dtype=np.float32) for unit in self.agents.values()]
+        time = [0, self._episode_steps / self.map["limit"]] if self.obs_timestep_number else []  # one too many, as in SMAC
+        return [np.array([*values, unit.health, self._episode_steps, *time], dtype=np.float32) for unit in self.agents.values()]
 
     def get_state(self):
+        if self.obs_instead_of_state:
+            return np.concatenate(self.get_obs())
         return np.array([self._seed % 1000, self.random.random(), self._episode_steps])
 
     def get_avail_actions(self):

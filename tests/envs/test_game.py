@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pretend
 import pytest
 import torch
@@ -19,7 +20,6 @@ from conftest import keys
 from envs.base import VecEnv
 from envs.starcraft.game import GameStarCraft, SMACGame
 from envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
-from envs.workers import WorkerError
 from runners.rollout import Rollout
 from utils.errors import Failure
 
@@ -105,6 +105,15 @@ def test_a_reset_before_the_first_battle_is_over_starts_anew(machine):
     game.close()
 
 
+def test_the_time_stands_where_smac_says_it_does(machine):
+    game = SMACGame(config(obs_timestep_number=True, obs_instead_of_state=True), str(machine.game))
+    game.reset(7)
+    step = game.step(np.array([MOVE] * 3))
+    assert step.obs.shape == (3, game.spec.obs_size) and step.state.shape == (game.spec.state_size,)
+    assert step.obs[:, -1].tolist() == pytest.approx([1 / 6] * 3) and step.obs[0, -2] == 1
+    game.close()
+
+
 def kill_one(machine) -> None:
     victim = min(machine.games())
     os.kill(victim, signal.SIGKILL)
@@ -156,7 +165,7 @@ def test_games_that_always_break_off_are_given_up(machine):
 def test_a_game_that_does_not_start_is_said_so(machine):
     (machine.binary.parent / "broken").touch()
     env = GameStarCraft(config(), 1)
-    with pytest.raises(WorkerError, match=r"StarCraft II did not start in 3 tries \(ConnectError: Failed to connect"):
+    with pytest.raises(Failure, match=r"StarCraft II did not start in 3 tries \(ConnectError: Failed to connect"):
         env.reset(keys(1))
     wait_until_gone(machine.games())
 

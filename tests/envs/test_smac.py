@@ -131,3 +131,22 @@ def test_a_game_that_pysc2_started_ends_with_its_program_and_ignores_the_termina
         assert os.getpgid(game) == game != process.pid
         process.kill()
     wait_until_gone([game])
+
+
+def test_a_game_that_ends_at_once_is_not_waited_for(folder, monkeypatch):
+    """pysc2 itself would knock for half a minute."""
+    monkeypatch.setenv("SC2PATH", str(folder))
+    from absl import flags
+    from pysc2.lib import sc_process
+    from pysc2.run_configs import platforms
+
+    from envs.starcraft import launch
+
+    flags.FLAGS(["test"])
+    monkeypatch.setattr(launch, "BINARY", "nothing")
+    binary = folder / "Versions" / "Base75689" / "nothing"
+    binary.write_text("#!/bin/sh\nexit 3\n")
+    binary.chmod(0o755)
+    assert issubclass(launch.Guarded, platforms.Linux)
+    with pytest.raises(sc_process.SC2LaunchError, match="the game ended at once, with exit status 3"):
+        launch.Guarded().start()

@@ -20,6 +20,7 @@ from envs.starcraft import installation
 from envs.starcraft.picture import draw_fight, enemy_letter, write_fight
 from envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from envs.workers import GameEnv, GameStep
+from utils.errors import Failure
 
 _TRIES = 3  # at starting a game
 _SIDE = 640  # pixels of a picture, about
@@ -102,7 +103,7 @@ class SMACGame:
         return _fight()(**self._arguments, **ranges, seed=((self.cfg.seed or 0) + seed) % 2**31)
 
     def reset(self, seed: int) -> GameStep:
-        """Raises RuntimeError when no game can be started."""
+        """Raises Failure when no game can be started."""
         reason: Exception | None = None
         for attempt in range(_TRIES):
             try:
@@ -116,7 +117,7 @@ class SMACGame:
                 reason = error
                 self._abandon()
         said = f"{type(reason).__name__}: {reason}"
-        raise RuntimeError(f"StarCraft II did not start in {_TRIES} tries ({said}); with env_args.debug=True it says why")
+        raise Failure(f"StarCraft II did not start in {_TRIES} tries ({said}); with env_args.debug=True it says why")
 
     def step(self, actions: Int[np.ndarray, " A"]) -> GameStep:
         assert self.fight is not None, "reset comes first"
@@ -133,8 +134,11 @@ class SMACGame:
         assert self.fight is not None
         told = {name: float(info.get(name, 0)) for name in self.spec.metrics} | {"timed_out": float(truncated), "dropped": 0.0}
         avail = np.asarray(self.fight.get_avail_actions(), dtype=bool)
-        seen = np.asarray(obs, dtype=np.float32), np.asarray(state, dtype=np.float32)
-        self._last = GameStep(*seen, avail, reward, terminated, truncated, told)
+        seen = np.asarray(obs, dtype=np.float32)
+        if self.cfg.obs_timestep_number:
+            seen = np.delete(seen, -2, axis=1)  # SMAC leaves a 0 before the time, which it does not count in the size
+        known = seen.ravel() if self.cfg.obs_instead_of_state else np.asarray(state, dtype=np.float32)
+        self._last = GameStep(seen, known, avail, reward, terminated, truncated, told)
         return self._last
 
     def _abandon(self) -> None:

@@ -43,12 +43,20 @@ class Process(sc_process.StarcraftProcess):
             preexec_fn=lambda: _end_with(parent),
         )
 
+    @property
+    def running(self) -> bool:
+        """Raises SC2LaunchError where pysc2 would go on knocking for a minute: the game has ended before it could be spoken to."""
+        process: Any = self._proc
+        if self._controller is None and process is not None and process.poll() is not None:
+            raise sc_process.SC2LaunchError(f"the game ended at once, with exit status {process.returncode}")
+        return bool(super().running)
+
 
 class Guarded(platforms.Linux):
     """pysc2's own configuration for Linux but for the process."""
 
     @classmethod
-    def priority(cls) -> int | None:
+    def priority(cls) -> Any:  # 1 more than the usual; None: not on this system
         usual = super().priority()
         return usual and usual + 1
 
