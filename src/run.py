@@ -441,13 +441,13 @@ class Training(Course):
         return torch.tensor(float(self.at.t), device=self.parts.device)
 
     def train_keys(self) -> Tensor:
-        return self._episode_keys("train", self.at.episodes, self.parts.train)
+        return self.episode_keys("train", self.at.episodes, self.parts.train)
 
     def test_keys(self, number: int) -> Tensor:
         """`number` counts all rounds of all tests."""
-        return self._episode_keys("test", number * self.parts.test.env.n_envs, self.parts.test)
+        return self.episode_keys("test", number * self.parts.test.env.n_envs, self.parts.test)
 
-    def _episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
+    def episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
         return fold(self.keys[stream], first + torch.arange(rollout.env.n_envs, device=self.parts.device))
 
 
