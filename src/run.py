@@ -233,6 +233,9 @@ def _with_q(settings: Settings) -> bool:
 def build_learner(settings: Settings, spec: envs.EnvSpec) -> AnyLearner:
     """EOI's networks are drawn from a seed of their own, so that they leave the base learner's as they are without EOI."""
     seed, hidden, cfg = settings.run.seed, settings.controller.hidden, settings.eoi
+    mixer = getattr(settings.network, "mixer", "none")
+    if spec.individual_rewards and mixer != "none":
+        raise UserError(f"env_args.reward=individual: mixer={mixer} learns the team's value; set mixer=none, or env_args.reward=sum")
     kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -30,6 +30,7 @@ class Episodes:
     reward: Float[Tensor, "N T"]
     terminated: Bool[Tensor, "N T"]
     length: Int[Tensor, " N"]
+    rewards: Float[Tensor, "N T A"] | None = None  # each agent's own, in worlds that have them
     q: Float[Tensor, "N T A U"] | None = None  # the action values the agents acted on, where somebody wants them
     info: dict[str, Tensor] = field(default_factory=dict)  # of the finished episodes
 
@@ -44,6 +45,7 @@ class Episodes:
             reward=torch.zeros(n, t, device=device),
             terminated=torch.zeros(n, t, dtype=torch.bool, device=device),
             length=torch.full((n,), t, device=device),
+            rewards=torch.zeros(n, t, agents, device=device) if spec.individual_rewards else None,
             q=torch.zeros(n, t, agents, actions, device=device) if with_q else None,
         )
 

@@ -49,10 +49,16 @@ class Batch:
     next_avail: Bool[Tensor, "*r B A U"]
     positive: Float[Tensor, "*r B A O"]
     has_positive: Float[Tensor, "*r B"]  # 0 at the first step of an episode, where `positive` is the observation itself
+    rewards: Float[Tensor, "*r B A"] | None = None  # each agent's own, in worlds that have them
     q: Float[Tensor, "*r B A U"] | None = None  # Q^a(o) at the time of acting
     draws: UpdateDraws | None = None  # for losses that draw
     weight: Float[Tensor, "*r B A"] | None = None  # of each agent's own gradient; None: 1
     lived: "Batch | None" = None  # as it was, where agents have been handed each other's experience
+
+    @property
+    def earned(self) -> Float[Tensor, "*r B M"]:
+        """What the learners' targets start from: the team's reward [B, 1], or each agent's own [B, A]."""
+        return self.reward[..., None] if self.rewards is None else self.rewards
 
 
 def transitions(episodes: Episodes) -> Batch:
@@ -74,6 +80,7 @@ def transitions(episodes: Episodes) -> Batch:
         next_avail=flat(episodes.avail[:, 1:]),
         positive=flat(obs[:, acted]),
         has_positive=torch.zeros_like(flat(episodes.reward)),
+        rewards=None if episodes.rewards is None else flat(episodes.rewards),
         q=None if episodes.q is None else flat(episodes.q),
     )
 
@@ -107,6 +114,8 @@ class ReplayBuffer:
             "step": (torch.int32, ()),  # time within the episode
             "row_of": (torch.int64, ()),  # ring: transition -> row
         }
+        if spec.individual_rewards:
+            shapes["rewards"] = (torch.float32, (agents,))
         if with_q:
             shapes["q"] = (torch.float32, (agents, actions))
         size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes.values()) * self.rows
@@ -147,6 +156,8 @@ class ReplayBuffer:
         self._make_room(len(rows))
         values = {"obs": episodes.obs, "state": episodes.state, "avail": episodes.avail, "step": step}
         acted = {"actions": episodes.actions, "reward": episodes.reward, "terminated": episodes.terminated}
+        if episodes.rewards is not None:
+            acted["rewards"] = episodes.rewards
         if episodes.q is not None and "q" in self.fields:
             acted["q"] = episodes.q
         values |= {k: torch.cat([x, torch.zeros_like(x[:, :1])], 1) for k, x in acted.items()}
@@ -198,5 +209,6 @@ class ReplayBuffer:
             next_avail=avail[count:],
             positive=obs[2 * count :],
             has_positive=rows.has_positive.float(),
+            rewards=read["rewards"](0, rows.row) if "rewards" in read else None,
             q=read["q"](0, rows.row) if "q" in read else None,
         )

@@ -27,6 +27,7 @@ class EnvSpec:
     reward_max: float | None = None  # best possible return, where it is known
     notice: str = ""  # what the user must know of this world; said once when a run starts
     scarce: bool = False  # copies are heavy programs: there may be fewer than asked for, and training and tests share them
+    individual_rewards: bool = False  # agents earn for themselves; the team's reward is the sum
     n_cells: int = 0  # grid worlds: free cells, the size of a position map
 
 
@@ -43,6 +44,7 @@ class TimeStep:
     # [N] or [N, A]; about the episode so far, final once it is done. Where there is an entry `dropped`, a 1 says that the episode broke
     # off by a fault of the machine and must not be used.
     info: dict[str, Tensor] = field(default_factory=dict)
+    rewards: Float[Tensor, "N A"] | None = None  # each agent's own, where spec.individual_rewards
 
     @property
     def done(self) -> Bool[Tensor, " N"]:

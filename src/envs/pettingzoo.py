@@ -1,4 +1,5 @@
-"""Any PettingZoo parallel environment with discrete actions (Terry et al. 2021): padded, masked, one team reward.
+"""Any PettingZoo parallel environment with discrete actions (Terry et al. 2021): padded, masked, with one team
+reward or each agent's own.
 
     --env-config=pettingzoo with env_args.key=mpe2.simple_spread_v3
 
@@ -32,7 +33,7 @@ class PettingZooConfig:
     key: str = "mpe2.simple_spread_v3"  # a module with `parallel_env`, or MODULE:FUNCTION
     kwargs: dict | None = None  # what the function takes
     episode_limit: int | None = setting(1, default=None)  # steps; null: the environment's own max_cycles
-    reward: Literal["sum", "mean"] = "sum"  # of the agents' rewards, as the team's
+    reward: Literal["sum", "mean", "individual"] = "sum"  # of the agents' rewards, as the team's; individual: everybody learns from its own
     state: Literal["observations", "own"] = "observations"
     workers: int = setting(0, default=0)  # processes; 0: all copies in this one
 
@@ -85,6 +86,7 @@ class Parallel:
             fixed_length=False,
             obs_dtype=torch.float32,
             metrics=("agent_return",),
+            individual_rewards=self.cfg.reward == "individual",
         )
 
     def _made(self, make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
@@ -111,7 +113,7 @@ class Parallel:
     def reset(self, seed: int) -> GameStep:
         self.t, self.returns = 0, np.zeros(len(self.names), dtype=np.float32)
         observations, infos = self.env.reset(seed=seed)
-        return self._moment(observations, infos, 0.0, False, False)
+        return self._moment(observations, infos, self._shared(self.returns), False, False)
 
     def step(self, actions: Int[np.ndarray, " A"]) -> GameStep:
         self.t += 1
@@ -121,11 +123,15 @@ class Parallel:
         self.returns = self.returns + earned
         over = not self.env.agents
         truncated = (over and any(truncations.values())) or (not over and self.t >= self.limit)
-        reward = float(earned.sum() if self.cfg.reward == "sum" else earned.mean())
-        return self._moment(observations, infos, reward, over and not truncated, truncated)
+        return self._moment(observations, infos, self._shared(earned), over and not truncated, truncated)
+
+    def _shared(self, earned: Float[np.ndarray, " A"]) -> float | np.ndarray:
+        if self.cfg.reward == "individual":
+            return earned
+        return float(earned.sum() if self.cfg.reward == "sum" else earned.mean())
 
     def _moment(
-        self, observations: Mapping[str, Any], infos: Mapping[str, Any], reward: float, terminated: bool, truncated: bool
+        self, observations: Mapping[str, Any], infos: Mapping[str, Any], reward: float | np.ndarray, terminated: bool, truncated: bool
     ) -> GameStep:
         obs, avail = np.zeros_like(self._obs), np.zeros_like(self._own)
         avail[:, 0] = True  # of the agents that are gone

@@ -38,7 +38,7 @@ class GameStep(NamedTuple):
     obs: np.ndarray  # [A, O], spec.obs_dtype
     state: np.ndarray  # [S] float32
     avail: np.ndarray  # [A, U] bool, at least one action for each agent
-    reward: float | np.ndarray
+    reward: float | np.ndarray  # the team's, or where spec.individual_rewards each agent's own, [A]
     terminated: bool | np.ndarray
     truncated: bool | np.ndarray
     info: dict[str, Any]  # numbers or arrays [A], the same keys at every step
@@ -79,7 +79,7 @@ class _Copies:
     def step(self, actions: Int[np.ndarray, "K A"]) -> GameStep:
         for k, (game, last) in enumerate(zip(self.games, self.last, strict=True)):
             over = last.terminated or last.truncated
-            self.last[k] = last._replace(reward=0.0) if over else game.step(actions[k])
+            self.last[k] = last._replace(reward=last.reward * 0.0) if over else game.step(actions[k])
         return _stacked(self.last)
 
     def render(self, copy: int) -> np.ndarray:
@@ -267,14 +267,16 @@ class GameEnv:
         parts: list[GameStep] = self._ask_all(name, args)
         now = _joined(parts, np.concatenate)
         self._avail, self._done = now.avail, np.logical_or(now.terminated, now.truncated)
+        reward = self._tensor(now.reward, torch.float32)
         return TimeStep(
             obs=self._tensor(now.obs, self.spec.obs_dtype),
             state=self._tensor(now.state, torch.float32),
             avail=self._tensor(now.avail, torch.bool),
-            reward=self._tensor(now.reward, torch.float32),
+            reward=reward.sum(1) if self.spec.individual_rewards else reward,
             terminated=self._tensor(now.terminated, torch.bool),
             truncated=self._tensor(now.truncated, torch.bool),
             info={key: self._tensor(value, torch.float32) for key, value in now.info.items()},
+            rewards=reward if self.spec.individual_rewards else None,
         )
 
     def _tensor(self, values: Any, dtype: torch.dtype) -> Tensor:

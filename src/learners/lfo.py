@@ -41,7 +41,8 @@ def cycle(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
 class LFO(nn.Module):
     """Hands agent i the triple (o, a, o') of agent sigma(i) in a share omega of the batch, with weight p(i | o_sigma(i)).
 
-    Rewards and states stay. The paper's n p(i | o) is p(i | o) here as there: a constant factor.
+    The team's reward and the state stay; a reward of one's own goes with what earned it. The paper's n p(i | o) is p(i | o) here as
+    there: a constant factor.
     """
 
     omega: Tensor
@@ -71,9 +72,9 @@ class LFO(nn.Module):
             return x.gather(1, source.view(*source.shape, *(1 for _ in x.shape[2:])).expand_as(x))
 
         fields = {name: handed(getattr(batch, name)) for name in ("obs", "avail", "actions", "next_obs", "next_avail")}
-        q = None if batch.q is None else handed(batch.q)
+        fields |= {name: None if getattr(batch, name) is None else handed(getattr(batch, name)) for name in ("rewards", "q")}
         stats = {"lfo_weight_mean": others, "lfo_omega": omega}
-        return replace(batch, **fields, q=q, weight=weight, lived=batch), stats
+        return replace(batch, **fields, weight=weight, lived=batch), stats
 
     def share(self, t: Scalar, likeness: Scalar) -> Scalar:
         """omega now: constant, falling to 0 over `anneal_time`, or in proportion to how alike the agents' experiences are.

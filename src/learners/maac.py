@@ -90,7 +90,7 @@ class MAAC(PolicyLearner):
         actions = sample(log_p.exp(), batch.draws.next_action)
         q, _ = self.target_critic(batch.next_obs, self._one_hot(actions))
         soft = of(q, actions) - of(log_p, actions) / self.reward_scale
-        reward = batch.reward[:, None]
+        reward = batch.earned
         if self.shaping is not None:
             reward = reward + self.shaping(batch, t)
         return reward + self.gamma * (1 - batch.terminated[:, None]) * soft

@@ -56,7 +56,7 @@ class PPO(PolicyLearner):
         """Advantages and returns of a whole rollout, fixed for all epochs; rewards are shaped as they are judged now."""
         obs, state, avail = episodes.obs.float(), episodes.state, episodes.avail
         value = self.critic(obs, state)  # [N, T1, A]
-        reward = episodes.reward[..., None].expand_as(value[:, 1:])
+        reward = (episodes.reward[..., None] if episodes.rewards is None else episodes.rewards).expand_as(value[:, 1:])
         if self.shaping is not None:
             reward = reward + self.shaping(transitions(episodes), t).view_as(reward)
         valid = torch.arange(reward.shape[1], device=obs.device) < episodes.length[:, None]  # [N, T]

@@ -144,7 +144,7 @@ class QLearner(nn.Module):
         chooser = self.controller(batch.next_obs) if self.cfg.double_q else next_q
         best = masked_argmax(chooser, batch.next_avail)
         next_joint = self.target_mixer(next_q.gather(-1, best[..., None]).squeeze(-1), batch.next_state)
-        reward = batch.reward[:, None]
+        reward = batch.earned
         if self.shaping is not None:
             individual = self.shaping(batch, t)
             reward = reward + (individual if next_joint.shape == individual.shape else individual.sum(-1, keepdim=True))

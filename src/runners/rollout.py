@@ -60,6 +60,8 @@ class Rollout:
             actions, q = policy(moment.obs.float(), moment.avail, draws.at(step), t, greedy)
             moment = self.env.step(actions)
             out.actions[:, step], out.reward[:, step], out.terminated[:, step] = actions, moment.reward, moment.terminated
+            if out.rewards is not None and moment.rewards is not None:
+                out.rewards[:, step] = moment.rewards
             if out.q is not None:
                 out.q[:, step] = q
             out.length.add_(running)
@@ -67,6 +69,8 @@ class Rollout:
             step += 1
         self._observe(moment, step)
         out.reward[:, step:] = 0
+        if out.rewards is not None:
+            out.rewards[:, step:] = 0
         return replace(out, info=moment.info)
 
     def steps(self, episodes: Episodes) -> int:
