@@ -124,7 +124,7 @@ def assert_stopped(process, rest: str, runs: int, where, folder: pathlib.Path) -
     """Wholly: what it says last of its runs is said when they have ended."""
     assert process.returncode == 130, rest
     assert rest.count("the next call continues it") == runs
-    assert rest.count(": cut: ") == runs and "running" not in rest
+    assert rest.count(": cut: ") == runs and "running elsewhere" not in rest
     folders = sorted((folder / "sacred").glob("[0-9]*"))
     assert [json.loads((each / "run.json").read_text())["status"] for each in folders] == ["INTERRUPTED"] * runs
     assert all(list((each / "checkpoints").iterdir()) for each in folders)
@@ -150,6 +150,15 @@ def test_ctrl_c_stops_all_and_a_second_call_goes_on(runs, by, before, where, tmp
         process.send_signal(by)
         rest = process.stdout.read()
     assert_stopped(process, rest, runs, where, tmp_path)
+
+
+def test_ctrl_c_again_and_again_kills_what_does_not_stop(where, tmp_path, monkeypatch, capsys):
+    """In whatever moment of its stopping it comes."""
+    deaf = "import os, signal, time; signal.signal(2, signal.SIG_IGN)\nwhile True: os.kill(os.getppid(), 2); time.sleep(0.001)"
+    fake_program(tmp_path, monkeypatch, deaf)
+    assert batch.main(["--config", "qmix", "--seeds", "3", "-j", "2", "with", *where]) == 130
+    out = capsys.readouterr().out
+    assert "failed (-9)" in out and out.count("failed (-") == 2 and "0/3" in out  # -2: before it was deaf
 
 
 def test_bad_input_is_refused_before_anything_runs(where, capsys):

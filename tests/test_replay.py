@@ -107,9 +107,13 @@ def test_small_counts_are_stored_in_one_byte_and_come_back_as_numbers():
     assert "q" not in buffer.fields
 
 
-def test_what_is_kept_holds_no_autograd_graph(filled):
-    buffer, _ = filled
-    assert all(field.grad_fn is None and not field.requires_grad for field in buffer.fields.values())
+def test_what_is_kept_holds_no_autograd_graph(parts):
+    """PyMARL's leak: what was stored kept alive how it was computed. Here Q-values of networks that learn are stored."""
+    made = parts("eoi_qmix", eoi={"q_source": "stored"})
+    assert any(p.requires_grad for p in made.learner.parameters())
+    made.feed.insert(made.train.run(made.learner.act, keys(2), torch.tensor(0.0)))
+    assert made.replay.size > 0 and made.replay.fields["q"].abs().sum() > 0
+    assert all(field.grad_fn is None and not field.requires_grad for field in made.replay.fields.values())
 
 
 def test_more_episodes_at_once_than_the_ring_holds_are_refused():

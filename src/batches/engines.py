@@ -2,7 +2,9 @@
 
 import collections
 import contextlib
+import itertools
 import os
+import queue
 import shlex
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from batches.report import Screen
 from utils.errors import UserError
 from utils.script import write_text
 
-_GLANCE = 0.2  # seconds; Ray's cancel interrupts Python, but no system call
+_GLANCE = 0.2  # seconds between two looks: Ray's cancel reaches Python, but ends no system call
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -60,38 +62,41 @@ class Process:
             self._process.send_signal(by)
 
 
-def _beside(work: Callable[[], None]) -> threading.Event:
-    """Does it in a thread; set at its end. (Thread.join, once interrupted, takes a living thread for ended.)"""
-    over = threading.Event()
+News = queue.SimpleQueue[str]  # "over": a thread has ended; "stop": somebody wants the batch to
+
+
+@contextlib.contextmanager
+def _stops_are_news(*signals: int) -> Iterator[News]:
+    """No KeyboardInterrupt, which may come in the middle of stopping; and a stop also where SIGINT is ignored, in a script's background."""
+    news: News = queue.SimpleQueue()
+    before = {number: signal.signal(number, lambda *_: news.put("stop")) for number in signals}
+    try:
+        yield news
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _beside(work: Callable[[], None], news: News) -> None:
+    """Does it in a thread."""
 
     def run() -> None:
         try:
             work()
         finally:
-            over.set()
+            news.put("over")
 
     threading.Thread(target=run).start()
-    return over
 
 
-def _wait(for_all: Sequence[threading.Event], on_interrupt: Callable[[], None], glance: float | None = None) -> None:
-    """`glance`: seconds between two looks, where an interrupt does not end a system call."""
-    while not all(over.is_set() for over in for_all):
-        try:
-            for over in for_all:
-                over.wait(glance)
-        except KeyboardInterrupt:
-            on_interrupt()
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Also where SIGINT is ignored, as in the background of a script."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _hear(news: News, threads: int, stop: Callable[[], None]) -> None:
+    """Until so many threads have ended."""
+    while threads:
+        with contextlib.suppress(queue.Empty):
+            if news.get(timeout=_GLANCE) == "over":
+                threads -= 1
+            else:
+                stop()
 
 
 def tell_end(job: Job, status: int, last: str, screen: Screen) -> None:
@@ -108,8 +113,11 @@ class Local:
         self._lock, self._stopping = threading.Lock(), False
 
     def run(self) -> bool:
-        with _sigterm_as_ctrl_c():
-            _wait([_beside(self._work) for _ in range(min(self._pace.jobs, len(self._waiting)))], self._stop)
+        threads = min(self._pace.jobs, len(self._waiting))
+        with _stops_are_news(signal.SIGINT, signal.SIGTERM) as news:
+            for _ in range(threads):
+                _beside(self._work, news)
+            _hear(news, threads, self._stop)
         return self._stopping
 
     def _stop(self) -> None:
@@ -149,9 +157,10 @@ def _remote(command: list[str]) -> tuple[int, str]:
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it, and the run would inherit that
     process, status = Process(command, lambda line: None), []
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    signals = iter([signal.SIGINT])
-    over = _beside(lambda: status.append(process.follow()))
-    _wait([over], lambda: process.stop(next(signals, signal.SIGKILL)), _GLANCE)
+    by = itertools.chain([signal.SIGINT], itertools.repeat(signal.SIGKILL))
+    with _stops_are_news(signal.SIGINT) as news:
+        _beside(lambda: status.append(process.follow()), news)
+        _hear(news, 1, lambda: process.stop(next(by)))
     return status[0], process.last
 
 
@@ -167,30 +176,30 @@ def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
         where: dict[str, Any] = {"address": pace.address} if pace.address else {"num_cpus": pace.jobs, "include_dashboard": False}
         ray.init(**where, runtime_env=paths, log_to_driver=False, configure_logging=False)
     try:
-        with _sigterm_as_ctrl_c():
-            return _ray_tasks(ray, jobs, pace, screen)
+        with _stops_are_news(signal.SIGINT, signal.SIGTERM) as news:
+            task = ray.remote(num_cpus=1, max_retries=0)(_remote)
+            return _ray_tasks(ray, {task.remote(job.command(pace.mongo)): job for job in jobs}, news, screen)
     finally:
         if own:
             ray.shutdown()
 
 
-def _ray_tasks(ray: Any, jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
-    task = ray.remote(num_cpus=1, max_retries=0)(_remote)
-    pending = {task.remote(job.command(pace.mongo)): job for job in jobs}
+def _ray_tasks(ray: Any, pending: dict[Any, Job], news: News, screen: Screen) -> bool:
+    """Until all have ended."""
     stopped = False
     while pending:
-        try:
-            done, _ = ray.wait(list(pending), num_returns=1)
-            job = pending.pop(done[0])
+        done, _ = ray.wait(list(pending), num_returns=1, timeout=_GLANCE)
+        for reference in done:
+            job = pending.pop(reference)
             try:
-                status, last = ray.get(done[0])
+                status, last = ray.get(reference)
                 tell_end(job, status, last, screen)
             except ray.exceptions.TaskCancelledError:  # before it began
                 continue
             except ray.exceptions.RayError as error:
                 tell_end(job, 1, f"its worker died ({type(error).__name__})", screen)
-        except KeyboardInterrupt:
-            stopped = True
+        while not news.empty():
+            stopped = bool(news.get())
             print(f"stopping {len(pending)} runs; Ctrl-C again kills them", flush=True)
             for reference in pending:
                 ray.cancel(reference)
