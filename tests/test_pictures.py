@@ -217,6 +217,15 @@ def test_curves_are_drawn(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert sorted(each.name for each in path.parent.iterdir()) == ["curves.png"]
 
 
+def test_long_names_stay_inside_the_picture(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for k in range(5):
+        fake(sacred / str(k), 1, [0.0, 1.0, 2.0], f"a_name_that_takes_half_of_a_picture_{k}")
+    path = tmp_path / "curves.png"
+    assert plot.main([str(sacred), "--out", str(path)]) == 0
+    picture = np.asarray(Image.open(path).convert("L"), dtype=int)
+    assert (picture[:, :3] > 250).all() and (picture[:, -3:] > 250).all()
+
+
 def test_a_picture_that_cannot_be_written_is_a_failure_of_the_machine(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = fake(sacred / "1", 1, [0.0, 1.0])
     assert "config.json" in refused(plot, ["1", "--out", folder / "config.json" / "x.png"], capsys, status=1)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -39,9 +40,19 @@ def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: s
             _draw(axes[i, j], panel, width, band, styles)
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
     labels = [f"{name} ({_seeds(rows, name)})" for name in names]
-    figure.legend(lines, labels, loc="outside upper center", ncols=min(len(names), 2 * columns), handlelength=1.8)
+    _legend(figure, lines, labels)
     figure.supxlabel(_explanation(width, band), fontsize=7, color="0.45")
     return figure
+
+
+def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
+    """In as many columns as the figure is wide enough for."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for columns in range(len(labels), 0, -1):
+        legend = figure.legend(lines, labels, loc="outside upper center", ncols=columns, handlelength=1.8)
+        if columns == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _draw(axes: Axes, panel: Panel, width: int, band: str, styles: dict[str, dict[str, Any]]) -> None:
