@@ -25,7 +25,7 @@ from run import Parts, Settings, Training, build, configure
 from utils.logging import RunLog
 from utils.seeding import fold, root_key
 
-COPIES = (1, 32, 1024)
+COPIES = (1, 32, 512, 1024)
 ALGORITHMS = ("qmix", "eoi_qmix", "eoi_explore_qmix", "maac", "eoi_maac", "ippo", "eoi_ippo", "mappo")
 
 
