@@ -104,6 +104,8 @@ class Folder(FileStorageObserver):
         self._end(lambda: super(Folder, self).failed_event(fail_time, fail_trace))
 
     def _end(self, event: Callable[[], None]) -> None:
+        if self.run_entry is None:  # it never began
+            return
         if self.trouble:
             self._try(self._save_metrics)
         self._try(event)

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from sacred.utils import SacredError
 
 import batch
 import evaluate
@@ -19,6 +20,7 @@ from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config import loader
 from conftest import SPEC
 from learners.finite import Finite
+from observers.folder import Folder
 from run import Training, build, configure
 from test_resume import LONG, assert_same, final, in_a_child
 from utils import checkpoints, memory
@@ -118,6 +120,17 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path, capsys):
     assert program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path / 'results'}"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" not in err and str(tmp_path / "results") in err
+
+
+def test_a_record_that_could_not_begin_has_no_end(tmp_path):
+    """Sacred tells its observers how a run ended whose folder could not be made, too."""
+    place = tmp_path / "file"
+    place.write_text("")
+    folder = Folder(place / "sacred")
+    with pytest.raises(SacredError, match="nothing was begun"):
+        folder.started_event({}, "run", {}, None, {}, {}, None)
+    folder.failed_event(None, [])
+    assert place.read_text() == ""
 
 
 def test_a_corrupted_yaml_is_named_with_its_line(tmp_path, monkeypatch, capsys):
