@@ -20,13 +20,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
+from assembly import build
 from components.action_selection import masked_argmax
 from components.replay_buffer import Batch
 from config import loader
 from fleet import Fleet
 from learners.learner import Descent
 from learners.stack import Stack, StackDescent, stacked
-from run import Training, build, configure
+from run import Training
+from settings import configure
 from utils.logging import RunLog
 from utils.seeding import fold, root_key
 

@@ -20,8 +20,10 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
 import envs
+from assembly import Parts, build
 from config import loader
-from run import Parts, Settings, Training, build, configure
+from run import Training
+from settings import Settings, configure
 from utils.logging import RunLog
 from utils.seeding import fold, root_key
 

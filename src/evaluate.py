@@ -22,7 +22,7 @@ from config import loader
 from envs.base import VecEnv
 from learners import AnyLearner
 from pictures.film import gif, shoot
-from run import Settings
+from settings import Settings
 from trained import film_path, load, play, title
 from utils.errors import UserError
 from utils.records import only_run

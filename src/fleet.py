@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 
+from assembly import rollouts
 from components.episodes import Episodes
 from config import loader
 from config.schema import nearest, parse, setting, varying
 from learners.kl import KLConfig
 from learners.lfo import LFOConfig
 from learners.stack import Stack, StackDescent, map_tensors, member, stacked
-from run import Counters, Course, RunConfig, Settings, Training, rollouts
+from run import Counters, Course, Training
 from runners.watching import Watched
+from settings import RunConfig, Settings
 from utils.errors import Failure, UserError
 from utils.logging import RunLog
 

@@ -29,11 +29,13 @@ from sacred import SETTINGS, Experiment
 from sacred.observers import RunObserver
 from sacred.utils import SacredError
 
+from assembly import build
 from config import loader
 from fleet import Fleet, given_fleet, refuse_unstackable, varied
 from observers import boards, mongo
 from observers.folder import Folder, capped
-from run import Settings, Training, build, configure, evaluate
+from run import Training, evaluate
+from settings import Settings, configure
 from trained import recorded
 from utils import checkpoints, history, records
 from utils.errors import Failure, UserError

@@ -1,281 +1,30 @@
-"""Joins the parts of a run, and the training loop. `build` is the only place that sees the whole configuration."""
+"""The training loop of a run."""
 
 import logging
 import pathlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import envs
-import learners
 import snapshots
+from assembly import Parts
 from components.episodes import Episodes, Outcome
-from components.replay_buffer import ReplayBuffer, ReplayConfig
-from config.schema import nearest, parse, setting
-from controllers.controller import Controller, ControllerConfig
-from envs.base import VecEnv
-from learners import AnyLearner, eoi
-from learners.feeds import Replayed, Rolled
-from learners.kl import KLConfig, KLDivergence
-from learners.learner import Descent, Stats
-from learners.lfo import LFO, LFOConfig
+from learners.learner import Stats
 from runners.rollout import Rollout
 from runners.watching import Watched, diversity
+from settings import RunConfig, Settings
 from utils import checkpoints
 from utils.errors import Failure, UserError
 from utils.logging import RunLog
-from utils.records import labelled
 from utils.seeding import fold, root_key
 from utils.stopping import Stop
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    name: str
-    label: str
-    seed: int = setting(0, 2**31 - 1)
-    use_cuda: bool
-    threads: int = setting(1)
-    batch_size_run: int = setting(1)
-    t_max: int = setting(1)
-    test_interval: int = setting(1)  # environment steps
-    test_nepisode: int = setting(1)
-    log_interval: int = setting(1)  # environment steps
-    local_results_path: str
-    save_model: bool
-    save_interval: float = setting(0, default=5.0)  # minutes; 0: no checkpoints
-    checkpoint_path: str
-    evaluate: bool
-    save_replay: bool
-    learner: str
-    env: str
-    env_args: dict
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A checked configuration, each part as its reader wants it."""
-
-    run: RunConfig
-    env: Any
-    controller: ControllerConfig
-    learner: Any
-    network: Any  # what stands beside the agents: a mixer, or a critic
-    feed: Any
-    replay: ReplayConfig
-    eoi: Any  # of its form
-    lfo: LFOConfig
-    kl: KLConfig
-
-    @property
-    def world(self) -> str:
-        """The environment's name for titles and tables."""
-        return labelled(self.run.env, vars(self.env))
-
-    @property
-    def title(self) -> str:
-        return f"{self.world} {self.run.name} seed {self.run.seed}"
-
-
-def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
-    """Checks everything that can be checked before anything is created.
-
-    `given` is what the user typed: a key among it that this run would not read is refused. Raises UserError.
-    """
-    run = parse(RunConfig, config, strict=False)
-    for kind, name, registry in (("env", run.env, envs.REGISTRY), ("learner", run.learner, learners.REGISTRY)):
-        if name not in registry:
-            raise UserError(f"{kind}={name}: there is no such {kind}.{nearest(name, registry)}")
-    kind = learners.REGISTRY[run.learner]
-    lfo, kl = parse(LFOConfig, config["lfo"], "lfo."), parse(KLConfig, config["kl"], "kl.")
-    individuality = dict(config["eoi"])
-    form = parse(eoi.EOIConfig, individuality, "eoi.", strict=False).form
-    if form == "none" and lfo.omega > 0:  # its weights want a classifier
-        form = individuality["form"] = "classifier"
-    eoi_config = eoi.FORMS[form].Config if form != "none" else eoi.EOIConfig
-    _refuse_unread(given or {}, kind, eoi_config, run.name)
-    settings = Settings(
-        run=run,
-        env=envs.configured(run.env, run.env_args),
-        controller=parse(ControllerConfig, config, strict=False),
-        learner=parse(kind.Config, config, strict=False),
-        network=parse(kind.NetworkConfig, config, strict=False),
-        feed=parse(kind.Feed.Config, config, strict=False),
-        replay=parse(ReplayConfig, config, strict=False),
-        eoi=parse(eoi_config, individuality, "eoi.", strict=False),
-        lfo=lfo,
-        kl=kl,
-    )
-    _refuse_nonsense(settings)
-    _refuse_misfits(settings)
-    return settings
-
-
-EVERY_RUN = (RunConfig, ControllerConfig, ReplayConfig)  # the parts whose settings every run reads
-
-
-def _names(*parts: type) -> set[str]:
-    return {f.name for part in parts for f in fields(part)}
-
-
-def readers() -> tuple[set[str], dict[str, set[str]]]:
-    """The names of all settings that some part reads: at the top level, and in each section."""
-    kinds = learners.REGISTRY.values()
-    top = _names(*EVERY_RUN, *(part for kind in kinds for part in (kind.Config, kind.NetworkConfig, kind.Feed.Config)))
-    return top, {
-        "eoi": _names(eoi.EOIConfig, *(form.Config for form in eoi.FORMS.values())),
-        "lfo": _names(LFOConfig),
-        "kl": _names(KLConfig),
-    }
-
-
-def _refuse_unread(given: Mapping[str, Any], kind: type[AnyLearner], eoi_config: type, name: str) -> None:
-    top = _names(*EVERY_RUN, kind.Config, kind.NetworkConfig, kind.Feed.Config) | {"eoi", *kind.sections}
-    for key in given:
-        if key not in top:
-            raise UserError(f"{key}: has no effect with --config={name}")
-    known = _names(eoi_config) if eoi_config is not eoi.EOIConfig else {"form"}
-    for key in given.get("eoi", {}):
-        if key not in known:
-            raise UserError(f"eoi.{key}: has no effect with --config={name}, which runs EOI in another form or not at all")
-
-
-def _refuse_misfits(settings: Settings) -> None:
-    """Parts that are each in order and do not go together."""
-    run, kind = settings.run, learners.REGISTRY[settings.run.learner]
-    if settings.eoi.form not in kind.forms | {"none"}:
-        raise UserError(f"eoi.form={settings.eoi.form}: learner={run.learner} takes one of {', '.join(sorted(kind.forms))}")
-    for section, on in (("lfo", settings.lfo.omega > 0), ("kl", settings.kl.weight > 0)):
-        if on and section not in kind.sections:
-            raise UserError(f"{section}: learner={run.learner} cannot take it")
-    heads = getattr(settings.network, "attend_heads", 1)
-    if settings.controller.hidden_dim % heads:
-        raise UserError(f"attend_heads: {heads} heads do not divide hidden_dim={settings.controller.hidden_dim}")
-
-
-def _refuse_nonsense(settings: Settings) -> None:
-    run = settings.run
-    if run.use_cuda and not torch.cuda.is_available():
-        raise UserError("use_cuda: there is no CUDA device here; set use_cuda=False")
-    if run.evaluate and not run.checkpoint_path:
-        raise UserError("evaluate: set checkpoint_path to the folder of the run to evaluate")
-    if run.save_replay and not run.evaluate:
-        raise UserError("save_replay: goes with evaluate=True and a checkpoint_path")
-    if settings.controller.same_init and settings.controller.share_params:
-        raise UserError("same_init: has no effect with share_params=True")
-
-
-@dataclass
-class Parts:
-    """What a run is made of."""
-
-    learner: AnyLearner
-    descent: Descent
-    replay: ReplayBuffer
-    feed: Replayed | Rolled
-    train: Rollout
-    test: Rollout
-    device: torch.device
-
-
-def build(settings: Settings, runs: int = 1) -> Parts:
-    """Environments, networks, replay. The initial weights depend on the seed alone.
-
-    `runs` of this size are to fit the memory, and this is said for all of them; 0: it has been.
-    """
-    run = settings.run
-    device = torch.device("cuda" if run.use_cuda else "cpu")
-    torch.set_num_threads(run.threads)
-    train, test = rollouts(settings, device)
-    if runs:
-        _announce(train.env, run)
-    learner = build_learner(settings, train.env.spec).to(device)
-    if run.checkpoint_path:
-        restore(learner, find_folder(run.checkpoint_path))
-    replay = ReplayBuffer(train.env.spec, settings.replay, device, _with_q(settings), runs)
-    return Parts(
-        learner=learner,
-        descent=Descent(learner),
-        replay=replay,
-        feed=learner.Feed(settings.feed, learner, replay, settings.replay.batch_size, settings.eoi.delta_t),
-        train=train,
-        test=test,
-        device=device,
-    )
-
-
-def rollouts(settings: Settings, device: torch.device, runs: int = 1) -> tuple[Rollout, Rollout]:
-    """For training and for tests, with the copies of so many runs."""
-    make_env, run = envs.REGISTRY[settings.run.env], settings.run
-    train = make_env(settings.env, runs * run.batch_size_run, device)
-    test = train if train.spec.scarce else make_env(settings.env, runs * run.test_nepisode, device)
-    return Rollout(train, device, _with_q(settings)), Rollout(test, device)
-
-
-def _announce(env: VecEnv, run: RunConfig) -> None:
-    if env.spec.notice:
-        log.warning("%s", env.spec.notice)
-    if env.n_envs < run.batch_size_run:
-        log.info("%d copies are played at once, not batch_size_run=%d", env.n_envs, run.batch_size_run)
-
-
-def _with_q(settings: Settings) -> bool:
-    return getattr(settings.eoi, "q_source", "") == "stored"
-
-
-def build_learner(settings: Settings, spec: envs.EnvSpec) -> AnyLearner:
-    """EOI's networks are drawn from a seed of their own, so that they leave the base learner's as they are without EOI."""
-    seed, hidden, cfg = settings.run.seed, settings.controller.hidden, settings.eoi
-    mixer = getattr(settings.network, "mixer", "none")
-    if spec.individual_rewards and mixer != "none":
-        raise UserError(f"env_args.reward=individual: mixer={mixer} learns the team's value; set mixer=none, or env_args.reward=sum")
-    kind = learners.REGISTRY[settings.run.learner]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        controller, network = Controller(spec, settings.controller), kind.make_network(spec, settings.network, hidden)
-        torch.manual_seed(seed + 2**32)
-        individuality = _build_eoi(spec, cfg, hidden, settings.learner.gamma)
-    extras = [individuality] if individuality else []
-    slots: dict[str, Any] = {}
-    if cfg.form == "reward":
-        slots["shaping"] = individuality.reward
-    if cfg.form == "explore":
-        slots["explore"] = individuality.explore
-    if settings.lfo.omega > 0:
-        slots["rearrange"] = LFO(settings.lfo, individuality.posterior)
-    if settings.kl.weight > 0:
-        extras.append(KLDivergence(settings.kl))
-    return kind(settings.learner, controller, network, extras=extras, **slots)
-
-
-def find_folder(name: str) -> pathlib.Path:
-    """A folder as typed: from where the user stands, else from the repository."""
-    here = pathlib.Path(name).expanduser()
-    return here if here.exists() else pathlib.Path(__file__).resolve().parent.parent / here
-
-
-def restore(learner: AnyLearner, folder: pathlib.Path, name: str = "last") -> None:
-    """Puts the saved networks of a run's folder into `learner`. Raises UserError."""
-    path = folder / "models" / f"{name}.pt"
-    if not path.exists():
-        raise UserError(f"{folder}: not a run with saved networks (no models/{name}.pt in it)")
-    try:
-        learner.load_state_dict(checkpoints.load(path)["learner"])
-    except (KeyError, RuntimeError):
-        raise UserError(f"{path}: its networks are not those of this configuration; use the run's own --config and --env-config") from None
-
-
-def _build_eoi(spec: envs.EnvSpec, cfg: Any, hidden: tuple[int, int], gamma: float) -> Any:
-    if cfg.form == "none":
-        return None
-    return eoi.FORMS[cfg.form](spec, cfg, hidden, **({"gamma": gamma} if cfg.form == "pull" else {}))
 
 
 @dataclass

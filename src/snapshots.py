@@ -5,22 +5,32 @@ counters, networks, optimiser, replay, what the next report will need, and what 
 """
 
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from assembly import Parts
 from components.action_selection import UpdateDraws
 from components.episodes import Outcome
 from components.replay_buffer import Batch
 from learners.feeds import Lesson
-
-if TYPE_CHECKING:
-    from run import Training
+from utils.logging import RunLog
 
 _KINDS = {kind.__name__: kind for kind in (Batch, Lesson, UpdateDraws)}  # what a learner may have learnt from
 
 
-def take(training: "Training") -> dict[str, Any]:
+class Resumable(Protocol):
+    """What a training is made of, as far as its state goes."""
+
+    parts: Parts
+    at: Any  # its counters, a dataclass
+    since_report: list[Outcome]
+    batch: Any
+    stats: dict[str, Tensor]
+    log: RunLog
+
+
+def take(training: Resumable) -> dict[str, Any]:
     parts = training.parts
     return {
         "counters": asdict(training.at),
@@ -39,7 +49,7 @@ def networks(learner: nn.Module) -> dict[str, Tensor]:
     return {name: x.clone() for name, x in learner.state_dict().items()}
 
 
-def put(training: "Training", content: dict[str, Any]) -> None:
+def put(training: Resumable, content: dict[str, Any]) -> None:
     """Raises KeyError or RuntimeError when `content` is of another program or configuration."""
     parts = training.parts
     parts.learner.load_state_dict(content["learner"])

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import envs
+from assembly import build_learner, restore
 from components.action_selection import Draws
 from config import loader
 from envs.base import EnvSpec, TimeStep, VecEnv
 from learners import AnyLearner
-from run import Settings, build_learner, configure, restore
+from settings import Settings, configure
 from utils import records
 from utils.errors import UserError
 from utils.script import FIGURES

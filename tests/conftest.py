@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from assembly import Parts, build
 from components.replay_buffer import Batch
 from config import loader
 from envs import configured
 from envs.base import EnvSpec
-from run import Parts, Settings, build, configure
+from settings import Settings, configure
 from utils.errors import UserError
 from utils.seeding import fold, root_key
 

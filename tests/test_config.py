@@ -6,7 +6,7 @@ import pytest
 from config import loader
 from config.schema import parse, setting
 from fleet import FleetConfig
-from run import configure, readers
+from settings import configure, readers
 from utils.errors import UserError
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from assembly import build
 from components.action_selection import UpdateDraws
 from components.episodes import Episodes, Outcome
 from components.replay_buffer import Batch, transitions
@@ -20,7 +21,7 @@ from fleet import Fleet, given_fleet, refuse_unstackable
 from learners.learner import Descent
 from learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
 from main import main, parse_command
-from run import Training, build
+from run import Training
 from test_main import SRC
 from test_main import TINY as TINY_WORDS
 from utils.checkpoints import Checkpoints

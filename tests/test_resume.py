@@ -15,10 +15,12 @@ import torch
 import envs
 import learners
 import main as program
+from assembly import build
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config import loader
 from conftest import SPEC, worlds
-from run import RunConfig, Training, build, configure
+from run import Training
+from settings import RunConfig, configure
 from test_replay import numbered
 from utils import checkpoints
 from utils.checkpoints import Checkpoints

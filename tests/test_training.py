@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
+from assembly import build, build_learner
 from config import loader
 from conftest import worlds
-from run import Training, build, build_learner, configure
+from run import Training
+from settings import configure
 from utils.logging import RunLog
 
 

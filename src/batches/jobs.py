@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from config import loader
-from run import configure
+from settings import configure
 from utils import records
 from utils.errors import UserError
 from utils.locks import is_locked

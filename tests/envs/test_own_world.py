@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("pettingzoo")
 
-from run import build
+from assembly import build
 from test_training import trained
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -9,11 +9,11 @@ import torch
 
 pytest.importorskip("mpe2")
 
+from assembly import build
 from conftest import keys, worlds
 from envs import REGISTRY
 from envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig
 from envs.to_pettingzoo import parallel_env
-from run import build
 from test_training import equal, trained
 from utils.errors import UserError
 

@@ -7,10 +7,10 @@ import torch
 
 pytest.importorskip("mpe2")
 
+from assembly import build
 from components.episodes import Episodes
 from conftest import SPEC, keys, random_batch
 from envs.pettingzoo import PettingZoo, PettingZooConfig
-from run import build
 from test_lfo import batch_of, lfo
 from test_maac import drawn_batch
 from test_maac import learner as maac

@@ -15,13 +15,15 @@ from sacred.utils import SacredError
 import batch
 import evaluate
 import main as program
+from assembly import build
 from batches.jobs import find
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from config import loader
 from conftest import SPEC
 from learners.finite import Finite
 from observers.folder import Folder
-from run import Training, build, configure
+from run import Training
+from settings import configure
 from test_resume import LONG, assert_same, final, in_a_child
 from utils import checkpoints, memory
 from utils.checkpoints import Checkpoints
