@@ -149,6 +149,7 @@ class ReplayBuffer:
     def insert(self, episodes: Episodes) -> None:
         """Copies the episodes in, [N, T1, ...] without their padding."""
         n, limit = episodes.actions.shape[:2]
+        whole = self.fixed_length is not None  # then there is no padding, and the device need not be asked where it is
         lengths = [self.fixed_length] * n if self.fixed_length else episodes.length.tolist()
         step = torch.arange(limit + 1, device=self.device).expand(n, -1)  # [N, T1]
         keep = step <= episodes.length[:, None]
@@ -161,15 +162,15 @@ class ReplayBuffer:
         if episodes.q is not None and "q" in self.fields:
             acted["q"] = episodes.q
         values |= {k: torch.cat([x, torch.zeros_like(x[:, :1])], 1) for k, x in acted.items()}
-        past = step >= episodes.length[:, None]  # nothing was done after the last observation, whatever lay in that memory before
-        for name in acted:
-            values[name][past] = 0
+        past = step >= episodes.length[:, None]
+        for name in () if whole else acted:
+            values[name][past] = 0  # nothing was done after the last observation, whatever lay in that memory before
         for name, value in values.items():
-            flat = value.flatten(0, 1) if self.fixed_length else value[keep]
+            flat = value.flatten(0, 1) if whole else value[keep]
             self.fields[name].index_copy_(0, rows, flat.to(self.fields[name].dtype))
-        taken = (step < episodes.length[:, None])[keep]
+        acted_on = rows.view(n, -1)[:, :-1].flatten() if whole else rows[~past[keep]]
         places = (self._first + self.size + torch.arange(sum(lengths), device=self.device)) % self.rows
-        self.fields["row_of"].index_copy_(0, places, rows[taken])
+        self.fields["row_of"].index_copy_(0, places, acted_on)
         self._lengths.extend(lengths)
         self._head = (self._head + len(rows)) % self.rows
         self._used += len(rows)
