@@ -3,6 +3,7 @@
 Axes: R runs, N copies of one run.
 """
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+import envs
 from assembly import rollouts
 from components.episodes import Episodes
 from config import loader
@@ -68,8 +70,9 @@ def given_fleet(given: Mapping[str, Any]) -> FleetConfig:
     return parse(FleetConfig, loader.merged(loader.defaults()["fleet"], given.get("fleet", {})), "fleet.")
 
 
-def refuse_unstackable(cfg: FleetConfig, first: Settings) -> None:
-    """Raises UserError with the reason why runs that differ so cannot be one program; `first` is one of them."""
+def refuse_unstackable(cfg: FleetConfig, members: Sequence[Settings]) -> None:
+    """Raises UserError with the reason why these runs cannot be one program."""
+    first = members[0]
     readers: dict[str, Sequence[type]] = {
         "": (RunConfig, type(first.learner), type(first.network), type(first.feed)),
         "env_args.": (type(first.env),),
@@ -83,8 +86,15 @@ def refuse_unstackable(cfg: FleetConfig, first: Settings) -> None:
             raise UserError(
                 f"fleet.vary: runs that differ in {key} are not one program; start a fleet for each value.{nearest(key, known)}"
             )
+    for key, parts in (("lfo.omega", {s.lfo.omega > 0 for s in members}), ("kl.weight", {s.kl.weight > 0 for s in members})):
+        if len(parts) > 1:
+            raise UserError(f"fleet.vary: with {key}=0 that part is not in the program; give 0 a fleet, or a run, of its own")
     if first.run.evaluate:
         raise UserError("evaluate: a fleet trains; evaluate its runs one by one with src/evaluate.py")
+    with contextlib.closing(envs.REGISTRY[first.run.env](first.env, 1, "cpu")) as env:
+        if not env.spec.fixed_length:
+            world = first.run.env
+            raise UserError(f"fleet: the episodes of {world} differ in length, so its runs' updates would fall apart; use src/batch.py")
 
 
 class _Share:
@@ -104,14 +114,9 @@ class Fleet(Course):
     """R trainings whose acting, learning and tests are stacked. A run that fails is left out of what is reported; the rest go on."""
 
     def __init__(self, members: Sequence[Training], title: str, compiled: bool = False):
-        """Raises UserError when the runs' networks or worlds cannot be stacked."""
         self.members, self.run = list(members), members[0].run
         self.failures: list[Failure | None] = [None] * len(members)
         first = members[0].parts
-        if not first.train.env.spec.fixed_length:
-            raise UserError(
-                f"fleet: the episodes of {self.run.env} differ in length, so the runs' updates would fall apart; use src/batch.py"
-            )
         self.stack = Stack([m.parts.learner for m in members], compiled)
         self.descent = StackDescent(self.stack)
         for run, m in enumerate(members):

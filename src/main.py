@@ -100,7 +100,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     commands = [_fresh(flags, given, updates, label, rest) for updates, label in varied(fleet, given)]
     first, *others = commands
     if others:
-        refuse_unstackable(fleet, first.settings)
+        refuse_unstackable(fleet, [command.settings for command in commands])
         if "--wandb" in flags:
             raise UserError("--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs")
     return dataclasses.replace(first, others=others, compiled=fleet.compile)

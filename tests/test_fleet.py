@@ -147,7 +147,7 @@ def test_every_algorithm_can_be_stacked(algorithm, settings):
 def test_runs_may_differ_in(algorithm, key, values, settings):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
     chosen = [settings(algorithm, **loader.merged({"t_max": 60, **lfo}, updates(key, value))) for value in values]
-    refuse_unstackable(given_fleet({"fleet": {"vary": {key: list(values)}}}), chosen[0])
+    refuse_unstackable(given_fleet({"fleet": {"vary": {key: list(values)}}}), chosen)
     alone, together = [training(s) for s in chosen], [training(s) for s in chosen]
     for run in alone:
         run.train()
@@ -290,6 +290,7 @@ def test_a_fleet_of_one_is_the_run_itself():
         (['fleet.vary={"hidden_dim": [32, 64]}'], "hidden_dim"),
         (['fleet.vary={"eoi.alpha": [0.1, "x"]}'], "eoi.alpha"),
         (["fleet.sedes=[1]"], "fleet.sedes: there is no such setting. Did you mean 'seeds'?"),
+        (['fleet.vary={"lfo.omega": [0, 0.2]}'], "with lfo.omega=0 that part is not in the program"),
         (["fleet.seeds=[1,2]", "evaluate=True", "checkpoint_path=x"], "evaluate"),
     ],
 )
@@ -298,9 +299,17 @@ def test_what_cannot_be_a_fleet_is_refused(words, expected):
         commands(*words)
 
 
-def test_worlds_whose_episodes_differ_in_length_are_refused(settings):
-    members = [training(settings("qmix", "sc2", seed=seed)) for seed in (1, 2)]
-    with pytest.raises(UserError, match="differ in length"):
+def test_worlds_whose_episodes_differ_in_length_are_refused(tmp_path, capsys):
+    """Before anything is begun."""
+    argv = ["--config=qmix", "--env-config=sc2", "with", "fleet.seeds=[1,2]", f"local_results_path={tmp_path}"]
+    assert main(argv) == 2
+    assert "differ in length" in capsys.readouterr().err and not any(tmp_path.iterdir())
+
+
+def test_learners_with_and_without_a_part_are_not_stacked(settings):
+    """Their parameters are the same; what the part reads are numbers."""
+    members = [training(settings("eoi_qmix", lfo={"omega": omega})) for omega in (0.0, 0.3)]
+    with pytest.raises(ValueError, match="structures"):
         fleet(members)
 
 

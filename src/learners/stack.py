@@ -79,10 +79,10 @@ class Stack(nn.Module):
     """A Learner made of R learners of one structure. Takes stacked batches [R, ...]; gives terms and statistics [R]."""
 
     def __init__(self, members: Sequence[Any], compiled: bool = False):
-        """Raises ValueError when the members' networks are not of one shape."""
+        """Raises ValueError when the members are not of one structure; numbers that are 0-dim buffers may differ."""
         super().__init__()
-        if len({tuple((name, x.shape) for name, x in m.state_dict().items()) for m in members}) > 1:
-            raise ValueError("networks of different shapes cannot be stacked")
+        if len({tuple((name, x.shape) for name, x in (*m.named_parameters(), *m.named_buffers())) for m in members}) > 1:
+            raise ValueError("learners of different structures cannot be stacked")
         self.members = list(members)  # in a plain list, so that their views are not this module's parameters
         self.whole = copy.deepcopy(members[0])
         self.projected, self.phases = self.whole.projected, self.whole.phases
