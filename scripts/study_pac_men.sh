@@ -6,11 +6,12 @@
 set -eu
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_NUM_THREADS=1
-seeds=[$(echo "${SEEDS:-1 2 3 4 5}" | tr ' ' ,)]
+SEEDS=${SEEDS:-1 2 3 4 5}
+seeds=[${SEEDS// /,}]
 wanted=" $* "
 
 fleet() { # NAME ARGS...: one fleet, in a folder of its own
-    local folder=results/studies/pac_men/$1
+    local folder=results/studies/pac_men/$1/seeds-${SEEDS// /-}
     [[ $wanted == "  " || $wanted == *" $1 "* ]] || return 0
     [ ! -e "$folder/finished" ] || return 0
     rm -rf "$folder" # of a fleet that was cut

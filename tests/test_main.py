@@ -95,9 +95,11 @@ def test_help_lists_what_there_is(capsys):
     assert "eoi_explore_qmix" in out and "pac_men_easy" in out
 
 
-def test_an_interrupted_run_says_so_and_keeps_its_networks(tmp_path):
-    """A real process, a real signal, once the run has started."""
-    command = [sys.executable, str(SRC / "main.py"), "--config=qmix", *TINY, "t_max=10000000", f"local_results_path={tmp_path}"]
+@pytest.mark.parametrize(("runs", "more"), [(1, ()), (2, ("fleet.seeds=[3,4]",))])
+def test_an_interrupted_run_says_so_and_keeps_its_networks(runs, more, tmp_path):
+    """A real process, a real signal, once the run, or every run of the fleet, has started."""
+    words = [w for w in TINY if not (more and w.startswith("seed"))]
+    command = [sys.executable, str(SRC / "main.py"), "--config=qmix", *words, *more, "t_max=10000000", f"local_results_path={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -106,10 +108,13 @@ def test_an_interrupted_run_says_so_and_keeps_its_networks(tmp_path):
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     assert process.returncode == 130, rest
-    folder = tmp_path / "sacred" / "1"
-    assert json.loads((folder / "run.json").read_text())["status"] == "INTERRUPTED"
-    assert checkpoints.load(folder / "models" / "last.pt")["t"] >= 0
-    assert not list((folder / "models").glob("*.part"))
+    folders = sorted((tmp_path / "sacred").glob("[0-9]*"))
+    assert len(folders) == runs
+    for folder in folders:
+        assert json.loads((folder / "run.json").read_text())["status"] == "INTERRUPTED"
+        found = checkpoints.Checkpoints(folder / "checkpoints").newest()
+        assert found is not None and found[1]["counters"]["t"] == checkpoints.load(folder / "models" / "last.pt")["t"]
+        assert not list(folder.glob("*/*.part"))
 
 
 def test_a_full_disk_is_one_line_and_status_1(results, tmp_path, monkeypatch, capsys):
