@@ -28,7 +28,7 @@ def test_a_run_leaves_a_whole_record(results, tmp_path, capsys):
     folder = tmp_path / "sacred" / "1"
     run, config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("run", "config", "metrics"))
     assert run["status"] == "COMPLETED" and run["experiment"]["name"] == "eoi_qmix"
-    assert config["seed"] == 3 and config["eoi"]["alpha"] == 0.05 and config["env_args"]["dots_per_room"] == 3
+    assert config["seed"] == 3 and config["eoi"]["alpha"] == 0.05 and config["env_args"]["dots_per_room"] == 10
     assert metrics["test_return_mean"]["steps"] == [0, 60, 120]
     assert {"test_return_mean", "epsilon", "classifier_accuracy", "individuality_mean", "pull_td_cosine"} <= set(metrics)
     assert set(checkpoints.load(folder / "models" / "last.pt")) == {"t", "learner"}

@@ -22,7 +22,7 @@ _DOT = 0  # item
 
 @dataclass(frozen=True, kw_only=True)
 class PacMenConfig(GridConfig):
-    dots_per_room: int = setting(1, default=3, varies=True)  # drawn anew each episode, in distinct cells
+    dots_per_room: int = setting(1, default=10, varies=True)  # drawn anew each episode, in distinct cells
     easy: bool = False  # dots in the bottom room only (paper A.4)
     distinct_starts: bool = True  # False: every agent starts in the middle of the centre
     corridors: tuple[int, int, int, int] = setting(0, default=(3, 1, 2, 2))  # lengths: top, bottom, left, right

@@ -83,7 +83,7 @@ def test_geometry():
     assert world.map.grid.shape == (21, 21)
     assert dict(zip(letters.tolist(), counts.tolist(), strict=True)) == {"#": 441 - 77, ".": 8, "S": 9, "T": 15, "B": 15, "L": 15, "R": 15}
     assert (world.map.grid[:, 0] == "#").all() and (world.map.grid[:2] == "#").all()
-    assert (world.spec.obs_size, world.spec.state_size, world.spec.n_actions, world.spec.reward_max) == (75, 155, 5, 12.0)
+    assert (world.spec.obs_size, world.spec.state_size, world.spec.n_actions, world.spec.reward_max) == (75, 155, 5, 40.0)
 
 
 def test_starts_and_dots_are_distinct_and_vary():
@@ -96,9 +96,9 @@ def test_starts_and_dots_are_distinct_and_vary():
     dots = world._maps[:, 0, :-1].bool()
     for room in "TBLR":
         in_room = dots[:, world.map.region(room)]
-        assert (in_room.sum(1) == 3).all()
-        assert in_room.float().mean(0).sub(0.2).abs().max() < 0.1
-    assert dots.sum() == 400 * 12
+        assert (in_room.sum(1) == 10).all()
+        assert in_room.float().mean(0).sub(10 / 15).abs().max() < 0.1
+    assert dots.sum() == 400 * 40
 
 
 def test_one_common_start_and_hidden_others():
@@ -116,7 +116,7 @@ def test_a_dot_eaten_by_two_is_one_dot():
     world._position = torch.tensor([[dot, dot, dot, dot]])
     world.step(torch.full((1, 4), 4))
     assert world._eaten[0].tolist() == [1, 0, 0, 0]
-    assert world._maps[0, 0].sum() == 11
+    assert world._maps[0, 0].sum() == 39
 
 
 def test_the_reward_comes_once_and_the_world_then_stands_still():
