@@ -3,18 +3,11 @@
 study=worlds
 . "$(dirname -- "${BASH_SOURCE[0]}")/studies.sh"
 
-maac() { # NAME ARGS...: over the temperature
-    fleet "maac-$1" --config=maac "${@:2}" 'fleet.vary={"reward_scale": [30, 100, 300]}'
+both() { # NAME WORLD ARGS...
+    fleet "qmix-$1" --config=qmix "--env-config=$2" with "${@:3}"
+    fleet "maac-$1" --config=maac "--env-config=$2" with "${@:3}" 'fleet.vary={"reward_scale": [100, 1000]}'
 }
-windy() { # NAME ARGS...
-    fleet "qmix-windy-$1" --config=qmix --env-config=windy_maze with "${@:2}"
-    maac "windy-$1" --env-config=windy_maze with "${@:2}"
-}
-windy stem-2-arm-4 env_args.stem=2 env_args.arm=4
-windy stem-2-arm-4-wide env_args.stem=2 env_args.arm=4 env_args.wind_from=-1
-windy stem-1-arm-6 env_args.stem=1 env_args.arm=6
-windy stem-1-arm-6-wide env_args.stem=1 env_args.arm=6 env_args.wind_from=-1
-windy stem-3-arm-4 env_args.stem=3 env_args.arm=4
-
-fleet qmix-firefighters --config=qmix --env-config=firefighters with
-maac firefighters --env-config=firefighters with
+both windy-stem-1-arm-6 windy_maze env_args.stem=1 env_args.arm=6
+both windy-stem-2-arm-4 windy_maze env_args.stem=2 env_args.arm=4
+both windy-stem-3-arm-4 windy_maze env_args.stem=3 env_args.arm=4
+both firefighters firefighters
