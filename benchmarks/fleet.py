@@ -1,4 +1,5 @@
-"""What stacking runs gives: updates and whole iterations of a plain loop over agents, of one run, and of fleets, on this machine.
+"""What stacking runs gives: updates and whole iterations of one run and of fleets, on this machine; for QMIX also updates of a plain
+loop over agents.
 
     python benchmarks/fleet.py [--config qmix] [--runs 4 16] [--compile] [--cuda] [--steps 15000]
 
@@ -13,6 +14,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,13 +109,14 @@ class Bench:
         settings = configure(loader.load(self.algorithm, "pac_men", updates))
         return Training(build(settings, 0), settings, RunLog(lambda *_: None, "", self.steps), None)
 
-    def batches(self, runs: int) -> list[Batch]:
-        parts = self.training(1).parts
-        for first in range(0, 160, 8):
-            keys = fold(root_key(1, "benchmark", parts.device), first + torch.arange(8, device=parts.device))
+    def batch(self, seed: int) -> Any:
+        """What the learner is fed with first after some 160 episodes: a Batch, or on-policy a Lesson."""
+        training = self.training(seed)
+        parts, copies = training.parts, training.run.batch_size_run
+        for first in range(0, 160, copies):
+            keys = fold(root_key(seed, "benchmark", parts.device), first + torch.arange(copies, device=parts.device))
             parts.feed.insert(parts.train.run(parts.learner.act, keys, self.now))
-        rows = parts.replay.draw(fold(root_key(1, "draws", parts.device), torch.arange(runs, device=parts.device)), 128, 4)
-        return [parts.replay.read(r) for r in rows]
+        return next(iter(parts.feed.batches(root_key(seed, "draws", parts.device), self.now, 160 * parts.train.env.spec.episode_limit, 0)))
 
     def whole(self, make: Callable[[], Training | Fleet]) -> float:
         """Seconds of `steps` environment steps with all that belongs to them."""
@@ -127,13 +130,13 @@ class Bench:
 def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
     square = torch.randn(1024, 1024, device=bench.device)
     rate = 2 * 1024**3 / bench.cost(lambda: square @ square, 10) / 1e6  # GFLOP/s
-    batch, descent = bench.batches(1)[0], Descent(bench.training(1).parts.learner)
+    batch, descent = bench.batch(1), Descent(bench.training(1).parts.learner)
     with FlopCounterMode(display=False) as counter:
         descent.update(batch, bench.now, 0)
     work = counter.get_total_flops() / 1e6  # MFLOP
     floor = work / rate  # ms
-    print(f"torch {torch.__version__}, {bench.device}, pac_men, {bench.algorithm}, 128 transitions; large products: {rate:.0f} GFLOP/s")
-    print(f"an update: {work:.0f} MFLOP in matrix products, floor {floor:.2f} ms\n")
+    print(f"torch {torch.__version__}, {bench.device}, pac_men, {bench.algorithm}, {len(batch.obs)} transitions")
+    print(f"an update: {work:.0f} MFLOP in matrix products, floor {floor:.2f} ms at the {rate:.0f} GFLOP/s of large products\n")
     print("| what | ms an update and run | times the floor |\n|---|---|---|")
 
     def row(what: str, ms: float) -> None:
@@ -144,7 +147,7 @@ def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
         row("plain loop over agents", bench.cost(lambda: plain.update(batch), 40))
     row("one run", bench.cost(lambda: descent.update(batch, bench.now, 0), 40))
     for runs in fleets:
-        together = stacked(bench.batches(runs))
+        together = stacked([bench.batch(seed) for seed in range(runs)])
         for ask in (False, True) if compiled else (False,):
             stack = StackDescent(Stack([bench.training(seed).parts.learner for seed in range(runs)], ask))
             start = time.perf_counter()
@@ -155,7 +158,7 @@ def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="qmix", choices=["qmix", "vdn", "iql", "eoi_qmix", "eoi_explore_qmix"])
+    parser.add_argument("--config", default="qmix", choices=loader.names("algs"))
     parser.add_argument("--runs", nargs="*", type=int, default=[4, 16])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--cuda", action="store_true")

@@ -1,19 +1,21 @@
-"""How fast is it here? One table: environments, acting, updates, and (with --whole) whole runs of 10,000 episodes.
+"""How fast is it here? One table: environments, acting, updates, what a PettingZoo game costs by itself and as a world here, and
+(with --whole) whole runs of 10,000 episodes.
 
-    python benchmarks/speed.py [--env pac_men ...] [--workers 0 1 2] [--whole] [--repeats 5]
+    python benchmarks/speed.py [--env pac_men ...] [--algorithms qmix ...] [--workers 0 1 2] [--whole] [--repeats 5]
 
-One thread. Each figure is the median over the repeats, with the fastest and the slowest beside it: a wide range says the machine
-was busy. Whole runs are timed from the first environment step to the last update, tests left out.
+One thread a process. Each figure is the median over the repeats, with the least and the greatest beside it: a wide range says the
+machine was busy. Whole runs are timed from the first environment step to the last update, tests left out.
 """
 
 import argparse
 import contextlib
 import io
+import itertools
 import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -22,17 +24,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 import envs
 from assembly import Parts, build
 from config import loader
+from envs.pettingzoo import constructor
 from run import Training
 from settings import Settings, configure
+from utils.errors import UserError
 from utils.logging import RunLog
 from utils.seeding import fold, root_key
 
 COPIES = (1, 32, 512, 1024)
-ALGORITHMS = ("qmix", "eoi_qmix", "eoi_explore_qmix", "maac", "eoi_maac", "ippo", "eoi_ippo", "mappo")
+LFO = {"lfo": {"omega": 0.2}}
+GAME = "mpe2.simple_spread_v3"
+
+Figures = tuple[float, float, float]  # median, lowest, highest
 
 
-def rate(work: Callable[[], int], repeats: int, seconds: float = 1.0) -> tuple[float, float, float]:
-    """Median, lowest and highest rate of `work`, which returns how much it did; each repeat lasts about `seconds`."""
+def rate(work: Callable[[], int], repeats: int, seconds: float = 1.0) -> Figures:
+    """Of `work`, which returns how much it did; each repeat lasts about `seconds`."""
     work()
     rates = []
     for _ in range(repeats):
@@ -43,7 +50,12 @@ def rate(work: Callable[[], int], repeats: int, seconds: float = 1.0) -> tuple[f
     return statistics.median(rates), min(rates), max(rates)
 
 
-def row(what: str, figures: tuple[float, float, float], unit: str) -> None:
+def microseconds(rates: Figures) -> Figures:
+    middle, low, high = rates
+    return 1e6 / middle, 1e6 / high, 1e6 / low
+
+
+def row(what: str, figures: Figures, unit: str) -> None:
     middle, low, high = (f"{figure:,.0f}" for figure in figures)
     print(f"| {what} | {middle} | {low} - {high} | {unit} |", flush=True)
 
@@ -74,6 +86,21 @@ def environment_only(name: str, copies: int, **env_args: object) -> Callable[[],
     return episode
 
 
+def by_itself() -> Callable[[], int]:
+    """Whole episodes of the game without this project, by random actions drawn beforehand. Raises UserError."""
+    game = constructor(GAME)()
+    moves = torch.randint(game.action_space(game.possible_agents[0]).n, (game.unwrapped.max_cycles, len(game.possible_agents)))
+    chosen = [dict(zip(game.possible_agents, step, strict=True)) for step in moves.tolist()]
+
+    def episode() -> int:
+        game.reset(seed=1)
+        for actions in chosen:
+            game.step(actions)
+        return len(chosen)
+
+    return episode
+
+
 def acting(name: str, copies: int) -> Callable[[], int]:
     """Whole episodes played by epsilon-greedy agents, written to memory, as in training."""
     parts, _ = make("qmix", name, batch_size_run=copies, epsilon_start=0.1)
@@ -81,23 +108,23 @@ def acting(name: str, copies: int) -> Callable[[], int]:
     return lambda: parts.train.steps(parts.train.run(parts.learner.act, keys, now))
 
 
-def updating(algorithm: str, name: str) -> Callable[[], int]:
+def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
     """The updates that follow a rollout: drawing, reading, loss, step, targets. Twelve from a replay; all epochs, on-policy."""
-    parts, settings = make(algorithm, name)
+    parts, settings = make(algorithm, name, **updates)
     now, key = torch.tensor(0.0), root_key(1, "draws")
     for first in range(0, 160, settings.run.batch_size_run):
         keys = fold(root_key(1, "benchmark"), first + torch.arange(settings.run.batch_size_run))
         parts.feed.insert(parts.train.run(parts.learner.act, keys, now))
     steps, interval = 10**6, getattr(settings.feed, "update_interval", 1)  # a moment at which twelve are due
 
-    def updates() -> int:
+    def update() -> int:
         done = 0
         for batch in parts.feed.batches(key, now, steps, steps // interval - 12):
             parts.descent.update(batch, now, 0)
             done += 1
         return done
 
-    return updates
+    return update
 
 
 def whole_run(algorithm: str, env: str) -> float:
@@ -111,31 +138,48 @@ def whole_run(algorithm: str, env: str) -> float:
     return (time.perf_counter() - start) / 60
 
 
+def world(name: str, algorithms: Sequence[str], repeats: int) -> None:
+    for copies in COPIES:
+        row(f"{name}, environment only, N = {copies}", rate(environment_only(name, copies), repeats), "steps/s")
+        row(f"{name}, acting, N = {copies}", rate(acting(name, copies), repeats), "steps/s")
+    learners = {algorithm: (algorithm, {}) for algorithm in algorithms}
+    if "qmix" in learners:
+        learners["qmix, lfo.omega=0.2"] = ("qmix", LFO)
+    for what, (algorithm, updates) in learners.items():
+        size = configure(loader.load(algorithm, name, {"seed": 1, **updates})).replay.batch_size
+        row(f"{name}, {what}, {size} transitions", rate(updating(algorithm, name, **updates), repeats), "updates/s")
+
+
+def pettingzoo_path(workers: Sequence[int], repeats: int) -> None:
+    """One game's step by itself, and as a world here: the difference is what the path costs."""
+    try:
+        row(f"{GAME} by itself", microseconds(rate(by_itself(), repeats)), "µs/step")
+    except UserError as error:
+        print(f"\nPettingZoo left out: {error}", flush=True)
+        return
+    for count, copies in itertools.product(workers, (1, 32)):
+        if count <= copies:
+            figures = rate(environment_only("pettingzoo", copies, key=GAME, workers=count), repeats)
+            row(f"{GAME} as a world, workers = {count}, N = {copies}", microseconds(figures), "µs/step")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", nargs="*", default=["pac_men", "sc2"], choices=loader.names("envs"))
-    parser.add_argument("--workers", nargs="*", type=int, default=[], help="PettingZoo's simple_spread in so many processes, e.g. 0 1 2")
+    known = loader.names("algs")
+    parser.add_argument("--env", nargs="*", default=["pac_men", "windy_maze", "firefighters", "sc2"], choices=loader.names("envs"))
+    parser.add_argument("--algorithms", nargs="*", default=known, choices=known, help="default: all, and qmix with LFO")
+    parser.add_argument("--workers", nargs="*", type=int, default=[0, 1, 2], help=f"processes that play {GAME}; empty: leave it out")
     parser.add_argument("--whole", action="store_true", help="whole Pac-Men runs too, some minutes each")
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread\n\n| what | median | range | unit |\n|---|---|---|---|")
-    for env in asked.env:
-        for copies in COPIES:
-            row(f"{env}, environment only, N = {copies}", rate(environment_only(env, copies), asked.repeats), "steps/s")
-            row(f"{env}, acting, N = {copies}", rate(acting(env, copies), asked.repeats), "steps/s")
-        for algorithm in ALGORITHMS:
-            row(
-                f"{env}, {algorithm}, {make(algorithm, env)[1].replay.batch_size} transitions",
-                rate(updating(algorithm, env), asked.repeats),
-                "updates/s",
-            )
-    for workers in asked.workers:
-        for copies in (1, 32):
-            figures = rate(environment_only("pettingzoo", copies, workers=workers), asked.repeats)
-            row(f"pettingzoo, {workers} workers, environment only, N = {copies}", figures, "steps/s")
+    for name in asked.env:
+        world(name, asked.algorithms, asked.repeats)
     for algorithm in ("qmix", "eoi_qmix") if asked.whole else ():
         print(f"| pac_men, {algorithm}, 10,000 episodes | {whole_run(algorithm, 'pac_men'):.2f} | | minutes |", flush=True)
+    if asked.workers:  # last: what is not installed is said below the table
+        pettingzoo_path(asked.workers, asked.repeats)
 
 
 if __name__ == "__main__":
