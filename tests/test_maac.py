@@ -362,7 +362,7 @@ def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
     individuality = ShapedReward(SPEC, WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), (8, 8))
     individuality.recognised = lambda obs: torch.ones(obs.shape[:-1])
     added = []
-    following = {False: [[0.0]] * 3, True: [[0.0]] * 3}  # of each agent, at the step after
+    following = {False: [[0.0]] * 3, True: [[9.0]] * 3}  # of each agent, at the step after; the end has none
     for step in reversed(range(steps)):
         batch = drawn_batch(count=1, seed=step, terminated=torch.tensor([float(step == steps - 1)]))
         for shaped in following:
