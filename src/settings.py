@@ -12,8 +12,8 @@ from components.replay_buffer import ReplayConfig
 from config.schema import nearest, parse, setting
 from controllers.controller import ControllerConfig
 from learners import AnyLearner, eoi
-from learners.kl import KLConfig
-from learners.lfo import LFOConfig
+from learners.kl import KLConfig, KLDivergence
+from learners.lfo import LFO, LFOConfig
 from utils.errors import UserError
 from utils.records import labelled
 
@@ -100,6 +100,7 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     return settings
 
 
+ADDITIONS = {"lfo": LFO, "kl": KLDivergence}  # by their section
 EVERY_RUN = (RunConfig, ControllerConfig, ReplayConfig)  # the parts whose settings every run reads
 
 
@@ -118,8 +119,13 @@ def readers() -> tuple[set[str], dict[str, set[str]]]:
     }
 
 
+def _fitting(kind: type[AnyLearner], additions: Mapping[str, Any]) -> list[str]:
+    """The names of those that find in a learner what they need."""
+    return sorted(name for name, addition in additions.items() if addition.needs <= kind.accepts)
+
+
 def _refuse_unread(given: Mapping[str, Any], kind: type[AnyLearner], eoi_config: type, name: str) -> None:
-    top = _names(*EVERY_RUN, kind.Config, kind.NetworkConfig, kind.Feed.Config) | {"eoi", *kind.sections}
+    top = _names(*EVERY_RUN, kind.Config, kind.NetworkConfig, kind.Feed.Config) | {"eoi", *_fitting(kind, ADDITIONS)}
     for key in given:
         if key not in top:
             raise UserError(f"{key}: has no effect with --config={name}")
@@ -132,10 +138,11 @@ def _refuse_unread(given: Mapping[str, Any], kind: type[AnyLearner], eoi_config:
 def _refuse_misfits(settings: Settings) -> None:
     """Parts that are each in order and do not go together."""
     run, kind = settings.run, learners.REGISTRY[settings.run.learner]
-    if settings.eoi.form not in kind.forms | {"none"}:
-        raise UserError(f"eoi.form={settings.eoi.form}: learner={run.learner} takes one of {', '.join(sorted(kind.forms))}")
+    forms = _fitting(kind, eoi.FORMS)
+    if settings.eoi.form not in {*forms, "none"}:
+        raise UserError(f"eoi.form={settings.eoi.form}: learner={run.learner} takes one of {', '.join(forms)}")
     for section, on in (("lfo", settings.lfo.omega > 0), ("kl", settings.kl.weight > 0)):
-        if on and section not in kind.sections:
+        if on and section not in _fitting(kind, ADDITIONS):
             raise UserError(f"{section}: learner={run.learner} cannot take it")
     heads = getattr(settings.network, "attend_heads", 1)
     if settings.controller.hidden_dim % heads:

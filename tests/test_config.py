@@ -1,8 +1,13 @@
 import dataclasses
+import inspect
+import pathlib
 from dataclasses import fields
 
 import pytest
+import torch
 
+import envs
+import learners
 from config import loader
 from config.schema import parse, setting
 from fleet import FleetConfig
@@ -83,11 +88,13 @@ def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
         ("maac", {"hidden_dim": 30}, ["attend_heads", "30"]),
         ("ippo", {"update_interval": 5}, ["update_interval", "no effect", "ippo"]),
         ("ippo", {"lfo": {"omega": 0.2}}, ["lfo", "no effect"]),
+        ("ippo", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
         ("qmix", {"actor_lr": 0.1}, ["actor_lr", "no effect"]),
         ("qmix", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
         ("qmix", {"lfo": {"omega": 1.5}}, ["lfo.omega", "at most 1"]),
         ("qmix", {"lfo": {"omga": 0.5}}, ["lfo.omga", "'lfo.omega'"]),
-        ("maac", {"eoi": {"form": "pull"}}, ["eoi.form", "reward"]),
+        ("maac", {"eoi": {"form": "pull"}}, ["eoi.form", "learner=maac takes one of classifier, reward"]),
+        ("ippo", {"eoi": {"form": "explore"}}, ["eoi.form", "learner=ppo takes one of classifier, reward"]),
         ("qmix", {"lfo": {"omega": 0.2}, "eoi": {"alpha": 0.1}}, ["eoi.alpha", "no effect"]),
     ],
 )
@@ -148,3 +155,40 @@ def test_every_default_is_read_by_some_part():
     assert set(defaults) - set(sections) == top
     for name, section in sections.items():
         assert set(defaults[name]) == section
+
+
+@pytest.mark.parametrize(
+    ("world", "shape", "t_max", "replay", "hidden", "betas"),
+    [
+        ("pac_men", (4, 5, 30), 300_000, (128, 20_000), 128, (0.04, 0.1)),
+        ("windy_maze", (2, 5, 15), 150_000, (128, 20_000), 128, (0.04, 0.1)),
+        ("firefighters", (4, 6, 20), 200_000, (128, 20_000), 128, (0.04, 0.1)),
+        ("sc2", (8, 14, 120), 2_000_000, (64, 200_000), 64, (0.01, 0.01)),
+    ],
+)
+def test_the_defaults_are_the_papers(world, shape, t_max, replay, hidden, betas):
+    """Table 1; n, |A| and T; 10,000 episodes in the grid worlds (figures 4, 9 and 10). Of 8m the paper does not say how long."""
+    qmix, maac = (configure(loader.load(algorithm, world, {"seed": 1})) for algorithm in ("eoi_qmix", "eoi_maac"))
+    spec = envs.REGISTRY[world](qmix.env, 1, torch.device("cpu")).spec
+    assert (spec.n_agents, spec.n_actions, spec.episode_limit) == shape
+    for chosen in (qmix, maac):
+        assert chosen.run.t_max == t_max
+        assert (chosen.replay.batch_size, chosen.replay.buffer_size) == replay
+        assert chosen.controller.hidden == (hidden, hidden) and not chosen.controller.share_params
+        assert chosen.learner.gamma == 0.98
+        assert (chosen.eoi.beta1, chosen.eoi.beta2) == betas
+        assert (chosen.eoi.delta_t, chosen.eoi.classifier_lr) == (4, 1e-3)
+    assert (qmix.learner.lr, qmix.eoi.alpha) == (1e-4, 0.05)
+    assert (maac.learner.actor_lr, maac.learner.critic_lr, maac.eoi.alpha) == (1e-3, 1e-4, 0.2)
+
+
+def test_learners_do_not_know_what_is_added_to_them():
+    for name in ("q_learner", "maac", "ppo", "policy", "feeds", "learner"):
+        text = (pathlib.Path(learners.__file__).parent / f"{name}.py").read_text().lower()
+        assert not [word for word in ("eoi", "lfo", "individuality") if word in text], name
+
+
+@pytest.mark.parametrize("kind", learners.REGISTRY.values())
+def test_what_a_learner_accepts_it_takes(kind):
+    slots = {"shaping", "explore", "rearrange"}  # the others it lends
+    assert kind.accepts & slots == slots & set(inspect.signature(kind).parameters)

@@ -57,8 +57,16 @@ class Constant(torch.nn.Module):
         return self.logits
 
 
-def fixed(anchor: list[float], positive: list[float], **changes) -> Individuality:
-    """One transition of a game of four, of which every agent sees the same."""
+Row = list[float]
+
+
+def own_first(p: Row) -> list[Row]:
+    """The same for every agent, counted from its own name."""
+    return [p[-i:] + p[:-i] for i in range(4)]
+
+
+def fixed(anchor: Row | list[Row], positive: Row | list[Row], **changes) -> Individuality:
+    """One transition of a game of four: what is said of each agent, or of all."""
     made = Individuality(FOUR, Individuality.Config(**{k: v for k, v in {**BASE, **changes}.items()}), (8, 8))
     logits = [torch.tensor(p).log().expand(1, 4, 4).clone() for p in (anchor, positive)]
     made.classifier = Fixed(*logits)
@@ -81,19 +89,30 @@ def test_uniform_predictions():
 
 
 def test_a_hand_worked_loss_and_gradient():
-    """Fact 2, for the agent with label 0; fact 5: the logit gradients of an observation sum to 0."""
-    made = fixed([0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1])
-    anchor = made.classifier.anchor
-    log_p = anchor.log_softmax(-1)[:, :1]
-    loss = -log_p[0, 0, 0] + 0.04 * 1.524221 + 0.1 * 0.940448
-    assert loss.item() == pytest.approx(0.511689, abs=1e-5)
+    """Fact 2, for every agent in turn; fact 5: the logit gradients of an observation sum to 0."""
+    made = fixed(own_first([0.7, 0.1, 0.1, 0.1]), own_first([0.4, 0.3, 0.2, 0.1]))
     (terms, stats), _ = made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))
-    assert stats["classifier_pd"].item() == pytest.approx(1.524221, abs=1e-5)
-    assert stats["classifier_mi"].item() == pytest.approx(0.940448, abs=1e-5)
+    found = [stats[f"classifier_{name}"].item() for name in ("ce", "pd", "mi", "loss")]
+    assert found == pytest.approx([0.356675, 1.524221, 0.940448, 0.511689], abs=1e-5)
+    assert terms["classifier"].item() == pytest.approx(0.511689, abs=1e-5)
     terms["classifier"].backward()
-    gradient = 4 * anchor.grad[0]  # the mean is over four agents
-    assert gradient[0].tolist() == pytest.approx([-0.328864, 0.105621, 0.109621, 0.113621], abs=1e-5)
+    gradient = 4 * made.classifier.anchor.grad[0]  # the mean is over four agents
+    for row, expected in zip(gradient, own_first([-0.328864, 0.105621, 0.109621, 0.113621]), strict=True):
+        assert row.tolist() == pytest.approx(expected, abs=1e-5)
     assert gradient.sum(-1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.04, 0.5])
+@pytest.mark.parametrize("beyond", [-0.1, 0.1])
+def test_evenness_is_stable_up_to_a_beta2_of_one_and_beta1(beta1, beyond):
+    """Section 5, consequences: on an observation all agents share, a small lean goes or grows; its positive is even."""
+    made = fixed([0.2503, 0.2499, 0.2499, 0.2499], [0.25] * 4, beta1=beta1, beta2=1 + beta1 + beyond)
+    made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms["classifier"].backward()
+    row = made.classifier.anchor.detach()[0, 0]
+    slope = made.classifier.anchor.grad[0].sum(0)  # of logits that are the four agents' in common
+    before, after = (x.std() for x in (row, row - slope))
+    assert (after > before) == (beyond > 0)
+    assert (after / before).item() == pytest.approx(1 + beyond / 4, abs=3e-3)  # z falls by (1 + beta1 - beta2) z / 4
 
 
 def test_anchors_without_a_positive_lose_that_term_only():

@@ -8,7 +8,7 @@ from conftest import SPEC, keys, random_batch
 from learners.eoi import Individuality
 from learners.learner import weighted
 from learners.lfo import LFO, LFOConfig, cycle, permutation
-from test_eoi import BASE, FOUR, pull
+from test_eoi import BASE, FOUR, explore, pull, values
 from test_maac import drawn_batch
 from test_maac import learner as maac
 from test_q_learner import learner as qmix
@@ -155,6 +155,20 @@ def test_a_weight_scales_actors_critics_and_the_pull():
         for b in (random_batch(), type(batch)(**{**vars(random_batch()), "weight": torch.full((5, 3), 0.5)}))
     )
     torch.testing.assert_close(0.5 * plain, scaled)
+
+
+@pytest.mark.parametrize("make", [lambda: pull(FOUR), explore])
+def test_a_weight_scales_what_an_agents_intrinsic_value_learns(make):
+    extra, batch, weight = make(), random_batch(FOUR), torch.tensor([0.25, 1.0, 0.5, 0.0])
+    plain, scaled = (
+        extra.losses(type(batch)(**{**vars(batch), "weight": w}), values(FOUR), NOW).terms["intrinsic_value"]
+        for w in (None, weight.expand(5, 4))
+    )
+    torch.testing.assert_close(plain, scaled)
+    ours, theirs = (torch.autograd.grad(loss, list(extra.value.parameters())) for loss in (scaled, plain))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b * weight[:, None, None])
+    assert all(b.abs().amax((1, 2)).min() > 0 for b in theirs)
 
 
 def test_the_classifier_learns_from_whose_experience_it_was():

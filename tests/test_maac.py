@@ -2,20 +2,27 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import leaky_relu, one_hot
 
 from components.action_selection import UpdateDraws, sample
+from components.episodes import Episodes
+from components.replay_buffer import ReplayBuffer, ReplayConfig
+from components.returns import standardised
 from conftest import SPEC, keys, random_batch
 from controllers.controller import Controller, ControllerConfig
 from envs.base import EnvSpec
+from learners.eoi import ShapedReward, WeightedConfig
 from learners.kl import KLConfig, KLDivergence
-from learners.learner import Descent, Policies, clip_each
+from learners.learner import Descent, Policies, clip_each, norm
 from learners.maac import MAAC, MAACConfig
 from learners.policy import log_policy
 from modules.critics import AttentionConfig, AttentionCritic
+from test_eoi import WEIGHTED
+from test_q_learner import learner as qmix
 
 NOW = torch.tensor(0.0)
 CONFIG = {
@@ -140,7 +147,7 @@ def test_an_agents_values_do_not_depend_on_its_own_action():
 class Says(torch.nn.Module):
     """A critic whose values are given."""
 
-    def __init__(self, q: list[float]):
+    def __init__(self, q: list[Any]):  # [U], or [A, 1]
         super().__init__()
         self.q = torch.tensor(q)
 
@@ -188,10 +195,66 @@ def test_the_critics_loss_equals_a_slow_computation():
     assert stats["loss"].item() == terms["td"].item()
 
 
+@pytest.mark.parametrize("final", [1.0, 12.0])
+def test_rewards_are_not_standardised(final):
+    """Fact 6: one reward at the end of 30 steps would be the square root of 29 there and -0.185695 before, whatever it is."""
+    spec = replace(SPEC, episode_limit=30)
+    lived = Episodes.allocate(spec, 1, torch.device("cpu"))
+    lived.avail.fill_(True)
+    lived.reward[0, -1], lived.terminated[0, -1] = final, True
+    scored = standardised(lived.reward.T).flatten().tolist()
+    assert scored == pytest.approx([-0.185695] * 29 + [5.38516], abs=1e-5)
+    replay = ReplayBuffer(spec, ReplayConfig(buffer_size=60, batch_size=400), torch.device("cpu"))
+    replay.insert(lived)
+    (rows,) = replay.draw(keys(1), 400, 4)
+    batch = replace(replay.read(rows), draws=drawn_batch(spec, 400).draws)
+    expected = final * (rows.row == 29).float()
+    assert torch.equal(batch.reward, expected) and 0 < expected.count_nonzero() < 400
+    made = learner(spec, reward_scale=1e9)
+    made.target_critic = Says([0.0] * 4)
+    torch.testing.assert_close(made._target(batch, NOW), expected[:, None].expand(-1, 3), atol=1e-6, rtol=0)
+
+
+def test_the_actors_loss_equals_a_slow_computation():
+    """Eq. 9, moment by moment and agent by agent; the critics judge what everybody would do now, not what was done."""
+    made, batch = learner(reward_scale=2.0, logit_decay=0.1), drawn_batch()
+    batch.avail[::2, 0, 1] = batch.avail[1, 2, 0] = False
+    logits = made.controller(batch.obs)
+    log_p = [[logits[b, i, batch.avail[b, i]].log_softmax(0) for i in range(3)] for b in range(5)]
+    place = [[int((log_p[b][i].exp().cumsum(0) > batch.draws.action[b, i]).nonzero()[0]) for i in range(3)] for b in range(5)]
+    drawn = torch.tensor([[batch.avail[b, i].nonzero().flatten()[place[b][i]] for i in range(3)] for b in range(5)])
+    assert not torch.equal(drawn, batch.actions)
+    with torch.no_grad():
+        q, _ = slow_critic(made.critic, batch.obs, one_hot(drawn, 4).float())
+    loss = decay = torch.zeros(())
+    for b in range(5):
+        for i in range(3):
+            chosen, values = log_p[b][i][place[b][i]], q[b, i, batch.avail[b, i]]
+            average = sum(p * value for p, value in zip(log_p[b][i].exp().tolist(), values, strict=True))
+            signal = chosen.item() / 2 - (values[place[b][i]] - average)
+            loss = loss + chosen * signal / 5
+            decay = decay + 0.1 * logits[b, i].square().mean() / 5
+    terms = made(batch, NOW, 1).terms
+    assert set(terms) == {"actor", "logits"}
+    for ours, theirs in ((terms["actor"], loss), (terms["logits"], decay)):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+        slopes = (torch.autograd.grad(term, made.shared(), retain_graph=True) for term in (ours, theirs))
+        for a, b in zip(*slopes, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
 def test_the_baseline_leaves_no_advantage_on_average():
-    """Fact 3."""
-    p, q = torch.randn(7, 5).softmax(-1), torch.randn(7, 5)
-    assert (p * (q - (p * q).sum(-1, keepdim=True))).sum(-1).abs().max() < 1e-6
+    """Fact 3: every action is drawn in turn, and its advantage read off the actors' loss."""
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    made, batch = with_policy(learner(), p.tolist()), drawn_batch()
+    made.critic = Says([0.7, -0.2, 0.4, 0.1])
+    advantage = []
+    for log_p, middle in zip(p.log(), p.cumsum(0) - p / 2, strict=True):
+        draws = batch.draws._replace(action=middle.expand(5, 3))
+        loss = made(replace(batch, draws=draws), NOW, 1).terms["actor"].detach() / 3
+        advantage.append(log_p / 100 - loss / log_p)
+    assert torch.stack(advantage).tolist() == pytest.approx([0.51, -0.39, 0.21, -0.09], abs=1e-5)
+    assert (p * torch.stack(advantage)).sum().abs() < 1e-6
 
 
 @pytest.mark.parametrize(("p", "still"), [((0.26894, 0.73106), True), ((0.5, 0.5), False)])
@@ -243,12 +306,73 @@ def test_every_agents_gradient_is_clipped_by_itself():
     assert gradients[1].flatten().tolist() == pytest.approx([0.4, 0.0], abs=1e-6)
 
 
+@pytest.mark.parametrize("agents", [2, 4])
+def test_actors_are_clipped_one_by_one_and_the_critics_by_their_number(agents):
+    """Section 4, defaults: 0.5, and 10 n."""
+    made = learner(spec_of(agents), actor_lr=1e-3, critic_lr=1e-4)
+    actors, critics = made.groups()
+    assert (list(actors.modules), actors.lr, actors.clip, actors.axes) == ([made.controller], 1e-3, 0.5, 1)
+    assert (list(critics.modules), critics.lr, critics.clip, critics.axes) == ([made.critic], 1e-4, 10.0 * agents, 0)
+
+
+def test_large_gradients_arrive_clipped():
+    made = learner(logit_decay=1e6)
+    descent = Descent(made)
+    descent._step(drawn_batch(), NOW, 0)
+    assert norm([p.grad for p in made.critic.parameters()]).item() == pytest.approx(30, rel=1e-4)
+    descent._step(drawn_batch(), NOW, 1)
+    for i in range(3):
+        assert norm([p.grad[i] for p in made.shared()]).item() == pytest.approx(0.5, rel=1e-4)
+
+
 def test_shaped_rewards_reach_each_agents_own_target():
     """Section 6, fact 3: p = 1 shifts every target alike."""
     individual = torch.arange(15.0).view(5, 3)
     plain, shaped = learner(), learner(shaping=lambda batch, t: individual)
     batch = drawn_batch()
     torch.testing.assert_close(shaped._target(batch, NOW), plain._target(batch, NOW) + individual)
+
+
+@pytest.mark.parametrize("make", [qmix, learner])
+def test_the_same_transitions_are_paid_anew_at_every_update(make):
+    """By the classifier as it is; in MAAC it moves after the critics, so as the update before left it."""
+    torch.manual_seed(0)
+    made, batch = make(), drawn_batch()
+    extra, paid, expected = ShapedReward(SPEC, WeightedConfig(**WEIGHTED), (8, 8)), [], []
+
+    def shaping(batch, t):
+        paid.append(extra.reward(batch, t))
+        return paid[-1]
+
+    made.extras.append(extra)
+    made.shaping = shaping
+    descent = Descent(made)
+    for _ in range(3):
+        expected.append(0.05 * torch.stack([extra.posterior(batch.obs)[:, i, i] for i in range(3)], 1))
+        descent.update(batch, NOW, 0)
+    assert len(paid) == 3
+    for ours, theirs in zip(paid, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert (paid[0] - paid[1]).abs().max() > 1e-5 < (paid[1] - paid[2]).abs().max()
+
+
+@pytest.mark.parametrize(("steps", "bound"), [(30, 4.545), (15, 2.614), (20, 3.324)])
+def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
+    """Section 6, fact 3 and the bounds: alpha (1 - gamma^(T - t)) / (1 - gamma), by the target taken back from the end."""
+    individuality = ShapedReward(SPEC, WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), (8, 8))
+    individuality.recognised = lambda obs: torch.ones(obs.shape[:-1])
+    added = []
+    following = {False: [[0.0]] * 3, True: [[9.0]] * 3}  # of each agent, at the step after; the end has none
+    for step in reversed(range(steps)):
+        batch = drawn_batch(count=1, seed=step, terminated=torch.tensor([float(step == steps - 1)]))
+        for shaped in following:
+            made = learner(shaping=individuality.reward if shaped else None)
+            made.target_critic = Says(following[shaped])
+            following[shaped] = made._target(batch, NOW).T.tolist()
+        added.append(torch.tensor(following[True]) - torch.tensor(following[False]))
+        expected = 0.2 * (1 - 0.98 ** (steps - step)) / 0.02
+        assert added[-1].flatten().tolist() == pytest.approx([expected] * 3, abs=1e-4)
+    assert added[-1].mean().item() == pytest.approx(bound, abs=6e-4)
 
 
 def test_a_constant_added_to_all_values_moves_no_actor():
@@ -286,13 +410,13 @@ def test_unavailable_actions_are_never_drawn():
     assert torch.equal(made.policy(batch.obs, avail), avail.float())
 
 
-def divergence(p: list[float], q: list[float]) -> torch.Tensor:
-    """The KL term of two agents with fixed policies at weight 1, and its gradient on the first one's logits."""
-    logits = torch.tensor([[p, q]]).log().requires_grad_()
-    both = logits.detach().log_softmax(-1)
-    spec = spec_of(2, len(p))
+def divergence(*p: list[float]) -> torch.Tensor:
+    """The KL term of agents with fixed policies at weight 1, its mean over pairs, and its largest gradient on their logits."""
+    logits = torch.tensor([p]).log().requires_grad_()
+    everyones = logits.detach().log_softmax(-1)
+    spec = spec_of(len(p), len(p[0]))
     extra = KLDivergence(KLConfig(weight=1.0))
-    policies = Policies(logits.log_softmax(-1), lambda obs, avail: both[:, None].expand(-1, 2, -1, -1))
+    policies = Policies(logits.log_softmax(-1), lambda obs, avail: everyones[:, None].expand(-1, len(p), -1, -1))
     terms, stats = extra.losses(random_batch(spec, 1), policies, NOW)
     terms["kl"].backward()
     return torch.stack([terms["kl"].detach(), stats["kl_mean"], logits.grad.abs().max()])
@@ -307,12 +431,18 @@ def test_kl_by_hand():
 
 
 def test_kl_is_bounded_and_not_negative():
-    """Fact 2: at most 10 a pair."""
+    """Fact 2: at most 10 a pair, 30 for each of four agents."""
     tiny = 1e-30
     term, mean, _ = divergence([1 - tiny, tiny], [tiny, 1 - tiny])
     assert term.item() == pytest.approx(-20, abs=1e-3)
     assert mean.item() > 60
-    assert divergence([0.6, 0.4], [0.5, 0.5])[0] < 0
+    term, _, _ = divergence(*(torch.eye(4).clamp(min=tiny).tolist()))
+    assert term.item() / 4 == pytest.approx(-30, abs=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        term, mean, _ = divergence(*torch.randn(3, 5, generator=generator).softmax(-1).tolist())
+        assert term < 0 < mean
+        assert term.item() == pytest.approx(-6 * mean.item(), rel=1e-4)  # six pairs, none at its bound
 
 
 def test_kl_compares_policies_on_the_same_observation_and_moves_one():

@@ -80,14 +80,16 @@ def test_with_lambda_one_it_is_the_return_less_the_value():
     torch.testing.assert_close(advantage[1, 0], timed_out - value[1, 0])
 
 
-def test_individuality_of_one_adds_a_known_return():
-    """Fact 5: alpha (1 - gamma^(T - t)) / (1 - gamma), whatever the actions."""
-    value, valid = torch.zeros(1, 31, 1), torch.ones(1, 30, dtype=torch.bool)
-    terminated = torch.arange(30)[None] == 29
-    reward = torch.rand(1, 30, 1)
+@pytest.mark.parametrize(("steps", "bound"), [(30, 4.545), (15, 2.614), (20, 3.324)])
+def test_individuality_of_one_adds_a_known_return(steps, bound):
+    """Fact 5: alpha (1 - gamma^(T - t)) / (1 - gamma), whatever the actions; section 6: what it is from the start."""
+    value, valid = torch.zeros(1, steps + 1, 1), torch.ones(1, steps, dtype=torch.bool)
+    terminated = torch.arange(steps)[None] == steps - 1
+    reward = torch.rand(1, steps, 1)
     plain, shaped = (gae(reward + more, value, terminated, valid, number(0.98), number(1.0)) for more in (0.0, 0.2))
-    expected = [0.2 * (1 - 0.98 ** (30 - t)) / 0.02 for t in range(30)]
-    assert (shaped - plain).flatten().tolist() == pytest.approx(expected, abs=1e-4)
+    added = (shaped - plain).flatten().tolist()
+    assert added == pytest.approx([0.2 * (1 - 0.98 ** (steps - t)) / 0.02 for t in range(steps)], abs=1e-4)
+    assert added[0] == pytest.approx(bound, abs=6e-4)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,28 @@ def test_the_clipped_objective(ratio, advantage, objective, moves):
     assert term.item() == pytest.approx(-3 * objective, abs=1e-5)
     gradient = torch.autograd.grad(term, made.shared())
     assert bool(max(g.abs().max() for g in gradient) > 0) is moves
+
+
+@pytest.mark.parametrize(("critic_input", "loss"), [("obs", 9.5), ("both", 15.0)])
+def test_values_and_entropy_by_hand(critic_input, loss):
+    """IPPO and MAPPO with values that repeat what they see first: (1, 2, 3) and (1, 2, 3), or of the state 1 and 4; returns 0 and 1."""
+    made, batch = learner(critic_input, entropy_coef=0.01), random_batch(count=2)
+    p = torch.tensor([0.5, 0.25, 0.125, 0.125])  # entropy 1.75 ln 2
+    for weight in made.parameters():
+        torch.nn.init.zeros_(weight)
+    made.controller.agents.layers[-1].bias.data[:] = p.log()[:, None]
+    for layer in made.critic.net.layers:
+        layer.weight.data[:, 0, 0] = 1
+    batch.obs[..., 0], batch.state[:, 0] = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0])
+    returns = torch.tensor([[0.0], [1.0]]).expand(2, 3)
+    zeros = torch.zeros(2, 3)
+    terms, stats = made(Lesson(batch.obs, batch.state, batch.avail, batch.actions, zeros, zeros, returns), NOW)
+    assert terms["value"].item() == pytest.approx(loss, abs=1e-5)
+    assert terms["entropy"].item() == pytest.approx(-0.01 * 3 * 1.213008, abs=1e-6)
+    assert stats["entropy"].item() == pytest.approx(1.213008, abs=1e-5)
+    (slope,) = torch.autograd.grad(terms["entropy"], made.controller.agents.layers[-1].bias)
+    expected = (0.01 * p * (p.log() + 1.213008)).tolist()  # -coef dH/dz: down it goes, towards even policies
+    assert slope.flatten().tolist() == pytest.approx(3 * expected, abs=1e-7)
 
 
 @pytest.mark.parametrize("critic_input", ["obs", "state", "both"])

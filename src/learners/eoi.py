@@ -20,7 +20,7 @@ from components.replay_buffer import Batch
 from components.schedules import trapezoid
 from config.schema import setting
 from envs.base import EnvSpec
-from learners.learner import Group, Losses, Pair, Scalar, Stats, Values, frozen_copy, scalar, weighted
+from learners.learner import Group, Losses, Pair, Scalar, Slot, Stats, Values, frozen_copy, scalar, weighted
 from modules.individuality import Classifier, IntrinsicValue
 from modules.layers import AgentMLP
 
@@ -76,6 +76,7 @@ class Individuality(nn.Module):
     """The classifier with its regularisers (eq. 5): the part all forms share."""
 
     Config: type[EOIConfig] = EOIConfig
+    needs: frozenset[Slot] = frozenset()  # of a learner
     projected: frozenset[str] = frozenset()
     beta1: Tensor
     beta2: Tensor
@@ -145,6 +146,7 @@ class ShapedReward(Individuality):
     """r + alpha p(i | o_i) for every agent (eq. 1)."""
 
     Config = WeightedConfig
+    needs: frozenset[Slot] = frozenset({"shaping"})
     alpha: Tensor
     alpha_warmup: Tensor
     alpha_anneal: Tensor
@@ -160,7 +162,10 @@ class ShapedReward(Individuality):
 
     @torch.no_grad()
     def reward(self, batch: Batch, t: Scalar) -> Float[Tensor, "B A"]:
-        """alpha p(i | o_i) with the classifier as it is now: a stored one would be outdated (EOI, section 3.3)."""
+        """alpha p(i | o_i) with the classifier as it is now: a stored one would be outdated (EOI, section 3.3).
+
+        MAAC moves the classifier in the actors' phase, so its critics' reward is by the phi of one update before.
+        """
         return self.weight(t) * self.individuality(self.recognised(batch.obs))
 
 
@@ -168,6 +173,7 @@ class Pull(ShapedReward):
     """An intrinsic value function Q_i^p(o_i, Q_i^a(o_i)) and the gradient it adds to the agents (eq. 6-7)."""
 
     Config = PullConfig
+    needs: frozenset[Slot] = frozenset({"values"})
     gamma: Tensor
 
     def __init__(self, spec: EnvSpec, cfg: PullConfig, hidden: Sequence[int], gamma: float):
@@ -222,6 +228,7 @@ class Explore(Individuality):
     """An intrinsic Q-function, a DQN on reward_scale * p, that acts in a drawn share of the training episodes."""
 
     Config = ExploreConfig
+    needs: frozenset[Slot] = frozenset({"explore"})
     gamma: Tensor
     reward_scale: Tensor
     episode_ratio: Tensor

@@ -70,7 +70,7 @@ class Lesson:
 class Rolled:
     """On-policy: the episodes just played, shuffled and cut into minibatches, `epochs` times.
 
-    A replay serves extra terms only (EOI's buffer of <o, i>, section 3.1): one draw beside each minibatch.
+    A replay serves extra terms only, which may learn from more than the last rollout: one draw beside each minibatch.
     """
 
     Config = RolledConfig

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from components.replay_buffer import Batch
 from config.schema import setting
-from learners.learner import Group, Losses, Pair, Policies, Scalar, Stats, scalar
+from learners.learner import Group, Losses, Pair, Policies, Scalar, Slot, Stats, scalar
 
 FLOOR = -10.0  # of log-probabilities: KL is unbounded, and a pair cannot give more than 10
 
@@ -21,6 +21,7 @@ class KLConfig:
 class KLDivergence(nn.Module):
     """-weight * sum over j of KL(pi_i(. | o_i) || pi_j(. | o_i)), for every agent i; the gradient reaches pi_i alone."""
 
+    needs: frozenset[Slot] = frozenset({"policies"})
     projected: frozenset[str] = frozenset()
     weight: Tensor
 

@@ -12,7 +12,7 @@ Axes: B batch, A agents, U actions.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -93,6 +93,10 @@ class Learner(Protocol):
 
 Shaping = Callable[[Batch, Scalar], Float[Tensor, "B A"]]  # rewards of the single agents, added to the team's
 Rearrange = Callable[[Batch, Scalar], tuple[Batch, Stats]]  # hands agents each other's experience before they learn
+
+# Where others attach to a learner: what it lends to extra terms, and arguments of its constructor. A learner `accepts` some, an
+# addition `needs` some; every learner takes extra terms that need nothing.
+Slot = Literal["values", "policies", "shaping", "explore", "rearrange"]
 
 
 def weighted(x: Float[Tensor, "B A"], weight: Float[Tensor, "B A"] | None) -> Float[Tensor, "B A"]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from components.replay_buffer import Batch
 from components.schedules import linear
 from config.schema import setting
-from learners.learner import Scalar, Stats, scalar
+from learners.learner import Scalar, Slot, Stats, scalar
 
 Posterior = Callable[[Float[Tensor, "B A O"]], Float[Tensor, "B A n"]]
 
@@ -45,6 +45,7 @@ class LFO(nn.Module):
     there: a constant factor.
     """
 
+    needs: frozenset[Slot] = frozenset({"rearrange"})
     omega: Tensor
     anneal_time: Tensor
 

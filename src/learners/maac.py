@@ -19,7 +19,7 @@ from components.replay_buffer import Batch
 from config.schema import setting
 from controllers.controller import Controller
 from learners.feeds import Replayed
-from learners.learner import Losses, Pair, Policies, Rearrange, Scalar, Shaping, Stats, frozen_copy, norm, scalar, weighted
+from learners.learner import Losses, Pair, Policies, Rearrange, Scalar, Shaping, Slot, Stats, frozen_copy, norm, scalar, weighted
 from learners.policy import PolicyConfig, PolicyLearner, log_policy, of
 from modules.critics import AttentionConfig, AttentionCritic
 
@@ -37,7 +37,7 @@ class MAAC(PolicyLearner):
 
     Config, NetworkConfig, Feed = MAACConfig, AttentionConfig, Replayed
     make_network = AttentionCritic
-    sections = frozenset({"lfo", "kl"})
+    accepts: frozenset[Slot] = frozenset({"policies", "shaping", "rearrange"})
     phases = 2
     draws = True
     cfg: MAACConfig

@@ -39,7 +39,6 @@ class PolicyConfig:
 class PolicyLearner(nn.Module):
     """Stochastic agents, most probable action in tests."""
 
-    forms = frozenset({"reward", "classifier"})  # of individuality that it can take
     projected: frozenset[str] = frozenset()
 
     def __init__(self, cfg: PolicyConfig, controller: Controller, critic: nn.Module, extras: Sequence[nn.Module], shaping: Shaping | None):

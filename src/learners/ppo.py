@@ -14,7 +14,7 @@ from components.returns import gae, standardised
 from config.schema import setting
 from controllers.controller import Controller
 from learners.feeds import Lesson, Rolled
-from learners.learner import Losses, Pair, Scalar, Shaping, Stats, norm, scalar
+from learners.learner import Losses, Pair, Scalar, Shaping, Slot, Stats, norm, scalar
 from learners.policy import PolicyConfig, PolicyLearner, of
 from modules.critics import StateValue, ValueConfig
 
@@ -31,7 +31,7 @@ class PPO(PolicyLearner):
 
     Config, NetworkConfig, Feed = PPOConfig, ValueConfig, Rolled
     make_network = StateValue
-    sections: frozenset[str] = frozenset()
+    accepts: frozenset[Slot] = frozenset({"shaping"})  # not policies: extra terms read the memory, log_p is of the lesson
     phases = 1
     draws = False
     gamma: Tensor

@@ -25,6 +25,7 @@ from learners.learner import (
     Rearrange,
     Scalar,
     Shaping,
+    Slot,
     Stats,
     Values,
     cosine,
@@ -57,8 +58,7 @@ class QLearner(nn.Module):
 
     Config, NetworkConfig, Feed = QConfig, MixerConfig, Replayed
     make_network = staticmethod(make_mixer)
-    forms = frozenset({"pull", "explore", "reward", "classifier"})  # of individuality that it can take
-    sections = frozenset({"lfo"})  # of the configuration that it can take
+    accepts: frozenset[Slot] = frozenset({"values", "shaping", "explore", "rearrange"})
     phases = 1
     gamma: Tensor
     epsilon_start: Tensor
