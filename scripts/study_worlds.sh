@@ -7,7 +7,8 @@ both() { # NAME WORLD ARGS...
     fleet "qmix-$1" --config=qmix "--env-config=$2" with "${@:3}"
     fleet "maac-$1" --config=maac "--env-config=$2" with "${@:3}" 'fleet.vary={"reward_scale": [100, 1000]}'
 }
-both windy-stem-1-arm-6 windy_maze env_args.stem=1 env_args.arm=6
-both windy-stem-2-arm-4 windy_maze env_args.stem=2 env_args.arm=4
-both windy-stem-3-arm-4 windy_maze env_args.stem=3 env_args.arm=4
+for geometry in "1 6" "2 4" "3 4"; do
+    read -r stem arm <<<"$geometry"
+    both "windy-stem-$stem-arm-$arm" windy_maze "env_args.stem=$stem" "env_args.arm=$arm"
+done
 both firefighters firefighters

@@ -172,7 +172,7 @@ def test_worlds_and_groups_are_told_apart(sacred: pathlib.Path) -> None:
         ("pac_men (n_agents=3)", "individuality_mean", ["eoi_qmix"], "episodes"),
     ]
     (((panel,)),) = panels(runs, "test_return_mean", "steps", ["name", "eoi.alpha", "env_args.n_agents"])
-    assert next(iter(panel.groups)) == "eoi_qmix, eoi.alpha=0.1, env_args.n_agents=3" and len(panel.groups) == 3
+    assert next(iter(panel.groups)) == "eoi_qmix, eoi.alpha=0.1, n_agents=3" and len(panel.groups) == 3
 
 
 def test_a_world_of_varying_episodes_is_drawn_over_steps(sacred: pathlib.Path) -> None:

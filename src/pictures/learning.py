@@ -27,10 +27,10 @@ LABELS = {
 
 def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: str) -> Figure:
     """A row of panels for each world. `smooth` entries are averaged, None chooses; `band` is a key of BANDS."""
-    names = sorted({name for row in rows for panel in row for name in panel.groups})
+    names = list(dict.fromkeys(name for row in rows for panel in row for name in panel.groups))
     styles = {name: {"color": _COLOURS[i % 7], "linestyle": _DASHES[i // 7 % 3]} for i, name in enumerate(names)}
     columns = len(rows[0])
-    figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.65), layout="constrained")
+    figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False, sharex="row")
     drawn = [record.metrics[panel.metric] for row in rows for panel in row for group in panel.groups.values() for record in group]
     width = smooth or automatic_width(max(len(series.steps) for series in drawn))
@@ -46,11 +46,13 @@ def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: s
 
 
 def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """In as many columns as the figure is wide enough for."""
+    """In as many columns as the figure is wide enough for; the figure grows by its height."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     for columns in range(len(labels), 0, -1):
         legend = figure.legend(lines, labels, loc="outside upper center", ncols=columns, handlelength=1.8)
-        if columns == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
+        extent = legend.get_window_extent(renderer)
+        if columns == 1 or extent.width <= figure.bbox.width:
+            figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
             return
         legend.remove()
 

@@ -53,11 +53,16 @@ def grouped(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Reco
     for key in by:
         if records and key not in known:
             raise UserError(f"--by {key}: there is no such setting.{nearest(key, known)}")
-    for record in records:
-        values = [(key, record.settings.get(key)) for key in by]
+    for record in sorted(records, key=lambda record: [_order(record.settings.get(key)) for key in by]):
+        values = ((key.removeprefix("env_args."), record.settings.get(key)) for key in by)
         label = ", ".join(str(value) if key in _BARE else f"{key}={value}" for key, value in values)
         groups.setdefault(label, []).append(record)
-    return dict(sorted(groups.items()))
+    return groups
+
+
+def _order(value: object) -> tuple[float, str]:
+    """Numbers by size, before words."""
+    return (value if isinstance(value, int | float) else float("inf"), str(value))
 
 
 def worlds(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Record]]:
