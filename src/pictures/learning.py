@@ -1,5 +1,6 @@
 """Learning curves: mean and band over seeds, every seed behind them."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: s
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
     labels = [f"{name} ({_seeds(rows, name)})" for name in names]
     _legend(figure, lines, labels)
-    figure.supxlabel(_explanation(width, band), fontsize=7, color="0.45")
+    figure.supxlabel(textwrap.fill(_explanation(width, band), 60 * columns), fontsize=7, color="0.45")
     return figure
 
 
