@@ -1,11 +1,15 @@
 """How different agents are, against numbers worked out by hand."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
+from components.episodes import Episodes
+from conftest import SPEC
+from runners.watching import diversity
 
 
 def test_neural_diversity_by_hand():
@@ -59,3 +63,51 @@ def test_the_probe_disturbs_no_randomness():
     probe_accuracy(torch.ones(4, 2, 3), torch.ones(4, 2, 3))
     assert torch.equal(torch.rand(1), expected)
     assert math.isfinite(probe_accuracy(torch.ones(4, 2, 3), torch.ones(4, 2, 3)).item())
+
+
+# What is measured of a test's episodes
+
+
+def episodes(obs: torch.Tensor, length: list[int]) -> Episodes:
+    """Episodes with these observations [N, T + 1, A, O] and nothing else."""
+    n, moments, agents, size = obs.shape
+    spec = dataclasses.replace(SPEC, n_agents=agents, obs_size=size, episode_limit=moments - 1)
+    empty = Episodes.allocate(spec, n, torch.device("cpu"))
+    return dataclasses.replace(empty, obs=obs, avail=torch.ones_like(empty.avail), length=torch.tensor(length))
+
+
+def test_agents_of_one_mind_do_not_differ_by_what_they_see():
+    """All are asked about the same observations with the same masks, of moments that were lived."""
+    g = torch.Generator().manual_seed(0)
+    played = episodes(torch.randn(4, 8, 3, 6, generator=g), [7, 2, 5, 7])
+    played.avail[:] = torch.rand(played.avail.shape, generator=g) < 0.5
+    played.avail[..., 0] = True
+    for copy, length in enumerate(played.length.tolist()):
+        played.obs[copy, length:] = math.nan
+    taste = torch.randn(6, 4, generator=g)
+
+    def alike(obs: torch.Tensor, avail: torch.Tensor) -> torch.Tensor:
+        return (obs @ taste).masked_fill(~avail, -torch.inf).softmax(-1)
+
+    assert diversity(alike, played)["snd"].item() == 0
+
+    def own(obs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return torch.eye(4)[:3].expand(*obs.shape[:-1], 4)
+
+    assert diversity(own, played)["snd"].item() == 1
+
+
+@pytest.mark.parametrize(("shift", "accuracy"), [(0, 1.0), (1, 0.0)])
+def test_the_probe_is_fitted_to_some_episodes_and_tested_on_the_others(shift, accuracy):
+    """An observation names its agent; in every other episode the names have moved on by `shift`. These last longer, so that a probe
+    that was fitted to all of them would know them."""
+    names = torch.eye(4).expand(6, 13, -1, -1).clone()
+    names[1::2] = names[1::2].roll(shift, 2)
+    played = episodes(names, [4, 12] * 3)
+    found = diversity(lambda obs, avail: avail.float() / 4, played)
+    assert found["probe_accuracy"].item() == pytest.approx(accuracy, abs=0.02)
+
+
+def test_what_cannot_be_measured_is_left_out():
+    assert diversity(lambda obs, avail: avail.float(), episodes(torch.zeros(4, 3, 1, 2), [2] * 4)) == {}
+    assert diversity(lambda obs, avail: avail.float() / 4, episodes(torch.zeros(1, 3, 2, 2), [2])).keys() == {"snd"}

@@ -3,7 +3,7 @@
 import json
 import pathlib
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -54,14 +54,37 @@ def sacred(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     return tmp_path / "sacred"
 
 
+def recorded(results: pathlib.Path, world: str, t_max: int) -> pathlib.Path:
+    """The folder of a real run."""
+    keys = f"seed=3 t_max={t_max} hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200 learning_starts=0"
+    more = f"test_nepisode=2 test_interval=60 log_interval=60 local_results_path={results}"
+    assert command.main(["--config=eoi_qmix", f"--env-config={world}", "with", *keys.split(), *more.split()]) == 0
+    return results / "sacred" / "1"
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The folder of a real run."""
-    results = tmp_path_factory.mktemp("results")
-    keys = "seed=3 t_max=120 hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200 learning_starts=0"
-    more = f"test_nepisode=2 test_interval=60 log_interval=60 local_results_path={results}"
-    assert command.main(["--config=eoi_qmix", "--env-config=pac_men", "with", *keys.split(), *more.split()]) == 0
-    return results / "sacred" / "1"
+    return recorded(tmp_path_factory.mktemp("results"), "pac_men", 120)
+
+
+class World(NamedTuple):
+    """What a world's map and episodes measure."""
+
+    folder: pathlib.Path  # of a run on it
+    agents: int
+    rim: tuple[int, int]  # rows and columns that can be walked, and one more on every side
+    cells: int
+    limit: int  # steps
+
+
+WORLDS = {"pac_men": (4, (19, 19), 77, 30), "windy_maze": (2, (5, 11), 11, 15), "firefighters": (4, (15, 15), 53, 20)}
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    name = request.param
+    folder = request.getfixturevalue("run") if name == "pac_men" else recorded(tmp_path_factory.mktemp(name), name, 30)
+    return World(folder, *WORLDS[name])
 
 
 def refused(program: Any, argv: list[Any], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
@@ -233,13 +256,15 @@ def test_a_picture_that_cannot_be_written_is_a_failure_of_the_machine(sacred: pa
     assert "config.json" in refused(plot, ["1", "--out", folder / "config.json" / "x.png"], capsys, status=1)
 
 
-def test_position_maps_share_out_each_agents_time(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    maps = positions.measure(run, episodes=3, seed=0, model="last")
-    assert maps.share.shape == (4, 19, 19) and "eoi_qmix\nseed 3" in maps.title
-    assert np.isnan(maps.share[0]).sum() == 19 * 19 - 77
+def test_position_maps_share_out_each_agents_time(world: World, tmp_path: pathlib.Path) -> None:
+    maps = positions.measure(world.folder, episodes=3, seed=0, model="last")
+    assert maps.share.shape == (world.agents, *world.rim) and "eoi_qmix\nseed 3" in maps.title
+    assert (np.isfinite(maps.share).sum((1, 2)) == world.cells).all()
     np.testing.assert_allclose(np.nansum(maps.share, (1, 2)), 1)
+    visits = maps.share * 3 * (world.limit + 1)  # every moment of every episode
+    np.testing.assert_allclose(visits, np.round(visits), atol=1e-4)
     path = tmp_path / "maps.png"
-    assert plot.main(["--heatmap", str(run), str(run), "--episodes", "2", "--out", str(path)]) == 0
+    assert plot.main(["--heatmap", str(world.folder), str(world.folder), "--episodes", "2", "--out", str(path)]) == 0
     assert np.asarray(Image.open(path).convert("RGB")).std() > 10
 
 
@@ -270,15 +295,17 @@ def test_a_played_run_earns_what_the_runner_says(run: pathlib.Path) -> None:
     assert len(films[0][3].recognised) == 4 and films[0][-1].info["rooms_visited"] == [float(outcome.info["rooms_visited"][0])]
 
 
-def test_a_film_has_a_frame_for_every_moment(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_film_has_a_frame_for_every_moment(world: World, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "film.gif"
-    assert watch.main([str(run), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
+    assert watch.main([str(world.folder), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
     assert capsys.readouterr().out == f"{path}\n"
     with Image.open(path) as film:
-        assert getattr(film, "n_frames", 1) == 2 * 31
+        assert getattr(film, "n_frames", 1) == 2 * (world.limit + 1)
         first = np.asarray(film.convert("RGB")).copy()
-        film.seek(20)
+        film.seek(world.limit - 1)
         assert (np.asarray(film.convert("RGB")) != first).any() and film.info["duration"] == 250
+        film.seek(world.limit)
+        assert film.info["duration"] == 2000  # the last of the first episode is held
 
 
 def test_the_terminal_shows_every_moment_and_a_pipe_the_last(

@@ -1,5 +1,6 @@
 """Stepping through a saved run, and the page."""
 
+import html
 import json
 import os
 import pathlib
@@ -58,20 +59,46 @@ def watch_picture():
     return np.zeros((4, 4, 3), dtype=np.uint8)
 
 
+USER = """
+function tell() {
+  const texts = (selector) => [...document.querySelectorAll(selector)].map((each) => each.textContent);
+  const said = {when: at("when").textContent, picture: at("world").src, actions: texts(".agent > i + span + span"),
+    chart: texts("#chart text").slice(2)};
+  const told = document.createElement("pre");
+  told.className = "told";
+  told.textContent = JSON.stringify(said);
+  document.body.append(told);
+}
+function set(id, value, event) {
+  at(id).value = value;
+  at(id).dispatchEvent(new Event(event));
+  tell();
+}
+tell();
+set("time", 7, "input");
+set("episode", 1, "change");
+set("time", 20, "input");
+"""
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
 def test_a_browser_shows_it(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As it opens; with the slider at 7; in the second episode; there with the slider at 20."""
     path = tmp_path / "film.html"
-    assert watch.main([str(fire), "--out", str(path), "--quiet"]) == 0
+    assert watch.main([str(fire), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
+    episodes = data(path)["episodes"]
+    path.write_text(path.read_text().replace("</body>", f"<script>{USER}</script></body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=2000"]
     seen = subprocess.run(["chromium", *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    assert (
-        "t = 0" in seen
-        and "agent 3" in seen
-        and len(re.findall(r'<polyline points="\d', seen)) == 2
-        and "water 4" in seen
-        and 'max="20"' in seen
-    )
+    told = [json.loads(html.unescape(each)) for each in re.findall(r'<pre class="told">(.*?)</pre>', seen)]
+    expected = [episodes[which][t] for which, t in ((0, 0), (0, 7), (1, 0), (1, 20))]
+    assert [each["when"] for each in told] == [f"t = {shot['step']}    return {shot['total']:g}" for shot in expected]
+    assert [shot["step"] for shot in expected] == [0, 7, 0, 20]
+    assert [each["picture"] for each in told] == [shot["picture"] for shot in expected] and len({shot["picture"] for shot in expected}) == 4
+    assert [each["actions"] for each in told] == [shot["actions"] for shot in expected]
+    assert [each["chart"] for each in told] == [[f"{name} {value:g}" for name, value in shot["history"].items()] for shot in expected]
+    assert len(re.findall(r'<polyline points="\d', seen)) == 2 and 'max="20"' in seen
 
 
 def test_keys_lead_through_the_episodes(fire: pathlib.Path, capsys) -> None:

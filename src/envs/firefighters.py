@@ -68,13 +68,16 @@ class Firefighters(GridWorld):
         "B": (" ", (206, 196, 186)),
     }
     gauges = ("water",)
-    metrics = ("extinguished_a", "extinguished_b", "water_pumped", "sprayed", "pumped")
+    regions = "areas"
+    metrics = ("extinguished_a", "extinguished_b", "water_pumped", "sprayed", "pumped", "areas_visited", "areas_occupied")
     obs_dtype = torch.float16
     cfg: FirefightersConfig
 
     def __init__(self, cfg: FirefightersConfig, n_envs: int, device: torch.device | str = "cpu"):
-        self._areas = [cfg.map.region(name).to(device) for name in AREAS]
-        super().__init__(cfg, cfg.map, float(sum(len(area) for area in self._areas)), n_envs, device)
+        fires = [cfg.map.region(name) for name in AREAS]
+        regions = [*fires, *cfg.map.parts("W")]  # rivers have one letter
+        super().__init__(cfg, cfg.map, regions, float(sum(len(area) for area in fires)), n_envs, device)
+        self._areas = [area.to(device) for area in fires]
         self._starts = cfg.starts.to(device)
         self._river = torch.tensor([self.map.grid[cell] == "W" for cell in self.map.cells], device=device)
         self._all_fires = torch.zeros(self.spec.n_cells + 1, dtype=self.obs_dtype, device=device)

@@ -6,7 +6,7 @@ A map is drawn in ASCII: `#` wall, `.` floor, `S` a start cell, any other charac
 Axes: N copies, A agents, U actions, O observation, S state; C free cells, K kinds of things.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -88,6 +88,18 @@ class GridMap:
         rows = [[self._index.get((r + dr, c + dc), i) for dr, dc in _MOVES] for i, (r, c) in enumerate(self.cells)]
         return torch.tensor(rows)
 
+    def parts(self, name: str) -> list[Int[Tensor, " K"]]:
+        """The connected parts of what is drawn as `name`, in reading order."""
+        left, table, found = set(self.region(name).tolist()), self.neighbours.tolist(), []
+        while left:
+            part, edge = set(), {min(left)}
+            while edge:
+                part |= edge
+                edge = {there for cell in edge for there in table[cell]} & left - part
+            left -= part
+            found.append(torch.tensor(sorted(part)))
+        return found
+
     @cached_property
     def windows(self) -> Int[Tensor, "C 25"]:
         """The cells in the view centred on each cell, row by row; C for walls and beyond the map."""
@@ -150,10 +162,19 @@ class GridWorld:
     items: tuple[str, ...] = ()  # kinds of things that come and go
     gauges: tuple[str, ...] = ()  # numbers that everybody sees
     looks: ClassVar[Mapping[str, tuple[str, RGB]]] = {}  # of items and scenery: a character and a colour
+    regions: str = "regions"  # what the world calls the parts of its map that teams are to share out
     metrics: tuple[str, ...] = ()
     obs_dtype = torch.uint8
 
-    def __init__(self, cfg: GridConfig, grid_map: GridMap, reward_max: float, n_envs: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        cfg: GridConfig,
+        grid_map: GridMap,
+        regions: Sequence[Int[Tensor, " K"]],
+        reward_max: float,
+        n_envs: int,
+        device: torch.device | str = "cpu",
+    ):
         self.cfg, self.map, self.n_envs, self.device = cfg, grid_map, n_envs, torch.device(device)
         cells, actions = len(grid_map.cells), len(self.action_names)
         fixed, moving = (1 + len(self.scenery)) * VIEW**2, (len(self.items) + 1) * VIEW**2
@@ -189,6 +210,11 @@ class GridWorld:
         self._ones = torch.ones(n_envs, cfg.n_agents, dtype=self.obs_dtype, device=device)
         self._in_order = torch.ones(cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device).tril(-1)  # [i, j]: j < i
         self._position = torch.zeros(n_envs, cfg.n_agents, dtype=torch.int64, device=device)
+        region_of = torch.full((cells,), len(regions))  # the last number stands for "in none"
+        for k, region in enumerate(regions):
+            region_of[region] = k
+        self._region_of = region_of.to(device)
+        self._visited = torch.zeros(n_envs, len(regions) + 1, dtype=torch.bool, device=device)
         self._t = cfg.episode_limit
 
     def _seen_scenery(self) -> Shaped[Tensor, "C fixed"]:
@@ -242,14 +268,25 @@ class GridWorld:
     def reset(self, keys: Int[Tensor, " N"]) -> TimeStep:
         self._t = 0
         self._begin(keys)
+        self._visited.zero_()
+        self._visit()
         return self._moment()
 
     def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
         if self._t < self.cfg.episode_limit:
             self._t += 1
             self._act(actions)
+            self._visit()
             return self._moment()
         return self._moment(repeated=True)
+
+    def _visit(self) -> None:
+        self._visited.scatter_(1, self._region_of[self._position], True)
+
+    def _presence(self) -> dict[str, Tensor]:
+        """How many regions somebody was in so far, and how many somebody is in now."""
+        occupied = torch.zeros_like(self._visited).scatter_(1, self._region_of[self._position], True)
+        return {f"{self.regions}_{how}": at[:, :-1].sum(1).float() for how, at in (("visited", self._visited), ("occupied", occupied))}
 
     def _moment(self, repeated: bool = False) -> TimeStep:
         agents = self._maps[:, -1].zero_()
@@ -265,7 +302,7 @@ class GridWorld:
         done = self._t >= self.cfg.episode_limit
         reward = self._earned().float() if done and not repeated else self._zero
         terminated = self._always if done else self._never
-        return TimeStep(obs, self._state(), self._avail, reward, terminated, self._never, self._info() if done else {})
+        return TimeStep(obs, self._state(), self._avail, reward, terminated, self._never, self._info() | self._presence() if done else {})
 
     def _state(self) -> Float[Tensor, "N S"]:
         cells, gauges = self.spec.n_cells, len(self.gauges)

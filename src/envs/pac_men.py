@@ -49,16 +49,13 @@ class PacMen(GridWorld):
     action_names = ("up", "down", "left", "right", "eat")
     items = ("dot",)
     looks: ClassVar = {"dot": ("*", (122, 176, 96))}
+    regions = "rooms"
     metrics = ("dots_eaten", "rooms_visited", "rooms_occupied")
     cfg: PacMenConfig
 
     def __init__(self, cfg: PacMenConfig, n_envs: int, device: torch.device | str = "cpu"):
-        super().__init__(cfg, cfg.map, float(cfg.dots_per_room * (1 if cfg.easy else 4)), n_envs, device)
-        rooms = [self.map.region(name) for name in ROOMS]
-        self._room_of = torch.full((self.spec.n_cells,), len(ROOMS))  # the last number stands for "in no room"
-        for k, room in enumerate(rooms):
-            self._room_of[room] = k
-        self._room_of = self._room_of.to(device)
+        rooms = [cfg.map.region(name) for name in ROOMS]
+        super().__init__(cfg, cfg.map, rooms, float(cfg.dots_per_room * (1 if cfg.easy else 4)), n_envs, device)
         self._dot_rooms = [room.to(device) for room in (rooms[1:2] if cfg.easy else rooms)]
         self._starts = self.map.region("S").to(device)
         self.dots_per_room = torch.full((n_envs,), cfg.dots_per_room, device=device)
@@ -74,12 +71,10 @@ class PacMen(GridWorld):
             last = draw.sort(1).values.gather(1, self.dots_per_room[:, None] - 1)  # the highest draw that still gets a dot
             dots[:, room] = (draw <= last).to(torch.uint8)
         self._eaten = torch.zeros_like(self._position)
-        self._visited = torch.zeros(self.n_envs, len(ROOMS) + 1, dtype=torch.bool, device=self.device)
 
     def _act(self, actions: Int[Tensor, "N A"]) -> None:
         self._move(actions)
         self._eat(actions == EAT)
-        self._visited.scatter_(1, self._room_of[self._position], True)
 
     def _eat(self, tries: Bool[Tensor, "N A"]) -> None:
         eating = tries & self._on(_DOT)
@@ -90,13 +85,9 @@ class PacMen(GridWorld):
         return self._eaten.sum(1)
 
     def _info(self) -> dict[str, Tensor]:
-        room = self._room_of[self._position]
-        occupied = torch.zeros_like(self._visited).scatter_(1, room, True)
         return {
             "dots_eaten": self._eaten.float(),  # [N, A]
-            "room": room,  # [N, A] at the end: 0 to 3 as in ROOMS, 4 outside
-            "rooms_visited": self._visited[:, :-1].sum(1).float(),
-            "rooms_occupied": occupied[:, :-1].sum(1).float(),
+            "room": self._region_of[self._position],  # [N, A] at the end: 0 to 3 as in ROOMS, 4 outside
         }
 
     def history(self, copy: int = 0) -> dict[str, float]:

@@ -4,9 +4,9 @@
 
     env = parallel_env("firefighters", tank=8)
 
-For many games at once use a world itself: `REGISTRY[name](REGISTRY[name].Config(...), n_envs)` is N copies in step (envs/base.py), as
-gymnasium's vector environments are, on tensors and without auto-reset. Neither needs more than torch, numpy and jaxtyping, and this
-module pettingzoo besides. Axes: A agents, U actions, O observation, S state.
+For many games at once: envs/to_gymnasium.py, on arrays, or a world itself, on tensors and without auto-reset:
+`REGISTRY[name](REGISTRY[name].Config(...), n_envs)` is N copies in step (envs/base.py) and needs no more than torch, numpy and
+jaxtyping; this module needs pettingzoo besides. Axes: A agents, U actions, O observation, S state.
 """
 
 import secrets
@@ -20,6 +20,7 @@ from pettingzoo import ParallelEnv
 from config.schema import parse
 from envs import REGISTRY
 from envs.base import TimeStep
+from envs.to_gymnasium import box
 from utils.seeding import fold, root_key
 
 
@@ -37,10 +38,10 @@ class World(ParallelEnv):
         self.possible_agents = [f"agent_{i}" for i in range(self.spec.n_agents)]
         self.agents: list[str] = []
         self._small = self.spec.obs_dtype == torch.uint8
-        self._seen = {agent: _box((self.spec.obs_size,), self._small) for agent in self.possible_agents}
+        self._seen = {agent: box((self.spec.obs_size,), self._small) for agent in self.possible_agents}
         self._moves = {agent: spaces.Discrete(self.spec.n_actions) for agent in self.possible_agents}
         self._root, self._episodes = root_key(secrets.randbits(31), "pettingzoo"), 0
-        self.state_space = _box((self.spec.state_size,), small=False)
+        self.state_space = box((self.spec.state_size,), small=False)
 
     def observation_space(self, agent: str) -> spaces.Box:
         return self._seen[agent]
@@ -92,10 +93,6 @@ class World(ParallelEnv):
 
     def close(self) -> None:
         self.world.close()
-
-
-def _box(shape: tuple[int, ...], small: bool) -> spaces.Box:
-    return spaces.Box(0, 255, shape, np.uint8) if small else spaces.Box(-np.inf, np.inf, shape, np.float32)
 
 
 def parallel_env(name: str, render_mode: str | None = None, **env_args: Any) -> World:

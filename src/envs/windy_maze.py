@@ -3,7 +3,7 @@ shows a figure.
 
 Observation [75] = wall, closed boxes, other agents, each a 5x5 view; the wind cannot be seen. State [23] = agents and closed boxes of
 each of the 11 free cells, then t/T. With the default map and T the best policy opens the left box with probability 0.882 and the
-right one with 0.9997; one agent cannot open both, so that the best team's mean return is 1.882.
+right one with 0.99974; one agent cannot open both, so that the best team's mean return is 1.882.
 """
 
 from dataclasses import dataclass
@@ -75,15 +75,15 @@ class WindyMaze(GridWorld):
         "R": ("o", (220, 203, 176)),
         WIND: (WIND, (202, 220, 236)),
     }
-    metrics = ("left_open", "right_open")
+    regions = "ends"  # of the bar, where the boxes are
+    metrics = ("left_open", "right_open", "ends_visited", "ends_occupied")
     cfg: WindyMazeConfig
 
     def __init__(self, cfg: WindyMazeConfig, n_envs: int, device: torch.device | str = "cpu"):
-        super().__init__(cfg, cfg.map, float(len(BOXES)), n_envs, device)
+        ends = [cfg.map.region(name) for name in BOXES]
+        super().__init__(cfg, cfg.map, ends, float(len(BOXES)), n_envs, device)
         self._starts = self.map.region("S").to(device)
-        self._boxes = torch.cat([self.map.region(name) for name in BOXES]).to(device)
-        self._box_of = torch.full((self.spec.n_cells,), len(BOXES), device=device)  # the last number stands for "no box"
-        self._box_of[self._boxes] = torch.arange(len(BOXES), device=device)
+        self._boxes = torch.cat(ends).to(device)
         self._windy = torch.tensor([self.map.grid[cell] in (WIND, "R") for cell in self.map.cells], device=device)
         self._agents = torch.arange(cfg.n_agents, device=device).expand(n_envs, -1)
 
@@ -101,7 +101,7 @@ class WindyMaze(GridWorld):
         self._move(actions)
         opens = self._first((actions == OPEN) & self._on(_BOX), self._in_order)
         self._take(_BOX, opens)
-        box = torch.where(opens, self._box_of[self._position], len(BOXES))
+        box = torch.where(opens, self._region_of[self._position], len(BOXES))
         self._opener.scatter_(1, box, self._agents)
 
     def _earned(self) -> Int[Tensor, " N"]:

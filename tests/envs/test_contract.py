@@ -74,11 +74,12 @@ def test_copies_differ(name):
 
 
 def test_a_reset_forgets_the_last_episode(name):
-    env = make(name)
-    fresh = env.reset(keys(N))
+    env, fresh = make(name), play(make(name), keys(N))
     play(env, keys(N, seed=5))
-    again = env.reset(keys(N))
-    assert all(same(fresh, again, k, k) for k in range(N))
+    again = play(env, keys(N))
+    assert all(same(a, b, k, k) for a, b in zip(fresh, again, strict=True) for k in range(N))
+    said, said_again = fresh[-1].info, again[-1].info
+    assert said.keys() == said_again.keys() and all(torch.equal(value, said_again[key]) for key, value in said.items())
 
 
 def test_finished_copies_are_frozen(name):

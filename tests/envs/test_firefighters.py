@@ -23,6 +23,7 @@ class SlowFirefighters:
         self.ahead = world._ahead[0].tolist()  # [T][i][j]: j before i
         self.fire = {cell for cell in self.cells if self.grid[cell] in "AB"}
         self.water, self.t = world.cfg.tank, 0
+        self.visited = self.occupied()
         self.out: list[tuple[int, tuple[int, int]]] = []
         self.pumped = [0] * len(self.agents)
 
@@ -42,7 +43,21 @@ class SlowFirefighters:
                 self.fire.remove(self.agents[i])
                 self.water -= 1
                 self.out.append((i, self.agents[i]))
+        self.visited |= self.occupied()
         return float(len(self.out)) if self.t == self.limit else 0.0
+
+    def occupied(self) -> set[object]:
+        """Areas somebody is in: A, B, and a river by all its cells."""
+        drawn = {cell: self.grid[cell] for cell in self.agents}
+        return {name for name in drawn.values() if name in "AB"} | {self.river(cell) for cell, name in drawn.items() if name == "W"}
+
+    def river(self, cell: tuple[int, int]) -> frozenset[tuple[int, int]]:
+        found, edge = set(), [cell]
+        while edge:
+            r, c = edge.pop()
+            found.add((r, c))
+            edge += [there for dr, dc in MOVES if self.grid[there := (r + dr, c + dc)] == "W" and there not in found]
+        return frozenset(found)
 
     def obs(self, i: int) -> list[float]:
         row, column = self.agents[i]
@@ -62,8 +77,13 @@ FIELD = "\n".join(
 )
 
 
+SMALL = "\n".join([*["#" * 9] * 2, "##AASAA##", "##WBSBW##", *["#" * 9] * 2])  # everything is near: a river is come to by chance
+
+
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("changes", [{}, {"layout": FIELD, "tank": 1, "n_agents": 6}, {"tank": 0, "corridors": (0, 0, 0, 0)}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"layout": FIELD, "tank": 1, "n_agents": 6}, {"tank": 0, "corridors": (0, 0, 0, 0)}, {"layout": SMALL, "n_agents": 2}]
+)
 def test_equals_the_slow_one_on_random_play(seed, changes):
     world = Firefighters(FirefightersConfig(**changes), 1)
     moment = world.reset(keys(1, seed=seed))
@@ -77,11 +97,25 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
         moment, reward = world.step(actions), slow.step(actions[0].tolist())
         assert moment.reward.item() == reward
     info = moment.info
+    assert (info["areas_visited"].item(), info["areas_occupied"].item()) == (len(slow.visited), len(slow.occupied()))
     assert info["pumped"][0].tolist() == slow.pumped and info["water_pumped"].item() == sum(slow.pumped)
     assert info["sprayed"][0].tolist() == [sum(who == i for who, _ in slow.out) for i in range(agents)]
     assert [info[f"extinguished_{name.lower()}"].item() for name in "AB"] == [
         sum(slow.grid[c] == name for _, c in slow.out) for name in "AB"
     ]
+
+
+def test_two_rivers_of_one_letter_are_two_areas():
+    cfg = FirefightersConfig()
+    top, bottom = cfg.map.parts("W")
+    assert len(top) == len(bottom) == 9 and torch.equal(torch.cat([top, bottom]), cfg.map.region("W"))
+    assert {cfg.map.cells[i][0] for i in top.tolist()} == {2, 3, 4} and {cfg.map.cells[i][0] for i in bottom.tolist()} == {12, 13, 14}
+    for cells, areas in (([top[0], top[8]], 1), ([top[0], bottom[0]], 2), ([top[0], bottom[8], cfg.map.region("B")[0]], 3)):
+        world = placed([int(cell) for cell in cells], tank=4)
+        for _ in range(20):
+            now = world.step(torch.full((1, len(cells)), PUMP))
+        assert now.info["areas_occupied"].item() == areas
+        assert now.info["areas_visited"].item() == areas + 1  # and A, where all of them started
 
 
 def placed(cells: list[int], tank: int, copies: int = 1) -> Firefighters:

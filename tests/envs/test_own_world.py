@@ -1,16 +1,23 @@
-"""docs/own-world.md: the file it shows is the file that is trained here."""
+"""docs/own-world.md: the file it shows is the file that is trained here, its map is a world, its programs run."""
 
 import pathlib
 import re
+import shutil
 
 import pytest
+import torch
+import yaml
 
 pytest.importorskip("pettingzoo")
 
 from assembly import build
+from config import loader
+from conftest import keys
+from envs import REGISTRY, configured
 from test_training import trained
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "own-world.md").read_text()
 
 
 def test_ones_own_world_trains(settings, monkeypatch):
@@ -24,6 +31,38 @@ def test_ones_own_world_trains(settings, monkeypatch):
 
 
 def test_the_page_shows_the_file_that_is_trained():
-    text = (ROOT / "docs" / "own-world.md").read_text()
-    (shown,) = re.findall(r"```python title=examples/own_world.py\n(.*?)```", text, re.DOTALL)
+    (shown,) = re.findall(r"```python title=examples/own_world.py\n(.*?)```", PAGE, re.DOTALL)
     assert shown == (ROOT / "examples" / "own_world.py").read_text()
+
+
+def test_the_map_it_draws_is_a_new_world(tmp_path, monkeypatch):
+    """As a user's file in config/envs."""
+    (drawn,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    shutil.copytree(loader.FOLDER, tmp_path / "config")
+    monkeypatch.setattr(loader, "FOLDER", tmp_path / "config")
+    (tmp_path / "config" / "envs" / "drawn.yaml").write_text(drawn)
+    assert "drawn" in loader.names("envs")
+    config = loader.load("qmix", "drawn", {})
+    world = REGISTRY[config["env"]](configured(config["env"], config["env_args"]), 2)
+    lines = yaml.safe_load(drawn)["env_args"]["layout"].split()
+    assert ["".join(row) for row in world.map.grid] == lines and "#AA..#..WW#" in lines
+    now = world.reset(keys(2))
+    assert set(world.position.flatten().tolist()) <= set(world.map.region("A").tolist())
+    while not now.done.all():
+        now = world.step(torch.randint(0, 6, (2, 2)))
+    assert now.info["areas_visited"].min() >= 1 and world.spec.reward_max == sum(line.count("A") + line.count("B") for line in lines) == 6
+
+
+@pytest.mark.parametrize("program", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL), ids=lambda program: program.split()[1])
+def test_its_programs_run(program, capsys):
+    names: dict = {}
+    exec(program, names)
+    if "reward" in names:  # the one that says what its arrays are
+        assert names["obs"].shape == (64, 4, 101) and names["reward"].shape == (64,)
+    if "print" in program:
+        collected, rooms = (float(number) for number in re.findall(r"tensor\((.*?)\)", capsys.readouterr().out))
+        assert 0 < collected < 20 and 0 < rooms < 4
+
+
+def test_it_has_three_programs():
+    assert len(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)) == 3

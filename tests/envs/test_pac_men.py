@@ -1,11 +1,13 @@
 """The batched world against a slow, obvious one, and the numbers of environments.md."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from conftest import keys
-from envs.pac_men import PacMen, PacMenConfig
+from envs.pac_men import EAT, ROOMS, PacMen, PacMenConfig
 from utils.errors import UserError
 
 
@@ -135,6 +137,71 @@ def test_a_drawn_map_replaces_the_generated_one():
     world = PacMen(PacMenConfig(layout=tiny, n_agents=2, dots_per_room=2), 2)
     assert world.spec.n_cells == 10
     assert world.reset(keys(2)).state.sum(1).tolist() == [2 + 8, 2 + 8]
+
+
+def between(world: PacMen) -> torch.Tensor:
+    """Moves from each free cell to each other, [C, C]."""
+    table = world.map.neighbours
+    far = torch.full((len(table), len(table)), 99).fill_diagonal_(0)
+    for _ in table:
+        far = torch.minimum(far, far[:, table].amin(2) + 1)
+    return far
+
+
+def tours(dots: int) -> np.ndarray:
+    """For each set of so many cells of a room, the fewest moves that visit them all from the cell the corridor leads to [K]."""
+    world = PacMen(PacMenConfig(), 1)
+    room = world.map.region("T")
+    far = between(world)[room][:, room].numpy()
+    door, cells = int(between(world)[world.map.region("S")[0], room].argmin()), np.arange(len(room))
+    count = (np.arange(1 << len(room))[:, None] >> cells & 1).sum(1)  # a set is the bits of a number
+    moves = np.full((1 << len(room), len(room)), 99)  # of the shortest walk through a set that ends in a cell of it
+    moves[1 << cells, cells] = far[door]
+    for size in range(1, dots):
+        sets = np.flatnonzero(count == size)
+        onward = (moves[sets][:, :, None] + far).min(1)  # [K, cell]
+        for cell in cells:
+            without = sets >> cell & 1 == 0
+            more = sets[without] | 1 << cell
+            moves[more, cell] = np.minimum(moves[more, cell], onward[without, cell])
+    return moves[count == dots].min(1)
+
+
+def test_an_agent_has_time_for_one_room():
+    """Of all sets of 10 cells of a room, 21 take 15 moves and the others 13 at most. So, with 10 steps to eat, there is time for these
+    from wherever one starts, 7 moves away at most, and for the 21 from up to 5 moves away. All rooms are alike from their door on."""
+    world, moves = PacMen(PacMenConfig(), 1), tours(10)
+    assert len(moves) == 3003 and (moves > 13).sum() == 21 and moves.max() == 15
+    starts = between(world)[world.map.region("S")]
+    assert max(int(starts[:, world.map.region(name)].amin(1).max()) for name in ROOMS) == 7
+    assert 7 + 13 + 10 == world.cfg.episode_limit == 5 + 15 + 10
+
+
+def test_nobody_has_time_for_two_rooms():
+    """n dots take n steps to eat, a move between two in one room, the way to the first room and that between two rooms: 11 at most."""
+    world = PacMen(PacMenConfig(), 1)
+    far, rooms = between(world), [world.map.region(name) for name in ROOMS]
+    first = min(int(far[world.map.region("S")][:, room].min()) for room in rooms)
+    onward = min(int(far[one][:, other].min()) for one, other in itertools.permutations(rooms, 2))
+    assert (first, onward) == (2, 7)
+    steps = {n: first + n + (n - 1) + (onward - 1) * (n > 10) for n in range(1, 21)}
+    assert max(n for n in steps if steps[n] <= world.cfg.episode_limit) == 11
+
+
+def test_a_room_each_and_the_nearest_dot_first_is_nearly_the_best_return():
+    """Walkers without foresight, sent to the rooms so that the longest way is short, leave a dot in about 1 of 100 episodes."""
+    world = PacMen(PacMenConfig(), 400)
+    now = world.reset(keys(400))
+    far, room_of = between(world), world._region_of
+    orders = torch.tensor(list(itertools.permutations(range(4))))  # [24, A]
+    ways = torch.stack([far[:, world.map.region(name)].amin(1) for name in ROOMS], 1)[world.position]  # [N, A, rooms]
+    mine = orders[ways[:, torch.arange(4), orders].amax(2).argmin(1)]  # [N, A]
+    for _ in range(world.cfg.episode_limit):
+        dots = world._maps[:, 0, None, :-1].bool() & (room_of == mine[..., None])  # [N, A, C]
+        way, goal = torch.where(dots, far[world.position], 99).min(2)
+        move = far[goal[..., None], world.map.neighbours[world.position]].argmin(2)
+        now = world.step(torch.where(way == 0, EAT, move))
+    assert now.reward.min() >= 39 and (now.reward == 40).float().mean() > 0.97
 
 
 @pytest.mark.parametrize(

@@ -142,11 +142,13 @@ def test_a_userror_crosses_the_pipe():
 # The same run
 
 
-@pytest.mark.parametrize("copies", [1, 32])
-@pytest.mark.parametrize("world", sorted(set(worlds()) - {"pettingzoo"}))
-def test_a_run_is_a_function_of_its_seed_for_any_number_of_copies(world, copies, settings):
-    keys = {"batch_size_run": copies, "buffer_size": 8000, "t_max": 2 * copies, "update_interval": 10 * copies}
-    first, again = (trained(build(chosen), chosen)[0] for chosen in [settings("eoi_qmix", world, **keys)] * 2)
+LEARNT = [("eoi_qmix", world, copies) for world in sorted(set(worlds()) - {"pettingzoo"}) for copies in (1, 32)]
+
+
+@pytest.mark.parametrize(("algorithm", "world", "copies"), [*LEARNT, ("eoi_maac", "pac_men", 32), ("eoi_ippo", "pac_men", 32)])
+def test_a_run_is_a_function_of_its_seed_for_any_number_of_copies(algorithm, world, copies, settings):
+    keys = {"batch_size_run": copies, "buffer_size": 8000, "t_max": 2 * copies, "update_interval": 10 * copies, "epochs": 2}
+    first, again = (trained(build(chosen), chosen)[0] for chosen in [settings(algorithm, world, **keys)] * 2)
     assert first.at.updates > 0 and equal(first, again, ("",))
 
 
