@@ -77,7 +77,7 @@ class World(NamedTuple):
     limit: int  # steps
 
 
-WORLDS = {"pac_men": (4, (19, 19), 77, 30), "windy_maze": (2, (5, 11), 11, 15), "firefighters": (4, (15, 15), 53, 20)}
+WORLDS = {"pac_men": (4, (19, 19), 77, 30), "windy_maze": (2, (4, 15), 14, 15), "firefighters": (4, (15, 15), 53, 20)}
 
 
 @pytest.fixture(scope="module", params=WORLDS)

@@ -1,9 +1,9 @@
 """Windy Maze (EOI, section 4.2): two agents, a box at each end of a T, a wind that blows to the right. A reconstruction: the paper
 shows a figure.
 
-Observation [75] = wall, closed boxes, other agents, each a 5x5 view; the wind cannot be seen. State [23] = agents and closed boxes of
-each of the 11 free cells, then t/T. With the default map and T the best policy opens the left box with probability 0.882 and the
-right one with 0.99974; one agent cannot open both, so that the best team's mean return is 1.882.
+Observation [75] = wall, closed boxes, other agents, each a 5x5 view; the wind cannot be seen. State [29] = agents and closed boxes of
+each of the 14 free cells, then t/T. With the default map and T the best policy opens the left box with probability 0.8546 and the
+right one with 0.9993; one agent cannot open both, so that the best team's mean return is 1.854.
 """
 
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ class WindyMazeConfig(GridConfig):
     n_agents: int = setting(1, default=2)
     episode_limit: int = setting(1, default=15)  # T, steps
     wind: float = setting(0, 1, default=0.4)  # probability, at each step and for each agent in it, of being blown to the right
-    stem: int = setting(1, default=2)  # cells below the junction
-    arm: int = setting(1, default=4)  # cells on each side of it
+    stem: int = setting(1, default=1)  # cells below the junction
+    arm: int = setting(1, default=6)  # cells on each side of it
     wind_from: int = 0  # where the wind begins: cells right of the junction, below 0 left of it
     layout: str = ""  # an ASCII map with one L and one R and cells S and > instead of the generated one
 
