@@ -192,3 +192,20 @@ def test_learners_do_not_know_what_is_added_to_them():
 def test_what_a_learner_accepts_it_takes(kind):
     slots = {"shaping", "explore", "rearrange"}  # the others it lends
     assert kind.accepts & slots == slots & set(inspect.signature(kind).parameters)
+
+
+def test_a_file_lies_over_its_base(tmp_path, monkeypatch):
+    (tmp_path / "envs").mkdir()
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    files = {
+        "default": "{}",
+        "envs/tall": "base: plain\nenv_args: {stem: 3}",
+        "envs/plain": "t_max: 7\nenv_args: {stem: 1, arm: 2}",
+        "envs/a": "base: b",
+        "envs/b": "base: a",
+    }
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    assert loader._read_named("envs", "--env-config", "tall") == {"t_max": 7, "env_args": {"stem": 3, "arm": 2}}
+    with pytest.raises(UserError, match=r"envs/a\.yaml: its `base` leads back"):
+        loader._read_named("envs", "--env-config", "a")

@@ -1,4 +1,7 @@
-"""default.yaml <- envs/<env>.yaml <- algs/<alg>.yaml (after its base) <- `with key=value`, merged into one nested dictionary."""
+"""default.yaml <- envs/<env>.yaml <- algs/<alg>.yaml <- `with key=value`, merged into one nested dictionary.
+
+A file that says `base: x` is laid over x.yaml of its folder.
+"""
 
 import ast
 import copy
@@ -61,18 +64,15 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER / kind).glob("*.yaml"))
 
 
-def _read_named(kind: str, flag: str, name: str) -> dict[str, Any]:
+def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The file over its bases; `above` are those that it is the base of."""
+    if name in above:
+        raise UserError(f"config/{kind}/{name}.yaml: its `base` leads back to itself")
     if name not in names(kind):
         raise UserError(f"{flag}={name}: there is no such file. There are: {', '.join(names(kind))}.")
-    return read_yaml(FOLDER / kind / f"{name}.yaml")
-
-
-def _read_algorithm(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    if name in seen:
-        raise UserError(f"config/algs/{name}.yaml: its `base` leads back to itself")
-    content = _read_named("algs", "--config", name)
+    content = read_yaml(FOLDER / kind / f"{name}.yaml")
     base = content.pop("base", None)
-    return content if base is None else merged(_read_algorithm(base, (*seen, name)), content)
+    return content if base is None else merged(_read_named(kind, flag, base, (*above, name)), content)
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]
     config = defaults()
     layers = [
         (f"config/envs/{env}.yaml: ", _read_named("envs", "--env-config", env)),
-        (f"config/algs/{algorithm}.yaml: ", _read_algorithm(algorithm)),
+        (f"config/algs/{algorithm}.yaml: ", _read_named("algs", "--config", algorithm)),
         ("with ", updates),
     ]
     known = copy.deepcopy(config)
