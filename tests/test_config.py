@@ -198,7 +198,6 @@ def test_a_file_lies_over_its_base(tmp_path, monkeypatch):
     (tmp_path / "envs").mkdir()
     monkeypatch.setattr(loader, "FOLDER", tmp_path)
     files = {
-        "default": "{}",
         "envs/tall": "base: plain\nenv_args: {stem: 3}",
         "envs/plain": "t_max: 7\nenv_args: {stem: 1, arm: 2}",
         "envs/a": "base: b",
