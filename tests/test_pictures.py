@@ -183,9 +183,9 @@ def test_the_table_holds_the_last_tenth(sacred: pathlib.Path, capsys: pytest.Cap
 
 
 def test_worlds_and_groups_are_told_apart(sacred: pathlib.Path) -> None:
-    fake(sacred / "1", 1, [0.0, 1.0])
-    fake(sacred / "2", 1, [0.0, 1.0], "eoi_qmix", eoi={"alpha": 0.5})
-    fake(sacred / "3", 1, [0.0, 1.0], "eoi_qmix", env_args={"n_agents": 3})
+    fake(sacred / "1", 1, [0.0, 1.0], eoi={"form": "none", "alpha": 0.1})
+    fake(sacred / "2", 1, [0.0, 1.0], "eoi_qmix", eoi={"form": "pull", "alpha": 0.5})
+    fake(sacred / "3", 1, [0.0, 1.0], "eoi_qmix", env_args={"n_agents": 3}, eoi={"form": "pull", "alpha": 0.1})
     runs = records.find_runs([sacred])
     rows = panels(runs, None, None, ["name"])
     assert [(panel.world, panel.metric, list(panel.groups), panel.x) for row in rows for panel in row] == [
@@ -195,7 +195,7 @@ def test_worlds_and_groups_are_told_apart(sacred: pathlib.Path) -> None:
         ("pac_men (n_agents=3)", "individuality_mean", ["eoi_qmix"], "episodes"),
     ]
     (((panel,)),) = panels(runs, "test_return_mean", "steps", ["name", "eoi.alpha", "env_args.n_agents"])
-    assert next(iter(panel.groups)) == "eoi_qmix, eoi.alpha=0.1, n_agents=3" and len(panel.groups) == 3
+    assert list(panel.groups) == ["eoi_qmix, eoi.alpha=0.1, n_agents=3", "eoi_qmix, eoi.alpha=0.5, n_agents=4", "qmix, n_agents=4"]
 
 
 def test_a_world_of_varying_episodes_is_drawn_over_steps(sacred: pathlib.Path) -> None:

@@ -54,10 +54,15 @@ def grouped(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Reco
         if records and key not in known:
             raise UserError(f"--by {key}: there is no such setting.{nearest(key, known)}")
     for record in sorted(records, key=lambda record: [_order(record.settings.get(key)) for key in by]):
-        values = ((key.removeprefix("env_args."), record.settings.get(key)) for key in by)
+        values = ((key.removeprefix("env_args."), record.settings.get(key)) for key in by if not _idle(record, key))
         label = ", ".join(str(value) if key in _BARE else f"{key}={value}" for key, value in values)
         groups.setdefault(label, []).append(record)
     return groups
+
+
+def _idle(record: Record, key: str) -> bool:
+    """A number of EOI's in a run without EOI."""
+    return key.startswith("eoi.") and record.settings.get("eoi.form") == "none"
 
 
 def _order(value: object) -> tuple[float, str]:
