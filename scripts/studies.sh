@@ -1,6 +1,8 @@
 # Sourced by the studies, with $study set: what is finished is not run again, so that a study may be stopped and called anew.
 #
-#   [SEEDS="1 2"] bash scripts/study_NAME.sh [FLEET ...]     e.g. SEEDS="1 2" bash scripts/study_pac_men.sh qmix-every-20; all of them when none is named
+#   [SEEDS="1 2"] bash scripts/study_NAME.sh [FLEET ...]     e.g. SEEDS="1 2" bash scripts/study_pac_men.sh qmix-every-20
+#
+# Without names all fleets run.
 set -eu
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_NUM_THREADS=1

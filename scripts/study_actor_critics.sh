@@ -14,8 +14,8 @@ arm ippo search-ippo 'fleet.vary={"entropy_coef": [0.01, 0.03], "actor_lr": [3e-
 
 seeds="1 2 3"
 arm maac maac
-arm eoi_maac eoi_maac 'fleet.vary={"eoi.alpha": [0.02, 0.2]}'
-arm eoi_maac eoi_maac-regularisers 'fleet.vary={"eoi.beta1": [0, 0.04], "eoi.beta2": [0, 0.1]}' # without, with one, with both
+arm eoi_maac eoi_maac-table-1 eoi.alpha=0.2
+arm eoi_maac eoi_maac-regularisers eoi.alpha=0.02 'fleet.vary={"eoi.beta1": [0, 0.04], "eoi.beta2": [0, 0.1]}' # without, with one, with both
 arm kl_maac kl_maac
 arm ippo ippo
 arm eoi_ippo eoi_ippo 'fleet.vary={"eoi.alpha": [0.02, 0.2]}'

@@ -7,8 +7,8 @@ both() { # NAME WORLD ARGS...
     fleet "qmix-$1" --config=qmix "--env-config=$2" with "${@:3}"
     fleet "maac-$1" --config=maac "--env-config=$2" with "${@:3}" 'fleet.vary={"reward_scale": [100, 1000]}'
 }
-for geometry in "1 6" "2 4" "3 4"; do
-    read -r stem arm <<<"$geometry"
-    both "windy-stem-$stem-arm-$arm" windy_maze "env_args.stem=$stem" "env_args.arm=$arm"
+for geometry in "1 6 0" "2 4 0" "2 4 -1" "3 4 0" "3 4 -1"; do
+    read -r stem arm wind <<<"$geometry"
+    both "windy-stem-$stem-arm-$arm-wind-from-$wind" windy_maze "env_args.stem=$stem" "env_args.arm=$arm" "env_args.wind_from=$wind"
 done
 both firefighters firefighters
