@@ -7,8 +7,9 @@ every product, of the optimiser's moments and of the clipping, and one that brea
 Axes: R runs, N copies of one run, A agents, O observation, U actions.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from itertools import groupby
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from components.action_selection import Draws
 from learners.learner import Descent, Group, Losses, Pair, Scalar
@@ -64,15 +65,25 @@ def lifted(function: Callable[..., Any], trees: Sequence[Any], axes: Sequence[in
     return vmap(flat, in_dims=tuple(axis for _, axis in found))(*(x for x, _ in found))
 
 
-class _Methods(nn.Module):
-    """functional_call calls a module; this one passes the call on to any method of the learner."""
+class _Lent:
+    """Lends a module other parameters and buffers for the length of a call. torch.func.functional_call does, at many times the cost."""
 
-    def __init__(self, learner: Any):
-        super().__init__()
-        self.learner = learner
+    def __init__(self, module: nn.Module):
+        stores: list[dict[str, Any]] = [store for m in module.modules() for store in (m._parameters, m._buffers)]
+        self._slots = [(store, name) for store in stores for name, x in store.items() if x is not None]
+        self.own: list[Tensor] = [store[name] for store, name in self._slots]
 
-    def forward(self, name: str, *args: Any) -> Any:
-        return getattr(self.learner, name)(*args)
+    @contextlib.contextmanager
+    def __call__(self, tensors: Sequence[Tensor]) -> Iterator[None]:
+        self._fill(tensors)
+        try:
+            yield
+        finally:
+            self._fill(self.own)
+
+    def _fill(self, tensors: Sequence[Tensor]) -> None:
+        for (store, name), x in zip(self._slots, tensors, strict=True):
+            store[name] = x
 
 
 class Stack(nn.Module):
@@ -93,8 +104,7 @@ class Stack(nn.Module):
                 for x, slice_ in zip(theirs, ours.data, strict=True):
                     x.data = slice_
         self._losses: Callable[..., Losses] = torch.compile(self._plain_losses) if compiled else self._plain_losses
-        self._methods = _Methods(self.whole)
-        self._state = dict(self._methods.named_parameters()) | dict(self._methods.named_buffers())
+        self._lent = _Lent(self.whole)
 
     def forward(self, batch: Any, t: Scalar, phase: int = 0) -> Losses:
         return self._losses(batch, t, phase)
@@ -112,10 +122,11 @@ class Stack(nn.Module):
         return map_tensors(lambda x: x.flatten(0, 1), self._lifted("act", (*apart, t), (0, 0, 0, None), greedy))
 
     def _lifted(self, method: str, trees: Sequence[Any], axes: Sequence[int | None], *more: Any) -> Any:
-        def call(state: dict[str, Tensor], *args: Any) -> Any:
-            return functional_call(self._methods, state, (method, *args, *more))
+        def call(state: tuple[Tensor, ...], *args: Any) -> Any:
+            with self._lent(state):
+                return getattr(self.whole, method)(*args, *more)
 
-        return lifted(call, (self._state, *trees), (0, *axes))
+        return lifted(call, (tuple(self._lent.own), *trees), (0, *axes))
 
     def shared(self) -> Sequence[nn.Parameter]:
         return self.whole.shared()
