@@ -14,9 +14,15 @@ arm ippo search-ippo 'fleet.vary={"entropy_coef": [0.01, 0.03], "actor_lr": [3e-
 
 seeds="1 2 3"
 arm maac maac
-arm eoi_maac eoi_maac-table-1 eoi.alpha=0.2
+for alpha in 0.005 0.05 0.1 0.2; do # 0.2: Table 1
+    arm eoi_maac "eoi_maac-alpha-$alpha" "eoi.alpha=$alpha"
+done
 arm eoi_maac eoi_maac-regularisers eoi.alpha=0.02 'fleet.vary={"eoi.beta1": [0, 0.04], "eoi.beta2": [0, 0.1]}' # without, with one, with both
-arm kl_maac kl_maac
+arm maac maac-long t_max=600000
+arm eoi_maac eoi_maac-long eoi.alpha=0.02 t_max=600000
+for weight in 0.001 0.01; do
+    arm kl_maac "kl_maac-weight-$weight" "kl.weight=$weight"
+done
 arm ippo ippo
 arm eoi_ippo eoi_ippo 'fleet.vary={"eoi.alpha": [0.02, 0.2]}'
 arm qmix qmix

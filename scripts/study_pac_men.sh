@@ -12,7 +12,10 @@ for interval in 20 15; do # steps an update; 15: two an episode
 done
 
 eoi() { # NAME ARGS...
-    fleet "eoi-$1" --config=eoi_qmix --env-config=pac_men with "${@:2}" 'fleet.vary={"eoi.alpha": [0.001, 0.003, 0.01, 0.03, 0.05, 0.2]}'
+    local alpha
+    for alpha in 0.001 0.003 0.01 0.03 0.05 0.2; do
+        fleet "eoi-$1-alpha-$alpha" --config=eoi_qmix --env-config=pac_men with "${@:2}" "eoi.alpha=$alpha"
+    done
 }
 for source in recomputed stored; do
     for input in raw normalised; do
@@ -23,4 +26,7 @@ eoi centred eoi.centred=True
 eoi projected eoi.project=True
 eoi warmed-up eoi.alpha_warmup=150000
 eoi annealed eoi.alpha_anneal=150000
-fleet explore --config=eoi_explore_qmix --env-config=pac_men with 'fleet.vary={"eoi.episode_ratio": [0.1, 0.2, 0.4]}'
+fleet eoi-explore --config=eoi_explore_qmix --env-config=pac_men with 'fleet.vary={"eoi.episode_ratio": [0.1, 0.2, 0.4]}'
+
+fleet qmix-long --config=qmix --env-config=pac_men with t_max=600000
+fleet eoi-long --config=eoi_qmix --env-config=pac_men with t_max=600000 eoi.alpha=0.003
