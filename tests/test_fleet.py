@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from assembly import build
 from components.action_selection import UpdateDraws
@@ -255,6 +256,16 @@ def test_lifting_goes_through_trees():
     once = lifted(scaled, (tree, torch.tensor(2.0)), (0, None))
     assert once["sum"].tolist() == [6, 14, 22] and once["state"][0].shape == (3, *batch.state.shape)
     assert torch.equal(member(tree, 1)["draws"].order, x[1]) and member(tree, 1)["batches"][0].obs.shape == batch.obs.shape
+
+
+def test_what_a_stack_borrows_comes_back_though_the_call_fails(settings):
+    stack = Stack([training(settings("qmix", seed=seed)).parts.learner for seed in (1, 2)])
+    before = [*stack.whole.named_parameters(), *stack.whole.named_buffers()]
+    with pytest.raises(TypeCheckError):
+        stack(None, NOW)
+    after = [*stack.whole.named_parameters(), *stack.whole.named_buffers()]
+    assert [name for name, _ in before] == [name for name, _ in after]
+    assert all(x is y for (_, x), (_, y) in zip(before, after, strict=True))
 
 
 def commands(*words):
