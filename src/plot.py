@@ -1,6 +1,7 @@
 """Pictures of runs.
 
     python src/plot.py RUN_OR_FOLDER ... [options]        learning curves, and a table of the final values
+    python src/plot.py RUN_OR_FOLDER ... --over KEY       final values over a setting, as eoi.alpha, and the table
     python src/plot.py --heatmap RUN ... [options]        where the agents of saved runs spend their time
 
 A run is its folder, a Sacred id (3 is results/sacred/3) or `latest`; a folder of runs stands for all runs in it.
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from pictures.curves import BANDS, deviation, final
 from pictures.learning import LABELS, learning_curves
 from pictures.panels import INTRINSIC, Panel, panels, remarks
+from pictures.sweeps import sweeps
 from utils.errors import UserError
 from utils.records import Record, find_runs, locate
 from utils.script import FIGURES, Parser, guarded, positive, write_whole
@@ -52,6 +54,7 @@ def parser() -> Parser:
     curves.add_argument("--metric", metavar="NAME[,NAME]", help=f"default: test_return_mean, and {INTRINSIC} where a run has it")
     curves.add_argument("--x", choices=("steps", "episodes"), help="default: episodes where all episodes are equally long")
     curves.add_argument("--by", default="name", metavar="KEY[,KEY]", help="settings that make a group, as name,eoi.alpha; default: name")
+    curves.add_argument("--over", metavar="KEY", help="final values over this setting instead of curves over time")
     curves.add_argument("--smooth", type=positive, metavar="K", help="entries that are averaged; default: a twentieth of them")
     curves.add_argument("--band", choices=BANDS, default="std", help="what the band shows; default: std, as in the paper")
     maps = result.add_argument_group("position maps")
@@ -63,9 +66,12 @@ def parser() -> Parser:
 
 
 def curves(options: Namespace) -> None:
-    rows = panels(usable(find_runs(options.runs)), options.metric, options.x, [key for key in options.by.split(",") if key])
-    figure = learning_curves(rows, options.smooth, options.band)
-    save(figure, options.out or FIGURES / f"{default_name(rows)}.png")
+    records, by = usable(find_runs(options.runs)), [key for key in options.by.split(",") if key]
+    over = [options.over] if options.over else []
+    rows = panels(records, options.metric, options.x, by, over)
+    figure = sweeps(rows, options.over, options.band) if over else learning_curves(rows, options.smooth, options.band)
+    save(figure, options.out or FIGURES / f"{default_name(f'over_{options.over}' if over else 'curves', rows)}.png")
+    rows = panels(records, options.metric, options.x, [*by, *over])
     for panel in (panel for row in rows for panel in row if panel.groups):
         print(table(panel))
     for remark in (remark for row in rows for remark in remarks(row[0])):
@@ -98,10 +104,10 @@ def final_values(records: Sequence[Record], metric: str) -> tuple[str, str]:
     return f"{values.mean():.3f}" + (f" ± {deviation(values[:, None]).item():.3f}" if len(values) > 1 else ""), each
 
 
-def default_name(rows: Sequence[Sequence[Panel]]) -> str:
+def default_name(kind: str, rows: Sequence[Sequence[Panel]]) -> str:
     groups = sorted({name for row in rows for panel in row for name in panel.groups})
     compared = groups if len(groups) <= 4 else [f"{len(groups)}_groups"]
-    return slug(["curves", *(row[0].world for row in rows), *compared, *(panel.metric for panel in rows[0] if panel.metric not in LABELS)])
+    return slug([kind, *(row[0].world for row in rows), *compared, *(panel.metric for panel in rows[0] if panel.metric not in LABELS)])
 
 
 def slug(parts: Iterable[str]) -> str:

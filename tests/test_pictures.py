@@ -18,6 +18,7 @@ from pictures import curves, learning, positions
 from pictures.curves import Curve
 from pictures.film import shoot
 from pictures.panels import curve, panels, remarks
+from pictures.sweeps import sweeps
 from runners.rollout import Rollout
 from utils import records
 from utils.errors import UserError
@@ -217,6 +218,7 @@ def test_unknown_names_are_refused_with_the_nearest(sacred: pathlib.Path, capsys
     fake(sacred / "2", 1, [0.0, 1.0], evaluate=True)
     assert "Did you mean 'test_return_mean'" in refused(plot, ["1", "--metric", "test_retrun_mean"], capsys)
     assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--by", "eoi.alhpa"], capsys)
+    assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--over", "eoi.alhpa"], capsys)
     assert "nothing to draw" in refused(plot, ["2"], capsys)
     assert "--out curve.txt" in refused(plot, ["1", "--out", "curve.txt"], capsys)
     assert "--out film.png" in refused(watch, ["1", "--out", "film.png"], capsys)
@@ -238,6 +240,30 @@ def test_curves_are_drawn(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:
         drawn = (np.abs(picture - colour).sum(2) < 6).any(0).nonzero()[0]
         assert drawn.max() - drawn.min() > picture.shape[1] / 5
     assert sorted(each.name for each in path.parent.iterdir()) == ["curves.png"]
+
+
+def test_a_sweep_has_a_place_for_every_value_and_a_level_for_who_has_no_use_for_it(sacred: pathlib.Path) -> None:
+    for folder, seed, value, alpha in (("1", 1, 1.0, 0.01), ("2", 2, 3.0, 0.01), ("3", 1, 4.0, 0.5)):
+        fake(sacred / folder, seed, [0.0, value], "eoi_qmix", eoi={"form": "pull", "alpha": alpha})
+    fake(sacred / "4", 1, [0.0, 2.5], eoi={"form": "none", "alpha": 0.1})
+    runs = records.find_runs([sacred])
+    (axes,) = sweeps(panels(runs, "test_return_mean", None, ["name"], ["eoi.alpha"]), "eoi.alpha", "minmax").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.01", "0.5"]
+    (means, _, _) = axes.containers[0]  # matplotlib's error bars: line, caps, bars
+    assert means.get_ydata().tolist() == [2.0, 4.0]
+    assert sorted(y for line in axes.lines if line.get_marker() == "o" for y in line.get_ydata()) == [1.0, 3.0, 4.0]
+    assert [2.5, 2.5] in [list(line.get_ydata()) for line in axes.lines]
+    with pytest.raises(UserError, match="none of these runs"):
+        sweeps(panels([run for run in runs if run.config["name"] == "qmix"], None, None, ["name"]), "eoi.alpha", "std")
+
+
+def test_a_sweep_is_drawn_and_its_table_tells_values_apart(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k, dots in enumerate((3, 10)):
+        fake(sacred / str(k), 1, [0.0, float(dots)], env_args={"n_agents": 4, "dots_per_room": dots})
+    assert plot.main([str(sacred), "--over", "env_args.dots_per_room", "--out", "sweep.png"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("sweep.png\npac_men: ") and "qmix, dots_per_room=3 " in printed and "qmix, dots_per_room=10 " in printed
+    assert np.asarray(Image.open("sweep.png")).std() > 0
 
 
 def test_long_names_stay_inside_the_picture(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -28,8 +28,7 @@ LABELS = {
 
 def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: str) -> Figure:
     """A row of panels for each world. `smooth` entries are averaged, None chooses; `band` is a key of BANDS."""
-    names = list(dict.fromkeys(name for row in rows for panel in row for name in panel.groups))
-    styles = {name: {"color": _COLOURS[i % 7], "linestyle": _DASHES[i // 7 % 3]} for i, name in enumerate(names)}
+    styles = styles_of(rows)
     columns = len(rows[0])
     figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False, sharex="row")
@@ -39,11 +38,21 @@ def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: s
         axes[i, 0].set_title(row[0].world)
         for j, panel in enumerate(row):
             _draw(axes[i, j], panel, width, band, styles)
-    lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
-    labels = [f"{name} ({_seeds(rows, name)})" for name in names]
-    _legend(figure, lines, labels)
-    figure.supxlabel(textwrap.fill(_explanation(width, band), 60 * columns), fontsize=7, color="0.45")
+    finish(figure, rows, styles, textwrap.fill(_explanation(width, band), 60 * columns))
     return figure
+
+
+def styles_of(rows: Sequence[Sequence[Panel]]) -> dict[str, dict[str, Any]]:
+    """Colour and dashes of each group of runs, the same in all panels."""
+    names = list(dict.fromkeys(name for row in rows for panel in row for name in panel.groups))
+    return {name: {"color": _COLOURS[i % 7], "linestyle": _DASHES[i // 7 % 3]} for i, name in enumerate(names)}
+
+
+def finish(figure: Figure, rows: Sequence[Sequence[Panel]], styles: dict[str, dict[str, Any]], explanation: str) -> None:
+    """The legend above, what is shown below."""
+    lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
+    _legend(figure, lines, [f"{name} ({_seeds(rows, name)})" for name in styles])
+    figure.supxlabel(explanation, fontsize=7, color="0.45")
 
 
 def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
@@ -76,11 +85,16 @@ def _draw(axes: Axes, panel: Panel, width: int, band: str, styles: dict[str, dic
 
 
 def _label(axes: Axes, panel: Panel) -> None:
-    axes.set_ylabel(LABELS.get(panel.metric, panel.metric))
     axes.set_xlabel("Environment steps" if panel.x == "steps" else "Episodes")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.margins(x=0.01)
+    label_y(axes, panel)
+
+
+def label_y(axes: Axes, panel: Panel) -> None:
+    """The metric's name, and where chance lies if it has such a place."""
+    axes.set_ylabel(LABELS.get(panel.metric, panel.metric))
     agents = {record.settings.get("env_args.n_agents") for records in panel.groups.values() for record in records}
     if panel.metric == INTRINSIC and len(agents) == 1 and isinstance(n := agents.pop(), int):
         axes.axhline(1 / n, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))

@@ -25,11 +25,16 @@ class Panel:
     x: str  # steps, episodes
 
 
-def panels(records: Sequence[Record], metric: str | None, x: str | None, by: Sequence[str]) -> list[list[Panel]]:
-    """A row for each world, a column for each metric. Raises UserError for a metric or setting that no run has."""
+def panels(records: Sequence[Record], metric: str | None, x: str | None, by: Sequence[str], over: Sequence[str] = ()) -> list[list[Panel]]:
+    """A row for each world, a column for each metric; settings `over` which a picture is drawn make neither worlds nor groups.
+
+    Raises UserError for a metric or setting that no run has.
+    """
     grouped(records, by)
+    for key in over:
+        _refuse_unknown(records, key, "--over")
     metrics, rows = chosen_metrics(records, metric), []
-    for world, members in worlds(records, by).items():
+    for world, members in worlds(records, [*by, *over]).items():
         axis = x or ("episodes" if all(map(lasts_equally, members)) else "steps")
         rows.append([Panel(world, name, grouped([r for r in members if name in r.metrics], by), axis) for name in metrics])
     return rows
@@ -48,24 +53,29 @@ def chosen_metrics(records: Sequence[Record], wanted: str | None) -> list[str]:
 
 def grouped(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Record]]:
     """Runs under the text of their `by` settings."""
-    known = {key for record in records for key in record.settings}
     groups: dict[str, list[Record]] = {}
     for key in by:
-        if records and key not in known:
-            raise UserError(f"--by {key}: there is no such setting.{nearest(key, known)}")
-    for record in sorted(records, key=lambda record: [_order(record.settings.get(key)) for key in by]):
-        values = ((key.removeprefix("env_args."), record.settings.get(key)) for key in by if not _idle(record, key))
+        _refuse_unknown(records, key, "--by")
+    for record in sorted(records, key=lambda record: [order(record.settings.get(key)) for key in by]):
+        values = ((key.removeprefix("env_args."), record.settings.get(key)) for key in by if not idle(record, key))
         label = ", ".join(str(value) if key in _BARE else f"{key}={value}" for key, value in values)
         groups.setdefault(label, []).append(record)
     return groups
 
 
-def _idle(record: Record, key: str) -> bool:
+def _refuse_unknown(records: Sequence[Record], key: str, option: str) -> None:
+    """Raises UserError for a setting that no run has."""
+    known = {key for record in records for key in record.settings}
+    if records and key not in known:
+        raise UserError(f"{option} {key}: there is no such setting.{nearest(key, known)}")
+
+
+def idle(record: Record, key: str) -> bool:
     """A number of EOI's in a run without EOI."""
     return key.startswith("eoi.") and record.settings.get("eoi.form") == "none"
 
 
-def _order(value: object) -> tuple[float, str]:
+def order(value: object) -> tuple[float, str]:
     """Numbers by size, before words."""
     return (value if isinstance(value, int | float) else float("inf"), str(value))
 
