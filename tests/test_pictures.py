@@ -209,6 +209,9 @@ def test_pooled_runs_are_remarked_upon(sacred: pathlib.Path) -> None:
     fake(sacred / "1", 1, [0.0, 1.0])
     fake(sacred / "2", 1, [0.0, 1.0, 2.0], eoi={"alpha": 0.5})
     ((panel,),) = panels(records.find_runs([sacred]), None, None, ["name"])
+    fake(sacred / "3", 1, [0.0, 1.0], lr=1000)
+    fake(sacred / "4", 2, [0.0, 1.0], lr=1000.0)
+    assert remarks(panels(records.find_runs([sacred / "3", sacred / "4"]), None, None, ["name"])[0][0]) == []
     settings, seeds, ends = remarks(panel)
     assert "differ in eoi.alpha" in settings and "more than once" in seeds and "ends at step 300" in ends
 
@@ -264,6 +267,9 @@ def test_a_sweep_is_drawn_and_its_table_tells_values_apart(sacred: pathlib.Path,
     printed = capsys.readouterr().out
     assert printed.startswith("sweep.png\npac_men: ") and "qmix, dots_per_room=3 " in printed and "qmix, dots_per_room=10 " in printed
     assert np.asarray(Image.open("sweep.png")).std() > 0
+    for folder, seeds in (("list", [1, 2]), ("longer", [1, 2, 3])):
+        fake(sacred / folder, 1, [0.0, 1.0], fleet={"seeds": seeds})
+    assert plot.main([str(sacred / "list"), str(sacred / "longer"), "--over", "fleet.seeds", "--out", "lists.png"]) == 0
 
 
 def test_long_names_stay_inside_the_picture(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -57,8 +57,8 @@ def grouped(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Reco
     for key in by:
         _refuse_unknown(records, key, "--by")
     for record in sorted(records, key=lambda record: [order(record.settings.get(key)) for key in by]):
-        values = ((key.removeprefix("env_args."), record.settings.get(key)) for key in by if not idle(record, key))
-        label = ", ".join(str(value) if key in _BARE else f"{key}={value}" for key, value in values)
+        values = ((key.removeprefix("env_args."), value(record, key)) for key in by if not idle(record, key))
+        label = ", ".join(str(each) if key in _BARE else f"{key}={each}" for key, each in values)
         groups.setdefault(label, []).append(record)
     return groups
 
@@ -96,7 +96,15 @@ def worlds(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Recor
 
 def differing(records: Sequence[Record], keys: Iterable[str]) -> list[str]:
     """Those settings that are not the same in all runs."""
-    return [key for key in keys if len({repr(record.settings.get(key)) for record in records}) > 1]
+    return [key for key in keys if len({value(record, key) for record in records}) > 1]
+
+
+def value(record: Record, key: str) -> int | float | str | None:
+    """A setting's value, such that equal ones read alike (1000.0 as 1000); lists and the like as text."""
+    found = record.settings.get(key)
+    if isinstance(found, float) and found.is_integer():
+        return int(found)
+    return found if found is None or isinstance(found, int | float | str) else repr(found)
 
 
 def lasts_equally(record: Record) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pictures.curves import BANDS, Curve, final, summarise
 from pictures.learning import finish, label_y, styles_of
-from pictures.panels import Panel, idle, order
+from pictures.panels import Panel, idle, order, value
 from utils.errors import UserError
 from utils.records import Record
 
@@ -20,7 +20,7 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
 
     `band` is a key of BANDS. Raises UserError where no run has a use for `key`.
     """
-    values = {_value(r, key): None for row in rows for panel in row for group in panel.groups.values() for r in group if not idle(r, key)}
+    values = {value(r, key): None for row in rows for panel in row for group in panel.groups.values() for r in group if not idle(r, key)}
     if not values:
         raise UserError(f"--over {key}: none of these runs has a use for it")
     ticks = sorted(values, key=order)
@@ -37,10 +37,6 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
     return figure
 
 
-def _value(record: Record, key: str) -> Any:
-    return record.settings.get(key)
-
-
 def _draw(axes: Axes, panel: Panel, key: str, ticks: Sequence[Any], band: str, styles: dict[str, dict[str, Any]]) -> None:
     for k, (name, records) in enumerate(panel.groups.items()):
         colour = styles[name]["color"]
@@ -52,7 +48,7 @@ def _draw(axes: Axes, panel: Panel, key: str, ticks: Sequence[Any], band: str, s
         aside = 0.05 * (k - (len(panel.groups) - 1) / 2)  # so that bars of several groups do not hide each other
         found = []
         for x, tick in enumerate(ticks):
-            there = [r for r in records if _value(r, key) == tick and not idle(r, key)]
+            there = [r for r in records if value(r, key) == tick and not idle(r, key)]
             if there:
                 found.append((x + aside, *_summary(there, panel.metric, band)))
                 finals = [final(r.metrics[panel.metric].values) for r in there]
