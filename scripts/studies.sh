@@ -6,6 +6,7 @@
 set -eu
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_NUM_THREADS=1
+export MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_MMAP_THRESHOLD_=536870912 # a stack's temporaries are used again at once: keep their pages
 wanted=("${@:-*}")
 
 fleet() { # NAME ARGS...: one fleet over $seeds, in a folder of its own
