@@ -53,6 +53,10 @@ def build(settings: Settings, runs: int = 1) -> Parts:
     if run.checkpoint_path:
         restore(learner, find_folder(run.checkpoint_path))
     replay = ReplayBuffer(train.env.spec, settings.replay, device, _with_q(settings), runs)
+    kept = learner.Feed is Replayed or len(learner.extras) > 0
+    if kept and train.env.n_envs * (train.env.spec.episode_limit + 1) > replay.rows:
+        fit = f"{train.env.n_envs} episodes at once do not fit a replay of {settings.replay.buffer_size} transitions"
+        raise UserError(f"batch_size_run={run.batch_size_run}: {fit}; lower it, or raise buffer_size")
     return Parts(
         learner=learner,
         descent=Descent(learner),
@@ -114,11 +118,17 @@ def find_folder(name: str) -> pathlib.Path:
     return here if here.exists() else pathlib.Path(__file__).resolve().parent.parent / here
 
 
-def restore(learner: AnyLearner, folder: pathlib.Path, name: str = "last") -> None:
-    """Puts the saved networks of a run's folder into `learner`. Raises UserError."""
+def networks(folder: pathlib.Path, name: str = "last") -> pathlib.Path:
+    """The file of a run's saved networks. Raises UserError."""
     path = folder / "models" / f"{name}.pt"
     if not path.exists():
         raise UserError(f"{folder}: not a run with saved networks (no models/{name}.pt in it)")
+    return path
+
+
+def restore(learner: AnyLearner, folder: pathlib.Path, name: str = "last") -> None:
+    """Puts the saved networks of a run's folder into `learner`. Raises UserError."""
+    path = networks(folder, name)
     try:
         learner.load_state_dict(checkpoints.load(path)["learner"])
     except (KeyError, RuntimeError):

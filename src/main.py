@@ -21,6 +21,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Sacred imports it
@@ -29,14 +30,15 @@ from sacred import SETTINGS, Experiment
 from sacred.observers import RunObserver
 from sacred.utils import SacredError
 
-from assembly import build
+from assembly import build, find_folder, networks
 from config import loader
+from config.schema import nearest
 from fleet import Fleet, given_fleet, refuse_unstackable, varied
 from observers import boards, mongo
 from observers.folder import Folder, capped
 from run import Training, evaluate
 from settings import Settings, configure
-from trained import recorded
+from trained import elsewhere, recorded
 from utils import checkpoints, history, records
 from utils.errors import Failure, UserError
 from utils.locks import is_locked
@@ -60,6 +62,7 @@ class Command:
     compiled: bool = False
 
 
+_BEHIND_WITH = "a setting; settings stand behind the word `with`: with "
 _FLAGS = ("--config", "--env-config", "--resume", "--mongo", "--wandb")
 
 
@@ -118,6 +121,8 @@ def _fresh(flags: dict[str, str], given: dict[str, Any], updates: dict[str, Any]
         config["seed"] = random.SystemRandom().randrange(2**31)
     config["label"] = config["label"] or label
     settings = configure(config, given)
+    if settings.run.checkpoint_path:
+        networks(find_folder(settings.run.checkpoint_path))
     config["env_args"] = dataclasses.asdict(settings.env)
     return Command(config, settings, rest, None, _further(flags))
 
@@ -204,6 +209,8 @@ class Job:
         run_log = self._log(_run)
         parts = build(settings)
         if settings.run.evaluate:
+            if others := elsewhere(settings):
+                log.warning("warning: not the world that these networks learned in: %s", ", ".join(others))
             return evaluate(parts, settings, run_log)
         training = Training(parts, settings, run_log, self.folder.folder)
         if self.start:
@@ -217,7 +224,37 @@ class Job:
         settings = self.command.settings
         return RunLog(lambda name, value, t: _run.log_scalar(name, value, t), settings.title, settings.run.t_max)
 
+    def interrupted(self) -> str:
+        """What an interrupt leaves, and how to go on."""
+        folder, run = self.folder.folder, self.command.settings.run
+        if folder is None or run.evaluate:
+            return "interrupted"
+        if not run.save_interval:
+            return f"interrupted; {folder} keeps what was logged, but no checkpoint to continue from (save_interval=0)"
+        others = ", and so on for the other runs of the fleet" if self.command.others else ""
+        return f"interrupted: `python src/main.py --resume {folder}` continues the run where it was{others}"
+
+    def _refuse_unknown(self) -> None:
+        """Words that neither this project nor Sacred knows. Raises UserError."""
+        flags = {*_FLAGS, "--tensorboard", *(flag for option in self.ex.all_cli_options for flag in option.get_flags())}
+        commands = [name for name, _ in self.ex.gather_commands()]
+        for before, word in pairwise(["", *self.command.rest]):
+            name, equals, value = word.partition("=")
+            key = name.lstrip("-").replace("-", "_")
+            if word.startswith("--") and name not in flags:
+                setting = key in self.command.config
+                raise UserError(
+                    f"{name}: {_BEHIND_WITH + f'{key}={value}' if setting else 'there is no such option.' + nearest(name, flags)}"
+                )
+            if word.startswith("-") or before.startswith("-"):
+                continue  # a value of Sacred's options may be any word
+            if equals:
+                raise UserError(f"{word}: {_BEHIND_WITH}{word}")
+            if word not in commands:
+                raise UserError(f"{word}: there is no such command.{nearest(word, commands)}")
+
     def __call__(self) -> int:
+        self._refuse_unknown()
         try:
             self.ex.run_commandline([sys.argv[0], *self.command.rest])
         finally:
@@ -297,9 +334,12 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: `python src/main.py --resume RUN` continues the run where it was", file=sys.stderr)
+        print(job.interrupted() if job else "interrupted", file=sys.stderr)
         return 130
     except SystemExit as end:
+        if isinstance(end.code, str):  # Sacred's, of words that it cannot read
+            print(f"error: {end.code.splitlines()[0]}", file=sys.stderr)
+            return 2
         return (job.failed if job else 0) or int(end.code or 0)
 
 

@@ -1,6 +1,8 @@
 """A saved run brought back to life: its world, its networks, and greedy episodes of it. Axes: N copies, A agents, O observation."""
 
 import contextlib
+import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import envs
-from assembly import build_learner, restore
+from assembly import build_learner, find_folder, restore
 from components.action_selection import Draws
 from config import loader
 from envs.base import EnvSpec, TimeStep, VecEnv
@@ -121,6 +123,18 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
         return configure(config | changed)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
+
+
+def elsewhere(settings: Settings) -> list[str]:
+    """What sets the world of an evaluation apart from the one that was learned in."""
+    folder = find_folder(settings.run.checkpoint_path)
+    if not records.is_run(folder):
+        return []
+    theirs = records.read_config(folder)
+    played: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings.env)))  # as records are: lists for tuples
+    ours = {"env": settings.run.env} | {f"env_args.{key}": value for key, value in played.items()}
+    learned = {"env": theirs.get("env")} | {f"env_args.{key}": value for key, value in theirs.get("env_args", {}).items()}
+    return [f"{key}={value} (learned with {learned[key]})" for key, value in ours.items() if value != learned.get(key, value)]
 
 
 def recogniser(learner: AnyLearner) -> Recognise | None:

@@ -35,7 +35,7 @@ def test_a_run_leaves_a_whole_record(results, tmp_path, capsys):
     assert "steps/s" in capsys.readouterr().out
 
 
-def test_evaluate_a_saved_run(results, tmp_path, capsys):
+def test_evaluate_a_saved_run(results, tmp_path, capsys, caplog):
     assert main(["--config=qmix", *TINY, results]) == 0
     saved = f"checkpoint_path={tmp_path / 'sacred' / '1'}"
     assert main(["--config=qmix", *TINY, results, saved, "evaluate=True"]) == 0
@@ -44,6 +44,14 @@ def test_evaluate_a_saved_run(results, tmp_path, capsys):
     assert main(["--config=qmix", *TINY, results, f"checkpoint_path={tmp_path}", "evaluate=True"]) == 2
     errors = capsys.readouterr()
     assert "networks" in errors.out + errors.err
+    assert "not the world" not in caplog.text
+    assert main(["--config=qmix", *TINY, results, saved, "evaluate=True", "env_args.dots_per_room=3"]) == 0
+    assert "env_args.dots_per_room=3 (learned with 10)" in caplog.text
+
+
+def test_more_copies_than_the_replay_holds_are_refused(results, capsys):
+    assert main(["--config=qmix", *TINY, results, "batch_size_run=100", "buffer_size=60"]) == 2
+    assert "batch_size_run=100: 100 episodes at once do not fit a replay of 60 transitions" in capsys.readouterr().err
 
 
 def test_print_config_creates_nothing(results, tmp_path, capsys):
@@ -63,6 +71,12 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
         (["with", "gamma", "0.9"], ["gamma", "key=value"]),
         (["with", "env_args.dots=3"], ["env_args.dots", "dots_per_room"]),
         (["--config"], ["--config="]),
+        (["--confg=qmix"], ["--confg", "Did you mean '--config'"]),
+        (["--seed=3"], ["--seed", "with seed=3"]),
+        (["t_max=2000"], ["t_max=2000", "with t_max=2000"]),
+        (["print_confg"], ["print_confg", "Did you mean 'print_config'"]),
+        (["-z"], ["-z"]),
+        (["with", "checkpoint_path=/nowhere", "evaluate=True"], ["/nowhere", "networks"]),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, capsys):
@@ -108,6 +122,7 @@ def test_an_interrupted_run_says_so_and_keeps_its_networks(runs, more, tmp_path)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     assert process.returncode == 130, rest
+    assert f"--resume {tmp_path / 'sacred' / '1'}`" in rest
     folders = sorted((tmp_path / "sacred").glob("[0-9]*"))
     assert len(folders) == runs
     for folder in folders:

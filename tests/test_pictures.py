@@ -106,6 +106,8 @@ def test_runs_are_found_by_folder_number_and_name(sacred: pathlib.Path) -> None:
     fake(sacred / "_sources" / "7", 7, [0.0])
     assert [record.config["seed"] for record in records.find_runs([sacred.parent])] == [1, 2, 10]
     assert [folder.name for folder in records.locate(["latest", "2", sacred / "2"])] == ["10", "2"]
+    fake(sacred / "11", 11, [0.0], evaluate=True)
+    assert [folder.name for folder in records.locate(["latest"])] == ["10"]
     (record,) = records.find_runs([sacred / "1"])
     assert record.status == "COMPLETED" and record.settings["eoi.alpha"] == 0.1
     assert record.metrics["test_return_mean"].steps.tolist() == [0]

@@ -45,7 +45,8 @@ def find_runs(paths: Sequence[str | pathlib.Path]) -> list[Record]:
 def locate(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     """Folders of runs, each once, in the order given.
 
-    A path is a run's folder, a folder of runs at any depth, a Sacred id (`3` is results/sacred/3) or `latest`. Raises UserError.
+    A path is a run's folder, a folder of runs at any depth, a Sacred id (`3` is results/sacred/3) or `latest`, the last run that
+    is no evaluation. Raises UserError.
     """
     found = {folder.resolve(): folder for path in paths for folder in _expand(str(path))}
     return list(found.values())
@@ -105,7 +106,12 @@ def _expand(name: str) -> list[pathlib.Path]:
     runs = sorted(_runs_below(folder), key=_natural)
     if not runs:
         raise UserError(f"{name}: no run in it (a run is a folder with Sacred's config.json and run.json)")
-    return runs[-1:] if name == "latest" else runs
+    return [_newest(runs)] if name == "latest" else runs
+
+
+def _newest(runs: Sequence[pathlib.Path]) -> pathlib.Path:
+    """The last that trained: an evaluation has neither networks nor curves."""
+    return next((run for run in reversed(runs) if not read_config(run).get("evaluate")), runs[-1])
 
 
 def _folder(name: str) -> pathlib.Path:

@@ -89,8 +89,12 @@ def test_auto_is_lite_when_any_part_is_missing(part, machine):
 
 
 def test_without_the_game_other_maps_are_refused_with_all_that_is_missing(bare):
-    with pytest.raises(UserError, match=r"env_args\.map_name=2s3z: only StarCraft II plays it") as caught:
+    with pytest.raises(
+        UserError, match=r"env_args\.map_name=2s3z: no map of the lite engine\..* Only StarCraft II might play it"
+    ) as caught:
         configured("sc2", {"map_name": "2s3z"})
+    with pytest.raises(UserError, match=r"env_args\.map_name=8mm: no map of the lite engine\. Did you mean '8m'"):
+        configured("sc2", {"map_name": "8mm"})
     lines = str(caught.value).split("\n")
     assert [line.split(":")[0].strip() for line in lines[1:]] == [
         "pysc2",
@@ -157,7 +161,7 @@ def test_the_server_in_the_games_place_is_never_called_the_game(machine):
     found = configured("sc2", {"engine": "server"})
     assert isinstance(found, StarCraftConfig) and found.engine == "server"
     assert records.labelled("sc2", vars(found)) == "sc2_server"
-    with pytest.raises(UserError, match=r"only StarCraft II plays it.*\n  StarCraft II: .* is this project's server"):
+    with pytest.raises(UserError, match=r"Only StarCraft II might play it.*\n  StarCraft II: .* is this project's server"):
         configured("sc2", {"map_name": "so_many_baneling"})
 
 

@@ -58,7 +58,8 @@ class StarCraftConfig(Rules):
 
     def _refusal(self) -> str:
         if self.engine == "auto":
-            return f"env_args.map_name={self.map_name}: only StarCraft II plays it (the lite engine has {', '.join(MAPS)})"
+            near = nearest(self.map_name, MAPS)
+            return f"env_args.map_name={self.map_name}: no map of the lite engine.{near} Only StarCraft II might play it"
         return f"env_args.engine={self.engine}: {self.map_name} is to be played through SMAC"
 
     def _on_lite(self, why: str = "") -> LiteConfig:
