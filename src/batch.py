@@ -10,12 +10,14 @@ not made again (set another `label` to have it made). Each run has one thread. C
 import itertools
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from batches.engines import ENGINES, Pace
 from batches.jobs import Job, find, plan
 from batches.report import Screen, table
+from config import loader
 from utils.errors import UserError
 from utils.script import Parser, guarded, positive
 
@@ -25,6 +27,8 @@ def seeds(text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(","):
         low, dash, high = part.partition("-")
+        if dash and int(low) > int(high):
+            raise ArgumentTypeError(f"{part} goes down, so no seed is in it; write {high}-{low}")
         found += range(int(low), int(high) + 1) if dash else [int(part)]
     return list(range(found[0])) if len(found) == 1 and "," not in text and "-" not in text else found
 
@@ -47,15 +51,43 @@ def parser() -> Parser:
 
 def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
     """All runs in their order, each of which has been checked. Raises UserError."""
-    axes = []
-    for pair in options.vary:
+    varied = _varied(options.vary)
+    algorithms, worlds = ([name for name in text.split(",") if name] for text in (options.config, options.env_config))
+    named = {"--config": algorithms, "--env-config": worlds, "--seeds": options.seeds}
+    for option, values in (named | {f"--vary {key}": values for key, values in varied.items()}).items():
+        _refuse_none_or_twice(option, values)
+    for key in (pair.partition("=")[0] for pair in given):
+        if key in ("seed", *varied):
+            option = "--seeds" if key == "seed" else "--vary"
+            raise UserError(f"with {key}: the runs of this batch have values of their own; give them by {option} alone")
+    axes = ([f"{key}={value}" for value in values] for key, values in varied.items())
+    cells = itertools.product(algorithms, worlds, itertools.product(*axes), options.seeds)
+    return [plan(algorithm, env, seed, list(arm), list(given)) for algorithm, env, arm, seed in cells]
+
+
+def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
+    """The values of each setting that --vary names."""
+    varied: dict[str, list[str]] = {}
+    for pair in pairs:
         key, equals, values = pair.partition("=")
         if not equals:
             raise UserError(f"--vary {pair}: expected KEY=VALUE,VALUE")
-        axes.append([f"{key}={value}" for value in values.split(",")])
-    algorithms, worlds = ([name for name in text.split(",") if name] for text in (options.config, options.env_config))
-    cells = itertools.product(algorithms, worlds, itertools.product(*axes), options.seeds)
-    return [plan(algorithm, env, seed, list(varied), list(given)) for algorithm, env, varied, seed in cells]
+        if key == "seed":
+            raise UserError("--vary seed: the seeds of a batch are those of --seeds")
+        if key in varied:
+            raise UserError(f"--vary {key}: given twice; name all its values at once, --vary {key}={','.join(varied[key])},{values}")
+        varied[key] = values.split(",")
+    return varied
+
+
+def _refuse_none_or_twice(option: str, values: Sequence[Any]) -> None:
+    if not values:
+        hint = "a number alone counts them, so seed 0 is --seeds 1" if option == "--seeds" else "name at least one"
+        raise UserError(f"{option}: there is none, so nothing would run; {hint}")
+    read = [loader.parse_updates([f"value={value}"]) for value in values]  # 1 and 1.0 are the same run
+    for value, content in zip(values, read, strict=True):
+        if read.count(content) > 1:
+            raise UserError(f"{option}: {value} is there twice, which would be the same run; name it once")
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -44,6 +44,29 @@ def test_the_grid_in_its_order(where):
     assert len(cells) == 8 and cells[-1].config["gamma"] == 0.5 and cells[-1].config["seed"] == 5
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--seeds", "0"], "--seeds: there is none, so nothing would run; a number alone counts them, so seed 0 is --seeds 1"),
+        (["--seeds", "5-3"], "--seeds: 5-3 goes down, so no seed is in it; write 3-5"),
+        (["--seeds", "7,5-3"], "--seeds: 5-3 goes down"),
+        (["--env-config", ","], "--env-config: there is none"),
+        (["--seeds", "2", "with", "seed=3"], "with seed: the runs of this batch have values of their own; give them by --seeds alone"),
+        (["--vary", "gamma=0.9,0.5", "with", "gamma=0.8"], "with gamma: the runs of this batch have values of their own"),
+        (["--vary", "seed=1,2"], "--vary seed: the seeds of a batch are those of --seeds"),
+        (["--seeds", "1,1"], "--seeds: 1 is there twice, which would be the same run; name it once"),
+        (["--seeds", "1,0-2"], "--seeds: 1 is there twice"),
+        (["--env-config", "pac_men,pac_men"], "--env-config: pac_men is there twice"),
+        (["--vary", "gamma=0.9,0.90"], "--vary gamma: 0.9 is there twice"),
+        (["--vary", "gamma=0.9", "--vary", "gamma=0.5"], "--vary gamma: given twice; name all its values at once, --vary gamma=0.9,0.5"),
+    ],
+)
+def test_a_grid_that_is_empty_or_doubled_or_overrides_what_was_given_is_refused(words, expected, capsys):
+    assert batch.main(["--config", "qmix", "--dry-run", *words]) == 2
+    out, err = capsys.readouterr()
+    assert not out and expected in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(("text", "expected"), [("3", [0, 1, 2]), ("3,7", [3, 7]), ("2-4", [2, 3, 4]), ("1,4-5", [1, 4, 5]), ("7,", None)])
 def test_seeds(text, expected):
     if expected is None:

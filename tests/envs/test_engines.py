@@ -222,8 +222,8 @@ def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capf
     assert "sc2_lite qmix seed 1" in capfd.readouterr().out and records.read_config(folder)["env_args"]["engine"] == "lite"
     film = tmp_path / "film.html"
     assert watch.main([str(folder), "--quiet", "--out", str(film)]) == 0 and "sc2_lite" in film.read_text()
-    job = batch.grid(batch.parser().parse_args(["--config", "qmix", "--env-config", "sc2", "--seeds", "1"]), [*TINY, where])[0]
-    assert job.title == "sc2_game qmix seed 0"
+    job = batch.grid(batch.parser().parse_args(["--config", "qmix", "--env-config", "sc2", "--seeds", "1-1"]), [*TINY[:-1], where])[0]
+    assert job.title == "sc2_game qmix seed 1"
 
 
 def test_a_run_of_before_the_engines_is_one_on_lite(tmp_path):

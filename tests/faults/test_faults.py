@@ -157,7 +157,7 @@ def test_so_is_what_sacred_says_of_a_run(tmp_path, capsys):
     assert program.main(["--resume", str(record.parent)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "run.json: damaged" in err
-    cells = batch.grid(batch.parser().parse_args(["--config=qmix", "--seeds=3-5"]), [*SHORT[1:], f"local_results_path={tmp_path}"])
+    cells = batch.grid(batch.parser().parse_args(["--config=qmix", "--seeds=3-5"]), [*SHORT[2:], f"local_results_path={tmp_path}"])
     find(cells)
     assert [cell.state for cell in cells] == ["new"] * 3
 
