@@ -119,8 +119,7 @@ def _fresh(flags: dict[str, str], given: dict[str, Any], updates: dict[str, Any]
     config = loader.load(flags.get("--config", "qmix"), flags.get("--env-config", "pac_men"), given)
     if config["seed"] is None:
         config["seed"] = random.SystemRandom().randrange(2**31)
-    config["label"] = config["label"] or label
-    settings = configure(config, given)
+    settings = configure(config | {"label": config["label"] or label}, given)  # the arm's name is for messages alone
     if settings.run.checkpoint_path:
         networks(find_folder(settings.run.checkpoint_path))
     config["env_args"] = dataclasses.asdict(settings.env)

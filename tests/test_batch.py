@@ -99,6 +99,14 @@ def test_a_run_is_recognised_by_its_settings_and_its_state_is_seen(where, tmp_pa
     assert others[0].state == "new"
 
 
+def test_runs_of_a_fleet_are_recognised(where):
+    assert make([*where, "fleet.seeds=[1,2]", 'fleet.vary={"eoi.alpha": [0, 0.05], "lr": [1e-4, 1e-3]}'], "--config=eoi_qmix") == 0
+    cells = planned(where, "--config", "eoi_qmix", "--seeds", "1-3", "--vary", "eoi.alpha=0,0.05", "--vary", "lr=0.0001,1e-3")
+    find(cells)
+    assert [job.state for job in cells] == ["finished", "finished", "new"] * 4
+    assert len({job.folder for job in cells}) == 9
+
+
 def fake_program(tmp_path, monkeypatch, body: str) -> None:
     """A run that does as `body` says instead of training."""
     script = tmp_path / "fake.py"

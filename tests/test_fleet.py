@@ -22,9 +22,11 @@ from fleet import Fleet, given_fleet, refuse_unstackable
 from learners.learner import Descent
 from learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
 from main import main, parse_command
+from pictures.panels import panels, remarks
 from run import Training
 from test_main import SRC
 from test_main import TINY as TINY_WORDS
+from utils import records
 from utils.checkpoints import Checkpoints
 from utils.errors import Failure, UserError
 from utils.logging import RunLog
@@ -279,13 +281,19 @@ def test_seeds_and_values_multiply():
     assert {(r.settings.run.seed, r.settings.eoi.alpha, r.settings.learner.lr) for r in runs} == {
         (seed, alpha, lr) for seed in (1, 2) for alpha in (0.0, 0.05) for lr in (1e-3, 1e-4)
     }
-    assert runs[-1].config["eoi"]["alpha"] == 0.05 and runs[-1].config["label"] == "eoi.alpha=0.05 lr=0.0001"
+    assert runs[-1].config["eoi"]["alpha"] == 0.05 and runs[-1].settings.run.label == "eoi.alpha=0.05 lr=0.0001"
     assert runs[0].config["fleet"] == loader.defaults()["fleet"]
 
 
 def test_a_fleet_of_one_is_the_run_itself():
     assert commands("fleet.seeds=[7]", "t_max=60").others == []
     assert commands("fleet.seeds=[7]", "t_max=60").config == commands("seed=7", "t_max=60").config
+
+
+def test_runs_of_a_fleet_are_recorded_as_they_would_be_alone():
+    whole = commands("fleet.seeds=[7]", 'fleet.vary={"eoi.alpha": [0.5, 0.05]}', "t_max=60")
+    alone = commands("seed=7", "eoi.alpha=0.05", "t_max=60")
+    assert [each.config for each in whole.others] == [alone.config]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +346,13 @@ def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
         found[config["seed"], config["eoi"]["alpha"]] = metrics
     assert set(found) == {(seed, alpha) for seed in (3, 4) for alpha in (0, 0.5)}
     assert found[3, 0]["loss"]["values"] != found[4, 0]["loss"]["values"]
+    assert sum("seed 4 eoi.alpha=0.5" in message for message in caplog.messages) == 1
+    runs = records.find_runs([tmp_path])
+    ((panel, _),) = panels(runs, None, None, ["name"])
+    assert any("differ in eoi.alpha; --by name,eoi.alpha tells them apart" in remark for remark in remarks(panel))
+    ((panel, _),) = panels(runs, None, None, ["name", "eoi.alpha"])
+    assert {arm: len(members) for arm, members in panel.groups.items()} == {"eoi_qmix, eoi.alpha=0": 2, "eoi_qmix, eoi.alpha=0.5": 2}
+    assert remarks(panel) == []
     assert main(["--config=eoi_qmix", *TINY_WORDS, "eoi.alpha=0.5", f"local_results_path={tmp_path}"]) == 0
     alone = json.loads((tmp_path / "sacred" / "5" / "metrics.json").read_text())
     assert alone.keys() == found[3, 0.5].keys()

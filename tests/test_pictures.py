@@ -214,8 +214,11 @@ def test_pooled_runs_are_remarked_upon(sacred: pathlib.Path) -> None:
     fake(sacred / "3", 1, [0.0, 1.0], lr=1000)
     fake(sacred / "4", 2, [0.0, 1.0], lr=1000.0)
     assert remarks(panels(records.find_runs([sacred / "3", sacred / "4"]), None, None, ["name"])[0][0]) == []
+    fake(sacred / "5", 3, [0.0, 1.0], lr=1, gamma=0.5)
+    (both,) = remarks(panels(records.find_runs([sacred / "3", sacred / "5"]), None, None, ["name"])[0][0])
+    assert "differ in gamma, lr; --by name,gamma,lr tells them apart" in both
     settings, seeds, ends = remarks(panel)
-    assert "differ in eoi.alpha" in settings and "more than once" in seeds and "ends at step 300" in ends
+    assert "differ in eoi.alpha; --by name,eoi.alpha tells" in settings and "more than once" in seeds and "ends at step 300" in ends
 
 
 def test_unknown_names_are_refused_with_the_nearest(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,7 @@ def remarks(panel: Panel) -> list[str]:
         where = f"{panel.world}, {name}"
         unlike = differing(records, sorted({key for record in records for key in record.settings} - _NO_MATTER))
         if unlike:
-            found.append(f"{where}: its runs differ in {', '.join(unlike[:4])}; --by name,{unlike[0]} tells them apart")
+            found.append(f"{where}: its runs differ in {', '.join(unlike[:4])}; --by name,{','.join(unlike[:4])} tells them apart")
         if len({record.config.get("seed") for record in records}) < len(records):
             found.append(f"{where}: a seed occurs more than once among its {len(records)} runs")
         ends = [int(record.metrics[panel.metric].steps[-1]) for record in records]
