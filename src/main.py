@@ -106,6 +106,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         refuse_unstackable(fleet, [command.settings for command in commands])
         if "--wandb" in flags:
             raise UserError("--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs")
+    for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
+        networks(find_folder(path))
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
 
 
@@ -120,8 +122,6 @@ def _fresh(flags: dict[str, str], given: dict[str, Any], updates: dict[str, Any]
     if config["seed"] is None:
         config["seed"] = random.SystemRandom().randrange(2**31)
     settings = configure(config | {"label": config["label"] or label}, given)  # the arm's name is for messages alone
-    if settings.run.checkpoint_path:
-        networks(find_folder(settings.run.checkpoint_path))
     config["env_args"] = dataclasses.asdict(settings.env)
     return Command(config, settings, rest, None, _further(flags))
 
