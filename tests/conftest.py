@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,3 +95,10 @@ def random_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields: 
         "q": normal(agents, actions),
     }
     return Batch(**{**values, **fields})
+
+
+def masked(batch: Batch) -> Batch:
+    """About half of the actions are available, that which was taken among them; at the next moment others are."""
+    now, then = torch.rand(2, *batch.avail.shape, generator=torch.Generator().manual_seed(4)) < 0.5
+    then[..., 1] = True
+    return replace(batch, avail=now.scatter(-1, batch.actions[..., None], True), next_avail=then)

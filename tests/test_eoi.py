@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from conftest import SPEC, keys, random_batch
+from conftest import SPEC, keys, masked, random_batch
 from envs.base import EnvSpec
 from learners.eoi import Explore, ExploreConfig, Individuality, Pull, PullConfig, ShapedReward, WeightedConfig, normalised
 from learners.learner import Values
@@ -170,14 +170,16 @@ def test_recognised_reads_each_agents_own_name():
 @pytest.mark.parametrize("q_input", ["raw", "normalised"])
 def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
     """Eq. 6, transition by transition and agent by agent."""
-    made, batch, given = pull(q_source=q_source, q_input=q_input), random_batch(), values()
+    made, batch, given = pull(q_source=q_source, q_input=q_input), masked(random_batch()), values()
     lived = batch.q if q_source == "stored" else given.q.detach()
 
-    def seen(q):
-        return (q - q.mean()) / q.std(correction=0) if q_input == "normalised" else q
+    def seen(q, avail):
+        out, can = torch.zeros_like(q), q[avail]
+        out[avail] = (can - can.mean()) / (can.var(correction=0) + 1e-8).sqrt() if q_input == "normalised" else can
+        return out
 
-    def value(net, obs, q, i):
-        h = torch.cat([obs[i], seen(q[i])])
+    def value(net, obs, q, avail, i):
+        h = torch.cat([obs[i], seen(q[i], avail[i])])
         for k, layer in enumerate([net.first, *net.rest.layers]):
             h = (h.relu() if k else h) @ layer.weight[i].T + layer.bias[i, :, 0]
         return h
@@ -186,14 +188,14 @@ def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
     for b in range(5):
         for i in range(3):
             p = made.classifier(batch.obs[b]).softmax(-1)[i, i]
-            following = value(made.target_value, batch.next_obs[b], given.next_q[b], i)
+            following = value(made.target_value, batch.next_obs[b], given.next_q[b], batch.next_avail[b], i)
             target = p + 0.98 * (1 - batch.terminated[b]) * following
-            total += (value(made.value, batch.obs[b], lived[b], i) - target).square().item() / 5
+            total += (value(made.value, batch.obs[b], lived[b], batch.avail[b], i) - target).square().item() / 5
     assert made.losses(batch, given, NOW).terms["intrinsic_value"].item() == pytest.approx(total, rel=1e-4)
 
 
 def test_the_pull_is_the_chain_rule():
-    """Fact 3: Q^a(o) = W o and Q^p(o, q) = c q give the gradient -alpha c o^T on W (eq. 7)."""
+    """Fact 3: Q^a(o) = W o and Q^p(o, q) = c q give the gradient -alpha c o^T on W (eq. 7), and 0 for what cannot be done."""
     made = pull(alpha=0.3)
     layer, c = AgentLinear(3, SPEC.obs_size + SPEC.n_actions, 1), torch.randn(3, SPEC.n_actions)
     layer.weight = torch.nn.Parameter(torch.cat([torch.zeros(3, 1, SPEC.obs_size), c[:, None]], -1))
@@ -201,12 +203,13 @@ def test_the_pull_is_the_chain_rule():
     made.value.first, made.value.rest = layer, AgentMLP(3, [1, 1])
     torch.nn.init.ones_(made.value.rest.layers[0].weight)
     weight = torch.randn(3, SPEC.n_actions, SPEC.obs_size, requires_grad=True)
-    batch = random_batch()
-    q = torch.einsum("auo,bao->bau", weight, batch.obs)
+    batch = masked(random_batch())
+    q, slope = torch.einsum("auo,bao->bau", weight, batch.obs), c * batch.avail
     made.losses(batch, Values(q, q.detach()), NOW).terms["pull"].backward()
-    expected = -0.3 * torch.einsum("au,bao->auo", c, batch.obs) / 5
+    expected = -0.3 * torch.einsum("bau,bao->auo", slope, batch.obs) / 5
     torch.testing.assert_close(weight.grad, expected)
     assert layer.weight.grad is None
+    torch.testing.assert_close(made.diagnose(batch, Values(q, q))["intrinsic_slope"], slope.norm(dim=-1).mean())
 
 
 def test_which_term_reaches_whom():
@@ -268,13 +271,14 @@ def test_exploring_episodes_follow_the_intrinsic_q():
     from components.action_selection import Draws
 
     made, obs = explore(), torch.randn(2000, 4, 25)
-    avail, greedy = torch.ones(2000, 4, 5, dtype=torch.bool), torch.full((2000, 4), -1)
+    avail, greedy = torch.rand(2000, 4, 5) < 0.5, torch.full((2000, 4), -1)
+    avail[..., 1] = True
     draws = Draws.of_episodes(keys(2000), 1, 4).at(0)
     chosen = made.explore(greedy, obs, avail, draws)
     followed = chosen >= 0
     assert torch.equal(followed.any(1), followed.all(1))
     assert followed.all(1).float().mean().item() == pytest.approx(0.4, abs=0.03)
-    assert torch.equal(chosen[followed], made.value(obs).argmax(-1)[followed])
+    assert torch.equal(chosen[followed], made.value(obs).masked_fill(~avail, -torch.inf).argmax(-1)[followed])
     rare = explore(explore_ratio=0.05).explore(greedy, obs, avail, draws) >= 0
     assert rare.float().mean().item() == pytest.approx(0.02, abs=0.006)
 
