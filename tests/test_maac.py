@@ -12,7 +12,7 @@ from components.action_selection import UpdateDraws, sample
 from components.episodes import Episodes
 from components.replay_buffer import ReplayBuffer, ReplayConfig
 from components.returns import standardised
-from conftest import SPEC, keys, random_batch
+from conftest import SPEC, keys, masked, random_batch
 from controllers.controller import Controller, ControllerConfig
 from envs.base import EnvSpec
 from learners.eoi import ShapedReward, WeightedConfig
@@ -176,7 +176,7 @@ def test_the_target_discounts_the_entropy_and_ends_with_the_task(terminated, exp
 
 
 def test_the_critics_loss_equals_a_slow_computation():
-    made, batch = learner(), drawn_batch()
+    made, batch = learner(), masked(drawn_batch())
     with torch.no_grad():
         following = log_policy(made.target_controller(batch.next_obs), batch.next_avail)
         drawn = sample(following.exp(), batch.draws.next_action)
@@ -397,8 +397,9 @@ def test_sampling_follows_the_distribution_and_never_the_impossible():
     assert rough.gather(1, sample(rough, torch.full((2000,), 1 - 2.0**-24))[:, None]).min() > 0
 
 
-def test_unavailable_actions_are_never_drawn():
-    made = learner()
+@pytest.mark.parametrize("make", [qmix, learner])
+def test_unavailable_actions_are_never_drawn(make):
+    made = make()
     avail = torch.zeros(500, 3, 4, dtype=torch.bool)
     avail[..., 2] = True
     batch = random_batch(count=500)
@@ -448,10 +449,11 @@ def test_kl_is_bounded_and_not_negative():
 def test_kl_compares_policies_on_the_same_observation_and_moves_one():
     """KL(pi_i || pi_j) at agent i's own observation, gradient to pi_i alone."""
     made = learner(extras=[KLDivergence(KLConfig(weight=0.5))])
-    batch = drawn_batch()
+    batch = masked(drawn_batch())
     total = torch.zeros(())
     for i in range(3):
-        log_p = [log_policy(made.controller(batch.obs[:, i : i + 1].expand(-1, 3, -1)), batch.avail)[:, j] for j in range(3)]
+        obs, avail = (x[:, i : i + 1].expand(-1, 3, -1) for x in (batch.obs, batch.avail))
+        log_p = log_policy(made.controller(obs), avail).unbind(1)
         total = total + sum((log_p[i].exp() * (log_p[i] - log_p[j].detach())).sum(-1).mean() for j in range(3) if j != i)
     term = made(batch, NOW, 1).terms["kl"]
     assert term.item() == pytest.approx(-0.5 * total.item(), rel=1e-4)

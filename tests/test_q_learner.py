@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import SPEC, random_batch
+from conftest import SPEC, masked, random_batch
 from controllers.controller import Controller, ControllerConfig
 from learners.learner import Descent, track, without_conflict
 from learners.q_learner import QConfig, QLearner
@@ -63,9 +63,7 @@ def slow_td(made: QLearner, batch) -> float:
 @pytest.mark.parametrize("double_q", [False, True])
 def test_the_loss_equals_a_slow_computation(mixer, double_q):
     made = learner(mixer, double_q=double_q)
-    next_avail = torch.rand(5, SPEC.n_agents, SPEC.n_actions, generator=torch.Generator().manual_seed(4)) < 0.5
-    next_avail[..., 1] = True
-    batch = random_batch(next_avail=next_avail)
+    batch = masked(random_batch())
     terms, stats = made(batch, NOW)
     assert terms["td"].item() == pytest.approx(slow_td(made, batch), rel=1e-4)
     assert stats["loss"].item() == terms["td"].item()
