@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from components.action_selection import UpdateDraws
 from conftest import SPEC, keys, random_batch
@@ -29,9 +30,10 @@ def lfo(right: float = 0.25, **changes) -> LFO:
 
 def batch_of(count: int = 400, spec=FOUR):
     """Observations that tell whose they are."""
-    batch = drawn_batch(spec, count)
     owners = torch.arange(float(spec.n_agents))[:, None].expand(count, spec.n_agents, spec.obs_size)
-    return type(batch)(**{**vars(batch), "obs": owners, "actions": owners[..., 0].long(), "next_obs": owners + 10})
+    own = torch.eye(spec.n_agents, spec.n_actions, dtype=torch.bool).expand(count, -1, -1)
+    fields = {"actions": owners[..., 0].long(), "avail": own, "next_avail": ~own, "rewards": owners[..., 0], "q": own.float()}
+    return drawn_batch(spec, count, obs=owners, next_obs=owners + 10, **fields)
 
 
 def test_triples_change_hands_together_and_the_rest_stays():
@@ -41,6 +43,9 @@ def test_triples_change_hands_together_and_the_rest_stays():
     assert torch.equal(source.sort(-1).values, torch.arange(4).expand(400, 4))
     assert torch.equal(handed.actions, source)
     assert torch.equal(handed.next_obs[..., 0].long(), source + 10)
+    own = one_hot(source, FOUR.n_actions).bool()
+    assert torch.equal(handed.avail, own) and torch.equal(handed.next_avail, ~own)
+    assert torch.equal(handed.rewards, source.float()) and torch.equal(handed.q, own.float())
     for name in ("reward", "state", "next_state", "terminated", "positive"):
         assert torch.equal(getattr(handed, name), getattr(batch, name))
     assert handed.lived is batch

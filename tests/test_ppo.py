@@ -41,7 +41,9 @@ def episodes(lengths: tuple[int, ...] = (7, 4, 1), seed: int = 0) -> Episodes:
     for name in ("obs", "state", "reward"):
         getattr(out, name).copy_(torch.randn(getattr(out, name).shape, generator=g))
     out.actions.copy_(torch.randint(0, SPEC.n_actions, out.actions.shape, generator=g))
-    out.avail.fill_(True)
+    out.avail.copy_(torch.rand(out.avail.shape, generator=g) < 0.5)
+    out.avail[..., 1] = True
+    out.avail[:, :-1].scatter_(-1, out.actions[..., None], True)
     for n, length in enumerate(lengths):
         out.terminated[n, length - 1] = n != 1  # the second ran out of time
         out.reward[n, length:] = 0
@@ -146,6 +148,7 @@ def test_a_lesson_holds_what_was_lived_and_no_padding():
     lesson = made.study(lived, NOW)
     torch.testing.assert_close(lesson.obs, torch.cat([lived.obs[0, :7], lived.obs[1, :4], lived.obs[2, :1]]))
     assert torch.equal(lesson.actions, torch.cat([lived.actions[0, :7], lived.actions[1, :4], lived.actions[2, :1]]))
+    assert torch.equal(lesson.avail, torch.cat([lived.avail[0, :7], lived.avail[1, :4], lived.avail[2, :1]]))
     last = lesson.returns[-1]
     torch.testing.assert_close(last, lived.reward[2, 0].expand(3))  # one step and an end: nothing is bootstrapped
 
@@ -172,6 +175,8 @@ def test_transitions_of_whole_episodes():
     batch = transitions(lived)
     assert torch.equal(batch.obs.view(3, 7, 3, -1)[1, 2], lived.obs[1, 2])
     assert torch.equal(batch.next_obs.view(3, 7, 3, -1)[1, 2], lived.obs[1, 3])
+    assert torch.equal(batch.avail.view(3, 7, 3, -1), lived.avail[:, :7])
+    assert torch.equal(batch.next_avail.view(3, 7, 3, -1), lived.avail[:, 1:])
     assert torch.equal(batch.terminated.view(3, 7), lived.terminated.float())
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from components.episodes import Episodes
 from components.replay_buffer import ReplayBuffer, ReplayConfig
@@ -20,6 +21,7 @@ def numbered(spec: EnvSpec, lengths: list[int], first: int) -> Episodes:
         for t in range(spec.episode_limit + 1):
             mark = 100 * (first + n) + t if t <= length else -1
             out.obs[n, t], out.state[n, t] = mark, mark
+            out.avail[n, t, :, t % spec.n_actions] = True
             if t < spec.episode_limit:
                 assert out.q is not None
                 out.reward[n, t], out.actions[n, t], out.q[n, t] = mark, t % spec.n_actions, mark
@@ -53,6 +55,8 @@ def test_every_sampled_field_belongs_to_one_transition(filled):
     assert torch.equal(batch.next_obs[:, 0, 0], mark + 1)
     assert torch.equal(batch.next_state[:, 0], mark + 1)
     assert torch.equal(batch.actions[:, 0], step % SPEC.n_actions)
+    for avail, at in ((batch.avail, step), (batch.next_avail, step + 1)):
+        assert torch.equal(avail, one_hot(at % SPEC.n_actions, SPEC.n_actions).bool()[:, None].expand_as(avail))
     assert torch.equal(batch.terminated, last.float())
     assert batch.q is not None
     assert torch.equal(batch.q[:, 0, 0], mark)
