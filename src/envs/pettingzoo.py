@@ -12,6 +12,7 @@ Axes: A agents, U actions, O observation, S state.
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from envs.workers import GameEnv, GameStep
 from utils.errors import UserError
 
 _INSTALL = "install what it needs: bash run.sh pip install -r requirements-pettingzoo.txt"
+_INSTALLED = ("mpe2", "pettingzoo")  # by it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +50,19 @@ def constructor(key: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
-        moved = "; the MPE games are in a package of their own now, mpe2" if module.startswith("pettingzoo.mpe") else ""
-        raise UserError(f"env_args.key: {key} cannot be imported ({error}){moved}; {_INSTALL}") from None
+        raise UserError(f"env_args.key: {_not_imported(key, error)}") from None
     if not callable(found):
         raise UserError(f"env_args.key: {module} has no function {name!r}; MODULE:FUNCTION names another one")
     return found
+
+
+def _not_imported(key: str, error: ImportError) -> str:
+    """Why, and what helps: a module of the user's own is to be found, not to be installed."""
+    first = re.split(r"[.:]", key)[0]
+    if isinstance(error, ModuleNotFoundError) and error.name == first and first not in _INSTALLED:
+        return f"no module named {first} was found; put the folder it is in on PYTHONPATH"
+    moved = "; the MPE games are in a package of their own now, mpe2" if key.startswith("pettingzoo.mpe") else ""
+    return f"{key} cannot be imported ({error}){moved}; {_INSTALL}"
 
 
 class Parallel:

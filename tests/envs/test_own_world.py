@@ -1,8 +1,11 @@
 """docs/own-world.md: the file it shows is the file that is trained here, its map is a world, its programs run."""
 
+import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ import yaml
 
 pytest.importorskip("pettingzoo")
 
+import main
 from assembly import build
 from config import loader
 from conftest import keys
@@ -28,6 +32,23 @@ def test_ones_own_world_trains(settings, monkeypatch):
     )
     training, _ = trained(build(chosen), chosen)
     assert training.log.latest["test_return_mean"] > 6  # of 8; guessing returns 2.7
+
+
+def test_the_page_tells_how_to_watch_it(tmp_path, monkeypatch):
+    """As printed, but for the run and the film."""
+    with monkeypatch.context() as here:
+        here.syspath_prepend(str(ROOT / "examples"))
+        keys = "env_args.key=own_world env_args.workers=0 t_max=8 batch_size_run=1 test_nepisode=1 hidden_dim=8"
+        command = ["--config=qmix", "--env-config=pettingzoo", "with", *keys.split(), f"local_results_path={tmp_path}"]
+        assert main.main(command) == 0
+    ((path, program),) = re.findall(
+        r"^    (?:PYTHONPATH=(\S+) )?bash run.sh python (src/watch.py latest --out film.html)$", PAGE, re.MULTILINE
+    )
+    argv = program.replace("latest", str(tmp_path / "sacred" / "1")).replace("film", str(tmp_path / "film")).split()
+    environment = {**os.environ, "PYTHONPATH": path}
+    seen = subprocess.run([sys.executable, *argv], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert seen.returncode == 0, seen.stderr
+    assert (tmp_path / "film.html").exists()
 
 
 def test_the_page_shows_the_file_that_is_trained():

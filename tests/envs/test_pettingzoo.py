@@ -12,7 +12,7 @@ pytest.importorskip("mpe2")
 from assembly import build
 from conftest import keys, worlds
 from envs import REGISTRY
-from envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig
+from envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig, constructor
 from envs.to_pettingzoo import parallel_env
 from test_training import equal, trained
 from utils.errors import UserError
@@ -122,16 +122,28 @@ def test_a_state_of_its_own():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ({"key": "mpe3.simple"}, r"env_args\.key: mpe3\.simple cannot be imported .*requirements-pettingzoo\.txt"),
+        ({"key": "mine:game"}, r"env_args\.key: no module named mine was found; put the folder it is in on PYTHONPATH$"),
+        ({"key": "mpe2.no_such"}, r"env_args\.key: mpe2\.no_such cannot be imported .*requirements-pettingzoo\.txt"),
+        ({"key": "zoo_that_needs_more"}, r"cannot be imported \(No module named 'more'\); .*requirements-pettingzoo\.txt"),
         ({"key": "pettingzoo.mpe.no_such"}, "mpe2"),
         ({"key": "zoo:nobody"}, "no function 'nobody'"),
         ({"key": "zoo:continuous"}, "not Discrete"),
         ({"kwargs": {"colour": 3}}, r"env_args\.kwargs"),
     ],
 )
-def test_what_cannot_be_played_is_refused(args, words):
+def test_what_cannot_be_played_is_refused(args, words, tmp_path, monkeypatch):
+    (tmp_path / "zoo_that_needs_more.py").write_text("import more")
+    monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match=words):
         PettingZoo(PettingZooConfig(**args), 1)
+
+
+@pytest.mark.parametrize("key", ["mpe2.simple_spread_v3", "pettingzoo.butterfly.pistonball_v6"])
+def test_what_is_not_installed_is_to_be_installed(key, monkeypatch):
+    monkeypatch.setitem(sys.modules, key.split(".")[0], None)
+    monkeypatch.delitem(sys.modules, key, raising=False)
+    with pytest.raises(UserError, match=r"cannot be imported .*requirements-pettingzoo\.txt"):
+        constructor(key)
 
 
 def test_a_userror_crosses_the_pipe():
