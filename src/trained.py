@@ -18,7 +18,7 @@ from config import loader
 from envs.base import EnvSpec, TimeStep, VecEnv
 from learners import AnyLearner
 from settings import Settings, configure
-from utils import records
+from utils import checkpoints, records
 from utils.errors import UserError
 from utils.script import FIGURES
 from utils.seeding import fold, root_key
@@ -46,6 +46,13 @@ def load(folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any)
     torch.set_num_threads(settings.run.threads)
     restore(learner, folder, model)
     return env, learner, settings
+
+
+def networks(folder: pathlib.Path, model: str) -> str:
+    """Which ones are played: `best networks (step 540,670 of 1,500,823)`. Raises UserError."""
+    paths = (folder / "models" / f"{name}.pt" for name in (model, "last"))
+    step, end = (checkpoints.load(path)["t"] if path.exists() else 0 for path in paths)
+    return f"{model} networks (step {step:,}{f' of {end:,}' if end > step else ''})"
 
 
 def _own_spec(folder: pathlib.Path, here: dict[str, Any]) -> EnvSpec | None:

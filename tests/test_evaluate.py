@@ -1,6 +1,7 @@
 """What was trained, used: evaluate.py and load_policy."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import main as program
 import trained
 from test_resume import LONG
 from trained import load, load_policy
+from utils import checkpoints
 from utils.errors import UserError
 
 
@@ -31,6 +33,23 @@ def test_every_episode_is_another_and_the_seed_decides_them(run, tmp_path, capsy
     assert {"return", "dots_eaten", "rooms_visited"} <= set(first)
     printed = capsys.readouterr().out
     assert "70 episodes" in printed and "± 95 %" in printed
+
+
+def test_it_says_which_networks_play(run, tmp_path, capsys):
+    models = tmp_path / "run" / "models"
+    shutil.copytree(run, models.parent)
+    best, last = (checkpoints.load(models / f"{name}.pt") for name in ("best", "last"))
+
+    def said(model: str) -> str:
+        assert evaluate.main([str(models.parent), "--episodes=1", f"--model={model}"]) == 0
+        return capsys.readouterr().out.splitlines()[0]
+
+    checkpoints.save(models / "best.pt", best | {"t": 1200})
+    checkpoints.save(models / "last.pt", last | {"t": 34567})
+    assert said("best").endswith(", best networks (step 1,200 of 34,567), 1 episodes")
+    assert said("last").endswith(", last networks (step 34,567), 1 episodes")
+    (models / "last.pt").unlink()
+    assert said("best").endswith(", best networks (step 1,200), 1 episodes")
 
 
 def test_more_copies_at_once_play_the_same_episodes(run, monkeypatch):
