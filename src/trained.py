@@ -94,26 +94,38 @@ class Policy:
         `avail` (same without O, with a last axis of actions; 1 where allowed) may be left out. A tensor comes back for a tensor, a numpy
         array for everything else. Raises ValueError on other shapes.
         """
-        x = torch.as_tensor(obs, dtype=torch.float32)
-        single = x.ndim == 2
-        x = x[None] if single else x
-        team = (self.spec.n_agents, self.spec.obs_size)
-        if x.ndim != 3 or tuple(x.shape[1:]) != team:
-            raise ValueError(f"obs: expected [agents, size] = {list(team)}, or that with an axis in front, got {list(x.shape)[single:]}")
-        shape = (len(x), self.spec.n_agents, self.spec.n_actions)
-        allowed = torch.ones(shape, dtype=torch.bool) if avail is None else torch.as_tensor(avail).bool().reshape(shape)
+        x = self._seen(obs)
+        if x.ndim > 3:
+            raise ValueError(f"obs: expected at most one axis in front of agents and size, got {list(x.shape)}")
+        shape = [*x.shape[:-1], self.spec.n_actions]
+        allowed = torch.ones(shape, dtype=torch.bool) if avail is None else torch.as_tensor(avail).bool()
+        if list(allowed.shape) != shape:
+            raise ValueError(f"avail: expected {shape}, as many axes as obs and the last of actions, got {list(allowed.shape)}")
         if not allowed.any(-1).all():
             raise ValueError("avail: an agent has no action at all")
-        none = torch.zeros(shape[:2])
+        single = x.ndim == 2
+        x, allowed = (x[None], allowed[None]) if single else (x, allowed)
+        none = torch.zeros(x.shape[:2])
         t = torch.tensor(float(self.settings.run.t_max))
         actions, _ = self.learner.act(x, allowed, Draws(none, none, none, none[:, 0]), t, greedy=True)
         actions = actions[0] if single else actions
         return actions if isinstance(obs, Tensor) else actions.numpy()
 
-    def recognised(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A"] | None:
-        """p(i | o_i), where the run had a classifier."""
-        recognise = recogniser(self.learner)
-        return recognise(obs) if recognise else None
+    def recognised(self, obs: Any) -> Any:
+        """p(i | o_i), where the run had a classifier, else None: [*b, A, O] -> [*b, A], a tensor or an array as `act` returns them.
+
+        Raises ValueError on other shapes.
+        """
+        recognise, x = recogniser(self.learner), self._seen(obs)
+        if recognise is None:
+            return None
+        return recognise(x) if isinstance(obs, Tensor) else recognise(x).numpy()
+
+    def _seen(self, obs: Any) -> Float[Tensor, "*b A O"]:
+        x, team = torch.as_tensor(obs, dtype=torch.float32), [self.spec.n_agents, self.spec.obs_size]
+        if list(x.shape[-2:]) != team:
+            raise ValueError(f"obs: expected [agents, size] = {team}, or that with an axis in front, got {list(x.shape)}")
+        return x
 
 
 def load_policy(run: str | pathlib.Path, model: str = "best") -> Policy:

@@ -1,6 +1,8 @@
 """What was trained, used: evaluate.py and load_policy."""
 
 import json
+import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +14,7 @@ import main as program
 import trained
 from test_resume import LONG
 from trained import load, load_policy
-from utils import checkpoints
+from utils import checkpoints, records
 from utils.errors import UserError
 
 
@@ -95,13 +97,35 @@ def test_a_policy_acts_as_the_learner_does(run):
     assert torch.equal(policy.act(obs), q.argmax(-1))
     assert np.array_equal(policy.act(obs[0].tolist()), q[0].argmax(-1).numpy())
     recognised = policy.recognised(obs)
-    assert recognised is not None and recognised.shape == (5, 4)
+    assert recognised.shape == (5, 4)
+    for given in (obs.numpy().astype(np.float64), obs.tolist()):
+        assert isinstance(policy.recognised(given), np.ndarray) and np.array_equal(policy.recognised(given), recognised.numpy())
+    policy.learner.extras = torch.nn.ModuleList()
+    assert policy.recognised(obs) is None
+
+
+def test_the_readmes_program_runs(run, monkeypatch):
+    monkeypatch.setattr(records, "SACRED", run.parent)
+    (program,) = re.findall(r"```python\n(.*?)```", (pathlib.Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+    names = {"obs": np.zeros((4, 75)), "avail": np.eye(4, 5)}
+    exec(program, names)
+    assert names["actions"].tolist() == [0, 1, 2, 3] and names["p"].shape == (4,)
 
 
 def test_a_policy_refuses_other_shapes(run):
     policy = load_policy(str(run), "last")
     with pytest.raises(ValueError, match=r"obs: expected \[agents, size\] = \[4, 75\]"):
         policy.act(torch.zeros(3, 75))
+    for ask in (policy.act, policy.recognised):
+        with pytest.raises(ValueError, match=r"obs: .* = \[4, 75\].* got \[75\]"):
+            ask(np.zeros(75))
+    with pytest.raises(ValueError, match="at most one axis in front"):
+        policy.act(np.zeros((2, 5, 4, 75)))
+    for shape in ((4, 9), (4, 1), (20,), (1, 4, 5)):
+        with pytest.raises(ValueError, match=r"avail: expected \[4, 5\]"):
+            policy.act(np.zeros((4, 75)), np.ones(shape))
+    with pytest.raises(ValueError, match=r"avail: expected \[2, 4, 5\].* got \[4, 5\]"):
+        policy.act(np.zeros((2, 4, 75)), np.ones((4, 5)))
     with pytest.raises(ValueError, match="no action"):
         policy.act(torch.zeros(4, 75), torch.zeros(4, 5))
     with pytest.raises(UserError, match="no such run"):
