@@ -118,7 +118,7 @@ def find_folder(name: str) -> pathlib.Path:
     return here if here.exists() else pathlib.Path(__file__).resolve().parent.parent / here
 
 
-def networks(folder: pathlib.Path, name: str = "last") -> pathlib.Path:
+def saved_networks(folder: pathlib.Path, name: str = "last") -> pathlib.Path:
     """The file of a run's saved networks. Raises UserError."""
     path = folder / "models" / f"{name}.pt"
     if not path.exists():
@@ -128,7 +128,7 @@ def networks(folder: pathlib.Path, name: str = "last") -> pathlib.Path:
 
 def restore(learner: AnyLearner, folder: pathlib.Path, name: str = "last") -> None:
     """Puts the saved networks of a run's folder into `learner`. Raises UserError."""
-    path = networks(folder, name)
+    path = saved_networks(folder, name)
     try:
         learner.load_state_dict(checkpoints.load(path)["learner"])
     except (KeyError, RuntimeError):

@@ -30,7 +30,7 @@ from sacred import SETTINGS, Experiment
 from sacred.observers import RunObserver
 from sacred.utils import SacredError
 
-from assembly import build, find_folder, networks
+from assembly import build, find_folder, saved_networks
 from config import loader
 from config.schema import nearest
 from fleet import Fleet, given_fleet, refuse_unstackable, varied
@@ -79,9 +79,8 @@ def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
             yield word
 
 
-def parse_command(argv: Sequence[str]) -> Command:
-    """Raises UserError."""
-    flags: dict[str, str] = {}
+def _taken_apart(argv: Sequence[str], flags: dict[str, str]) -> tuple[list[str], list[str]]:
+    """This project's flags go into `flags`; Sacred's words, and the pairs behind `with`. Raises UserError."""
     rest: list[str] = []
     pairs: list[str] = []
     updating = False
@@ -95,6 +94,13 @@ def parse_command(argv: Sequence[str]) -> Command:
             raise UserError(f"with {word}: expected key=value")
         else:
             rest.append(word)
+    return rest, pairs
+
+
+def parse_command(argv: Sequence[str]) -> Command:
+    """Raises UserError."""
+    flags: dict[str, str] = {}
+    rest, pairs = _taken_apart(argv, flags)
     given = loader.parse_updates(pairs)
     if "--resume" in flags:
         return _resumed(flags, given, rest, _further(flags))
@@ -107,7 +113,7 @@ def parse_command(argv: Sequence[str]) -> Command:
         if "--wandb" in flags:
             raise UserError("--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs")
     for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
-        networks(find_folder(path))
+        saved_networks(find_folder(path))
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
 
 
