@@ -54,7 +54,7 @@ def build(settings: Settings, runs: int = 1) -> Parts:
         restore(learner, find_folder(run.checkpoint_path))
     replay = ReplayBuffer(train.env.spec, settings.replay, device, _with_q(settings), runs)
     kept = learner.Feed is Replayed or len(learner.extras) > 0
-    if kept and train.env.n_envs * (train.env.spec.episode_limit + 1) > replay.rows:
+    if kept and train.env.spec.fixed_length and train.env.n_envs * (train.env.spec.episode_limit + 1) > replay.rows:
         fit = f"{train.env.n_envs} episodes at once do not fit a replay of {settings.replay.buffer_size} transitions"
         raise UserError(f"batch_size_run={run.batch_size_run}: {fit}; lower it, or raise buffer_size")
     return Parts(
