@@ -26,6 +26,9 @@ eoi centred eoi.centred=True
 eoi projected eoi.project=True
 eoi warmed-up eoi.alpha_warmup=150000
 eoi annealed eoi.alpha_anneal=150000
+eoi stored-annealed eoi.q_source=stored eoi.alpha_anneal=150000
+fleet eoi-one-start-3 --config=eoi_qmix --env-config=pac_men with env_args.dots_per_room=3 env_args.distinct_starts=False \
+    'fleet.vary={"eoi.alpha": [0.001, 0.003]}'
 fleet eoi-explore --config=eoi_explore_qmix --env-config=pac_men with 'fleet.vary={"eoi.episode_ratio": [0.1, 0.2, 0.4]}'
 
 fleet qmix-long --config=qmix --env-config=pac_men with t_max=600000
