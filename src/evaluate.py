@@ -23,7 +23,7 @@ from envs.base import VecEnv
 from learners import AnyLearner
 from pictures.film import gif, shoot
 from settings import Settings
-from trained import film_path, load, networks, play, title
+from trained import film_path, load, play, title, which_networks
 from utils.errors import UserError
 from utils.records import only_run
 from utils.script import Parser, add_saved_run, guarded, write_text, write_whole
@@ -95,7 +95,7 @@ def body(argv: Sequence[str]) -> None:
     env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
     with contextlib.closing(env):
         result = evaluate(env, learner, settings, options.episodes, options.seed)
-    print(f"{settings.title}, {networks(folder, options.model)}, {len(result.values['return'])} episodes")
+    print(f"{settings.title}, {which_networks(folder, options.model)}, {len(result.values['return'])} episodes")
     print(table(result))
     if options.out:
         content = {"run": str(folder), "model": options.model, "env": settings.world, "seed": options.seed, "episodes": result.values}

@@ -247,10 +247,9 @@ class Job:
             name, equals, value = word.partition("=")
             key = name.lstrip("-").replace("-", "_")
             if word.startswith("--") and name not in flags:
-                setting = key in self.command.config
-                raise UserError(
-                    f"{name}: {_BEHIND_WITH + f'{key}={value}' if setting else 'there is no such option.' + nearest(name, flags)}"
-                )
+                if key in self.command.config:
+                    raise UserError(f"{name}: {_BEHIND_WITH}{key}={value}")
+                raise UserError(f"{name}: there is no such option.{nearest(name, flags)}")
             if word.startswith("-") or before.startswith("-"):
                 continue  # a value of Sacred's options may be any word
             if equals:

@@ -48,7 +48,7 @@ def load(folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any)
     return env, learner, settings
 
 
-def networks(folder: pathlib.Path, model: str) -> str:
+def which_networks(folder: pathlib.Path, model: str) -> str:
     """Which ones are played: `best networks (step 540,670 of 1,500,823)`. Raises UserError."""
     paths = (folder / "models" / f"{name}.pt" for name in (model, "last"))
     step, end = (checkpoints.load(path)["t"] if path.exists() else 0 for path in paths)

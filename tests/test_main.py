@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from main import main, parse_command
+from main import Job, main, parse_command
 from utils import checkpoints
 
 TINY = [
@@ -130,6 +130,13 @@ def test_an_interrupted_run_says_so_and_keeps_its_networks(runs, more, tmp_path)
         found = checkpoints.Checkpoints(folder / "checkpoints").newest()
         assert found is not None and found[1]["counters"]["t"] == checkpoints.load(folder / "models" / "last.pt")["t"]
         assert not list(folder.glob("*/*.part"))
+
+
+def test_an_interrupted_run_without_checkpoints_promises_none(results, tmp_path):
+    job = Job(parse_command(["--config=qmix", *TINY, results, "save_interval=0"]))
+    assert job.interrupted() == "interrupted"  # before there is a folder
+    job.folder.dir = str(tmp_path)
+    assert str(tmp_path) in job.interrupted() and "no checkpoint" in job.interrupted() and "--resume" not in job.interrupted()
 
 
 def test_a_full_disk_is_one_line_and_status_1(results, tmp_path, monkeypatch, capsys):
