@@ -22,32 +22,47 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
-from assembly import build
-from components.action_selection import masked_argmax
-from components.replay_buffer import Batch
-from config import loader
-from fleet import Fleet
-from learners.learner import Descent
-from learners.stack import Stack, StackDescent, stacked
-from run import Training
-from settings import configure
-from utils.logging import RunLog
-from utils.seeding import fold, root_key
+from eoi.assembly import build
+from eoi.components.action_selection import masked_argmax
+from eoi.components.replay_buffer import Batch
+from eoi.config import loader
+from eoi.fleet import Fleet
+from eoi.learners.learner import Descent
+from eoi.learners.stack import Stack, StackDescent, stacked
+from eoi.run import Training
+from eoi.settings import configure
+from eoi.utils.logging import RunLog
+from eoi.utils.seeding import fold, root_key
 
 
 class PlainQMIX:
     """QMIX as it is usually written: a list of networks, a loop over agents, a linear layer for each hypernetwork."""
 
     def __init__(self, batch: Batch, hidden: int, embed: int, device: str):
-        (_, self.agents, obs), state, actions = batch.obs.shape, batch.state.shape[-1], batch.avail.shape[-1]
-        self.online, self.target = (nn.ModuleDict(self._networks(obs, state, actions, hidden, embed)).to(device) for _ in range(2))
+        (_, self.agents, obs), state, actions = (
+            batch.obs.shape,
+            batch.state.shape[-1],
+            batch.avail.shape[-1],
+        )
+        self.online, self.target = (
+            nn.ModuleDict(self._networks(obs, state, actions, hidden, embed)).to(device)
+            for _ in range(2)
+        )
         self.target.load_state_dict(self.online.state_dict())
         self.optimiser = torch.optim.Adam(self.online.parameters(), lr=1e-4)
         self.embed = embed
 
-    def _networks(self, obs: int, state: int, actions: int, hidden: int, embed: int) -> dict[str, nn.Module]:
+    def _networks(
+        self, obs: int, state: int, actions: int, hidden: int, embed: int
+    ) -> dict[str, nn.Module]:
         def agent() -> nn.Module:
-            return nn.Sequential(nn.Linear(obs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, actions))
+            return nn.Sequential(
+                nn.Linear(obs, hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, actions),
+            )
 
         return {
             "agents": nn.ModuleList(agent() for _ in range(self.agents)),
@@ -77,7 +92,9 @@ class PlainQMIX:
         loss.backward()
         self.optimiser.step()
         with torch.no_grad():
-            for ours, theirs in zip(self.target.parameters(), self.online.parameters(), strict=True):
+            for ours, theirs in zip(
+                self.target.parameters(), self.online.parameters(), strict=True
+            ):
                 ours.lerp_(theirs, 0.01)
 
 
@@ -105,7 +122,13 @@ class Bench:
         return min(rounds)
 
     def training(self, seed: int) -> Training:
-        updates = {"seed": seed, "save_model": False, "save_interval": 0, "t_max": self.steps, "use_cuda": self.cuda}
+        updates = {
+            "seed": seed,
+            "save_model": False,
+            "save_interval": 0,
+            "t_max": self.steps,
+            "use_cuda": self.cuda,
+        }
         settings = configure(loader.load(self.algorithm, "pac_men", updates))
         return Training(build(settings, 0), settings, RunLog(lambda *_: None, "", self.steps), None)
 
@@ -114,9 +137,21 @@ class Bench:
         training = self.training(seed)
         parts, copies = training.parts, training.run.batch_size_run
         for first in range(0, 160, copies):
-            keys = fold(root_key(seed, "benchmark", parts.device), first + torch.arange(copies, device=parts.device))
+            keys = fold(
+                root_key(seed, "benchmark", parts.device),
+                first + torch.arange(copies, device=parts.device),
+            )
             parts.feed.insert(parts.train.run(parts.learner.act, keys, self.now))
-        return next(iter(parts.feed.batches(root_key(seed, "draws", parts.device), self.now, 160 * parts.train.env.spec.episode_limit, 0)))
+        return next(
+            iter(
+                parts.feed.batches(
+                    root_key(seed, "draws", parts.device),
+                    self.now,
+                    160 * parts.train.env.spec.episode_limit,
+                    0,
+                )
+            )
+        )
 
     def whole(self, make: Callable[[], Training | Fleet]) -> float:
         """Seconds of `steps` environment steps with all that belongs to them."""
@@ -135,8 +170,12 @@ def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
         descent.update(batch, bench.now, 0)
     work = counter.get_total_flops() / 1e6  # MFLOP
     floor = work / rate  # ms
-    print(f"torch {torch.__version__}, {bench.device}, pac_men, {bench.algorithm}, {len(batch.obs)} transitions")
-    print(f"an update: {work:.0f} MFLOP in matrix products, floor {floor:.2f} ms at the {rate:.0f} GFLOP/s of large products\n")
+    print(
+        f"torch {torch.__version__}, {bench.device}, pac_men, {bench.algorithm}, {len(batch.obs)} transitions"
+    )
+    print(
+        f"an update: {work:.0f} MFLOP in matrix products, floor {floor:.2f} ms at the {rate:.0f} GFLOP/s of large products\n"
+    )
     print("| what | ms an update and run | times the floor |\n|---|---|---|")
 
     def row(what: str, ms: float) -> None:
@@ -149,15 +188,28 @@ def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
     for runs in fleets:
         together = stacked([bench.batch(seed) for seed in range(runs)])
         for ask in (False, True) if compiled else (False,):
-            stack = StackDescent(Stack([bench.training(seed).parts.learner for seed in range(runs)], ask))
+            stack = StackDescent(
+                Stack([bench.training(seed).parts.learner for seed in range(runs)], ask)
+            )
             start = time.perf_counter()
             stack.update(together, bench.now, 0)
-            name = f"fleet of {runs}" + (f", compiled in {time.perf_counter() - start:.0f} s" if ask else "")
-            row(name, bench.cost(lambda stack=stack, together=together: stack.update(together, bench.now, 0), max(2, 40 // runs)) / runs)
+            name = f"fleet of {runs}" + (
+                f", compiled in {time.perf_counter() - start:.0f} s" if ask else ""
+            )
+            row(
+                name,
+                bench.cost(
+                    lambda stack=stack, together=together: stack.update(together, bench.now, 0),
+                    max(2, 40 // runs),
+                )
+                / runs,
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="qmix", choices=loader.names("algs"))
     parser.add_argument("--runs", nargs="*", type=int, default=[4, 16])
     parser.add_argument("--compile", action="store_true")
@@ -168,11 +220,20 @@ def main() -> None:
     bench = Bench(asked.config, asked.cuda, asked.steps)
 
     updates(bench, asked.runs, asked.compile)
-    print(f"\n| {asked.steps} environment steps, everything | seconds a run | of one run |\n|---|---|---|")
+    print(
+        f"\n| {asked.steps} environment steps, everything | seconds a run | of one run |\n|---|---|---|"
+    )
     alone = bench.whole(lambda: bench.training(1))
     print(f"| one run | {alone:.2f} | 1 |", flush=True)
     for runs in asked.runs:
-        seconds = bench.whole(lambda runs=runs: Fleet([bench.training(seed) for seed in range(runs)], "", asked.compile)) / runs
+        seconds = (
+            bench.whole(
+                lambda runs=runs: Fleet(
+                    [bench.training(seed) for seed in range(runs)], "", asked.compile
+                )
+            )
+            / runs
+        )
         print(f"| fleet of {runs} | {seconds:.2f} | {seconds / alone:.2f} |", flush=True)
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
 from smac.env import StarCraft2Env
 
-import sc2_server
+from eoi import sc2_server
 
 
 class Rate(NamedTuple):
@@ -50,17 +50,23 @@ def play(env: StarCraft2Env, rng: np.random.Generator, seconds: float) -> Rate:
         env.reset()
         done = False
         while not done:
-            _, done, _ = env.step([int(rng.choice(np.flatnonzero(row))) for row in env.get_avail_actions()])
+            _, done, _ = env.step(
+                [int(rng.choice(np.flatnonzero(row))) for row in env.get_avail_actions()]
+            )
             env.get_obs()
             env.get_state()
             steps += 1
     clock = time.perf_counter() - start
-    taken = [processor_time(process) - earlier for process, earlier in zip(both, before, strict=True)]
+    taken = [
+        processor_time(process) - earlier for process, earlier in zip(both, before, strict=True)
+    ]
     return Rate(steps / clock, *(1000 * time_ / steps for time_ in taken))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--map", nargs="*", default=["8m"])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--repeats", type=int, default=5)
@@ -70,7 +76,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sc2_server.main(["install", folder])
         os.environ["SC2PATH"] = folder
-        print("| map | steps/s by the clock | range | client, ms | server, ms | steps/s alone |\n|---|---|---|---|---|---|")
+        print(
+            "| map | steps/s by the clock | range | client, ms | server, ms | steps/s alone |\n|---|---|---|---|---|---|"
+        )
         for name in asked.map:
             with contextlib.closing(StarCraft2Env(map_name=name, seed=1)) as env:
                 env.reset()
@@ -78,10 +86,14 @@ def main() -> None:
                 play(env, rng, 1.0)
                 rates = [play(env, rng, asked.seconds) for _ in range(asked.repeats)]
             clock, client, server, alone = (
-                statistics.median(values) for values in zip(*((*rate, rate.alone) for rate in rates), strict=True)
+                statistics.median(values)
+                for values in zip(*((*rate, rate.alone) for rate in rates), strict=True)
             )
             low, high = min(rates).by_clock, max(rates).by_clock
-            print(f"| {name} | {clock:.0f} | {low:.0f} - {high:.0f} | {client:.2f} | {server:.2f} | {alone:.0f} |", flush=True)
+            print(
+                f"| {name} | {clock:.0f} | {low:.0f} - {high:.0f} | {client:.2f} | {server:.2f} | {alone:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

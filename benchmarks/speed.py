@@ -21,15 +21,15 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
-import envs
-from assembly import Parts, build
-from config import loader
-from envs.pettingzoo import constructor
-from run import Training
-from settings import Settings, configure
-from utils.errors import UserError
-from utils.logging import RunLog
-from utils.seeding import fold, root_key
+from eoi import envs
+from eoi.assembly import Parts, build
+from eoi.config import loader
+from eoi.envs.pettingzoo import constructor
+from eoi.run import Training
+from eoi.settings import Settings, configure
+from eoi.utils.errors import UserError
+from eoi.utils.logging import RunLog
+from eoi.utils.seeding import fold, root_key
 
 COPIES = (1, 32, 512, 1024)
 LFO = {"lfo": {"omega": 0.2}}
@@ -89,7 +89,10 @@ def environment_only(name: str, copies: int, **env_args: object) -> Callable[[],
 def by_itself() -> Callable[[], int]:
     """Whole episodes of the game without this project, by random actions drawn beforehand. Raises UserError."""
     game = constructor(GAME)()
-    moves = torch.randint(game.action_space(game.possible_agents[0]).n, (game.unwrapped.max_cycles, len(game.possible_agents)))
+    moves = torch.randint(
+        game.action_space(game.possible_agents[0]).n,
+        (game.unwrapped.max_cycles, len(game.possible_agents)),
+    )
     chosen = [dict(zip(game.possible_agents, step, strict=True)) for step in moves.tolist()]
 
     def episode() -> int:
@@ -115,7 +118,10 @@ def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
     for first in range(0, 160, settings.run.batch_size_run):
         keys = fold(root_key(1, "benchmark"), first + torch.arange(settings.run.batch_size_run))
         parts.feed.insert(parts.train.run(parts.learner.act, keys, now))
-    steps, interval = 10**6, getattr(settings.feed, "update_interval", 1)  # a moment at which twelve are due
+    steps, interval = (
+        10**6,
+        getattr(settings.feed, "update_interval", 1),
+    )  # a moment at which twelve are due
 
     def update() -> int:
         done = 0
@@ -129,7 +135,13 @@ def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
 
 def whole_run(algorithm: str, env: str) -> float:
     """Minutes of 10,000 episodes with one update an episode."""
-    updates = {"batch_size_run": 32, "update_interval": 30, "t_max": 300_000, "test_interval": 10**9, "test_nepisode": 1}
+    updates = {
+        "batch_size_run": 32,
+        "update_interval": 30,
+        "t_max": 300_000,
+        "test_interval": 10**9,
+        "test_nepisode": 1,
+    }
     parts, settings = make(algorithm, env, **updates)
     training = Training(parts, settings, RunLog(lambda *_: None, "", settings.run.t_max), None)
     start = time.perf_counter()
@@ -140,14 +152,22 @@ def whole_run(algorithm: str, env: str) -> float:
 
 def world(name: str, algorithms: Sequence[str], repeats: int) -> None:
     for copies in COPIES:
-        row(f"{name}, environment only, N = {copies}", rate(environment_only(name, copies), repeats), "steps/s")
+        row(
+            f"{name}, environment only, N = {copies}",
+            rate(environment_only(name, copies), repeats),
+            "steps/s",
+        )
         row(f"{name}, acting, N = {copies}", rate(acting(name, copies), repeats), "steps/s")
     learners = {algorithm: (algorithm, {}) for algorithm in algorithms}
     if "qmix" in learners:
         learners["qmix, lfo.omega=0.2"] = ("qmix", LFO)
     for what, (algorithm, updates) in learners.items():
         size = configure(loader.load(algorithm, name, {"seed": 1, **updates})).replay.batch_size
-        row(f"{name}, {what}, {size} transitions", rate(updating(algorithm, name, **updates), repeats), "updates/s")
+        row(
+            f"{name}, {what}, {size} transitions",
+            rate(updating(algorithm, name, **updates), repeats),
+            "updates/s",
+        )
 
 
 def pettingzoo_path(workers: Sequence[int], repeats: int) -> None:
@@ -160,24 +180,54 @@ def pettingzoo_path(workers: Sequence[int], repeats: int) -> None:
     for count, copies in itertools.product(workers, (1, 32)):
         if count <= copies:
             figures = rate(environment_only("pettingzoo", copies, key=GAME, workers=count), repeats)
-            row(f"{GAME} as a world, workers = {count}, N = {copies}", microseconds(figures), "µs/step")
+            row(
+                f"{GAME} as a world, workers = {count}, N = {copies}",
+                microseconds(figures),
+                "µs/step",
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     known = loader.names("algs")
-    parser.add_argument("--env", nargs="*", default=["pac_men", "windy_maze", "firefighters", "sc2"], choices=loader.names("envs"))
-    parser.add_argument("--algorithms", nargs="*", default=known, choices=known, help="default: all, and qmix with LFO")
-    parser.add_argument("--workers", nargs="*", type=int, default=[0, 1, 2], help=f"processes that play {GAME}; empty: leave it out")
-    parser.add_argument("--whole", action="store_true", help="whole Pac-Men runs too, some minutes each")
+    parser.add_argument(
+        "--env",
+        nargs="*",
+        default=["pac_men", "windy_maze", "firefighters", "sc2"],
+        choices=loader.names("envs"),
+    )
+    parser.add_argument(
+        "--algorithms",
+        nargs="*",
+        default=known,
+        choices=known,
+        help="default: all, and qmix with LFO",
+    )
+    parser.add_argument(
+        "--workers",
+        nargs="*",
+        type=int,
+        default=[0, 1, 2],
+        help=f"processes that play {GAME}; empty: leave it out",
+    )
+    parser.add_argument(
+        "--whole", action="store_true", help="whole Pac-Men runs too, some minutes each"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, one thread\n\n| what | median | range | unit |\n|---|---|---|---|")
+    print(
+        f"torch {torch.__version__}, one thread\n\n| what | median | range | unit |\n|---|---|---|---|"
+    )
     for name in asked.env:
         world(name, asked.algorithms, asked.repeats)
     for algorithm in ("qmix", "eoi_qmix") if asked.whole else ():
-        print(f"| pac_men, {algorithm}, 10,000 episodes | {whole_run(algorithm, 'pac_men'):.2f} | | minutes |", flush=True)
+        print(
+            f"| pac_men, {algorithm}, 10,000 episodes | {whole_run(algorithm, 'pac_men'):.2f} | | minutes |",
+            flush=True,
+        )
     if asked.workers:  # last: what is not installed is said below the table
         pettingzoo_path(asked.workers, asked.repeats)
 

@@ -22,17 +22,28 @@ class Telepathy(ParallelEnv):
         return self._moves
 
     def reset(self, seed=None, options=None):
-        self.random, self.t, self.agents = np.random.default_rng(seed), 0, list(self.possible_agents)
+        self.random, self.t, self.agents = (
+            np.random.default_rng(seed),
+            0,
+            list(self.possible_agents),
+        )
         return self._draw(), {agent: {} for agent in self.agents}
 
     def _draw(self):
         self.numbers = self.random.integers(0, 3, 2)
-        both = np.eye(3, dtype=np.float32)[self.numbers].ravel()  # what each sees: its own number and, faintly, the other's
-        return {"left": both * np.repeat([1, 0.5], 3).astype(np.float32), "right": both * np.repeat([0.5, 1], 3).astype(np.float32)}
+        both = np.eye(3, dtype=np.float32)[
+            self.numbers
+        ].ravel()  # what each sees: its own number and, faintly, the other's
+        return {
+            "left": both * np.repeat([1, 0.5], 3).astype(np.float32),
+            "right": both * np.repeat([0.5, 1], 3).astype(np.float32),
+        }
 
     def step(self, actions):
         self.t += 1
-        right = float(actions["left"] == self.numbers[1]) + float(actions["right"] == self.numbers[0])
+        right = float(actions["left"] == self.numbers[1]) + float(
+            actions["right"] == self.numbers[0]
+        )
         over, there = self.t == self.max_cycles, self.agents
         observations, self.agents = self._draw(), [] if over else there
         same = [{agent: value for agent in there} for value in (right / 2, over, False)]

@@ -7,20 +7,19 @@ from typing import Any
 
 import torch
 
-import envs
-import learners
-from components.replay_buffer import ReplayBuffer
-from controllers.controller import Controller
-from envs.base import VecEnv
-from learners import AnyLearner, eoi
-from learners.feeds import Replayed, Rolled
-from learners.kl import KLDivergence
-from learners.learner import Descent
-from learners.lfo import LFO
-from runners.rollout import Rollout
-from settings import RunConfig, Settings
-from utils import checkpoints
-from utils.errors import UserError
+from eoi import envs, learners
+from eoi.components.replay_buffer import ReplayBuffer
+from eoi.controllers.controller import Controller
+from eoi.envs.base import VecEnv
+from eoi.learners import AnyLearner, eoi
+from eoi.learners.feeds import Replayed, Rolled
+from eoi.learners.kl import KLDivergence
+from eoi.learners.learner import Descent
+from eoi.learners.lfo import LFO
+from eoi.runners.rollout import Rollout
+from eoi.settings import RunConfig, Settings
+from eoi.utils import checkpoints
+from eoi.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +53,22 @@ def build(settings: Settings, runs: int = 1) -> Parts:
         restore(learner, find_folder(run.checkpoint_path))
     replay = ReplayBuffer(train.env.spec, settings.replay, device, _with_q(settings), runs)
     kept = learner.Feed is Replayed or len(learner.extras) > 0
-    if kept and train.env.spec.fixed_length and train.env.n_envs * (train.env.spec.episode_limit + 1) > replay.rows:
+    if (
+        kept
+        and train.env.spec.fixed_length
+        and train.env.n_envs * (train.env.spec.episode_limit + 1) > replay.rows
+    ):
         fit = f"{train.env.n_envs} episodes at once do not fit a replay of {settings.replay.buffer_size} transitions"
-        raise UserError(f"batch_size_run={run.batch_size_run}: {fit}; lower it, or raise buffer_size")
+        raise UserError(
+            f"batch_size_run={run.batch_size_run}: {fit}; lower it, or raise buffer_size"
+        )
     return Parts(
         learner=learner,
         descent=Descent(learner),
         replay=replay,
-        feed=learner.Feed(settings.feed, learner, replay, settings.replay.batch_size, settings.eoi.delta_t),
+        feed=learner.Feed(
+            settings.feed, learner, replay, settings.replay.batch_size, settings.eoi.delta_t
+        ),
         train=train,
         test=test,
         device=device,
@@ -80,7 +87,9 @@ def _announce(env: VecEnv, run: RunConfig) -> None:
     if env.spec.notice:
         log.warning("%s", env.spec.notice)
     if env.n_envs < run.batch_size_run:
-        log.info("%d copies are played at once, not batch_size_run=%d", env.n_envs, run.batch_size_run)
+        log.info(
+            "%d copies are played at once, not batch_size_run=%d", env.n_envs, run.batch_size_run
+        )
 
 
 def _with_q(settings: Settings) -> bool:
@@ -92,11 +101,16 @@ def build_learner(settings: Settings, spec: envs.EnvSpec) -> AnyLearner:
     seed, hidden, cfg = settings.run.seed, settings.controller.hidden, settings.eoi
     mixer = getattr(settings.network, "mixer", "none")
     if spec.individual_rewards and mixer != "none":
-        raise UserError(f"env_args.reward=individual: mixer={mixer} learns the team's value; set mixer=none, or env_args.reward=sum")
+        raise UserError(
+            f"env_args.reward=individual: mixer={mixer} learns the team's value; set mixer=none, or env_args.reward=sum"
+        )
     kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        controller, network = Controller(spec, settings.controller), kind.make_network(spec, settings.network, hidden)
+        controller, network = (
+            Controller(spec, settings.controller),
+            kind.make_network(spec, settings.network, hidden),
+        )
         torch.manual_seed(seed + 2**32)
         individuality = _build_eoi(spec, cfg, hidden, settings.learner.gamma)
     extras = [individuality] if individuality else []
@@ -132,10 +146,14 @@ def restore(learner: AnyLearner, folder: pathlib.Path, name: str = "last") -> No
     try:
         learner.load_state_dict(checkpoints.load(path)["learner"])
     except (KeyError, RuntimeError):
-        raise UserError(f"{path}: its networks are not those of this configuration; use the run's own --config and --env-config") from None
+        raise UserError(
+            f"{path}: its networks are not those of this configuration; use the run's own --config and --env-config"
+        ) from None
 
 
 def _build_eoi(spec: envs.EnvSpec, cfg: Any, hidden: tuple[int, int], gamma: float) -> Any:
     if cfg.form == "none":
         return None
-    return eoi.FORMS[cfg.form](spec, cfg, hidden, **({"gamma": gamma} if cfg.form == "pull" else {}))
+    return eoi.FORMS[cfg.form](
+        spec, cfg, hidden, **({"gamma": gamma} if cfg.form == "pull" else {})
+    )

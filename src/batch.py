@@ -14,12 +14,12 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from batches.engines import ENGINES, Pace
-from batches.jobs import Job, find, plan
-from batches.report import Screen, table
-from config import loader
-from utils.errors import UserError
-from utils.script import Parser, guarded, positive
+from eoi.batches.engines import ENGINES, Pace
+from eoi.batches.jobs import Job, find, plan
+from eoi.batches.report import Screen, table
+from eoi.config import loader
+from eoi.utils.errors import UserError
+from eoi.utils.script import Parser, guarded, positive
 
 
 def seeds(text: str) -> list[int]:
@@ -30,21 +30,51 @@ def seeds(text: str) -> list[int]:
         if dash and int(low) > int(high):
             raise ArgumentTypeError(f"{part} goes down, so no seed is in it; write {high}-{low}")
         found += range(int(low), int(high) + 1) if dash else [int(part)]
-    return list(range(found[0])) if len(found) == 1 and "," not in text and "-" not in text else found
+    return (
+        list(range(found[0])) if len(found) == 1 and "," not in text and "-" not in text else found
+    )
 
 
 def parser() -> Parser:
     result = Parser(__doc__)
     result.add_argument("--config", required=True, metavar="ALG[,ALG]")
-    result.add_argument("--env-config", default="pac_men", metavar="ENV[,ENV]", help="default: pac_men")
-    result.add_argument("--seeds", type=seeds, default=[0], metavar="N", help="5: 0 to 4; 3,4; 2-6; default: 1")
-    result.add_argument("-j", "--jobs", type=positive, default=os.cpu_count() or 1, help="at once; default: one a processor")
-    result.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,VALUE", help="another axis; may be repeated")
-    result.add_argument("--on", choices=sorted(ENGINES), default="local", help="where the runs live; default: local")
-    result.add_argument("--address", default="", help="ray: of the cluster; default: one on this machine with -j processors")
-    result.add_argument("--mongo", default="", metavar="URL[:DB]", help="each run records there too")
-    result.add_argument("--only", type=int, metavar="K", help="the K-th run alone, as a task of an array job does")
-    result.add_argument("--list", action="store_true", help="print the folders of its finished runs, and do nothing")
+    result.add_argument(
+        "--env-config", default="pac_men", metavar="ENV[,ENV]", help="default: pac_men"
+    )
+    result.add_argument(
+        "--seeds", type=seeds, default=[0], metavar="N", help="5: 0 to 4; 3,4; 2-6; default: 1"
+    )
+    result.add_argument(
+        "-j",
+        "--jobs",
+        type=positive,
+        default=os.cpu_count() or 1,
+        help="at once; default: one a processor",
+    )
+    result.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="another axis; may be repeated",
+    )
+    result.add_argument(
+        "--on", choices=sorted(ENGINES), default="local", help="where the runs live; default: local"
+    )
+    result.add_argument(
+        "--address",
+        default="",
+        help="ray: of the cluster; default: one on this machine with -j processors",
+    )
+    result.add_argument(
+        "--mongo", default="", metavar="URL[:DB]", help="each run records there too"
+    )
+    result.add_argument(
+        "--only", type=int, metavar="K", help="the K-th run alone, as a task of an array job does"
+    )
+    result.add_argument(
+        "--list", action="store_true", help="print the folders of its finished runs, and do nothing"
+    )
     result.add_argument("--dry-run", action="store_true", help="say what would be done")
     return result
 
@@ -52,17 +82,25 @@ def parser() -> Parser:
 def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
     """All runs in their order, each of which has been checked. Raises UserError."""
     varied = _varied(options.vary)
-    algorithms, worlds = ([name for name in text.split(",") if name] for text in (options.config, options.env_config))
+    algorithms, worlds = (
+        [name for name in text.split(",") if name] for text in (options.config, options.env_config)
+    )
     named = {"--config": algorithms, "--env-config": worlds, "--seeds": options.seeds}
-    for option, values in (named | {f"--vary {key}": values for key, values in varied.items()}).items():
+    for option, values in (
+        named | {f"--vary {key}": values for key, values in varied.items()}
+    ).items():
         _refuse_none_or_twice(option, values)
     for key in (pair.partition("=")[0] for pair in given):
         if key in ("seed", *varied):
             option = "--seeds" if key == "seed" else "--vary"
-            raise UserError(f"with {key}: the runs of this batch have values of their own; give them by {option} alone")
+            raise UserError(
+                f"with {key}: the runs of this batch have values of their own; give them by {option} alone"
+            )
     axes = ([f"{key}={value}" for value in values] for key, values in varied.items())
     cells = itertools.product(algorithms, worlds, itertools.product(*axes), options.seeds)
-    return [plan(algorithm, env, seed, list(arm), list(given)) for algorithm, env, arm, seed in cells]
+    return [
+        plan(algorithm, env, seed, list(arm), list(given)) for algorithm, env, arm, seed in cells
+    ]
 
 
 def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
@@ -75,19 +113,29 @@ def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
         if key == "seed":
             raise UserError("--vary seed: the seeds of a batch are those of --seeds")
         if key in varied:
-            raise UserError(f"--vary {key}: given twice; name all its values at once, --vary {key}={','.join(varied[key])},{values}")
+            raise UserError(
+                f"--vary {key}: given twice; name all its values at once, --vary {key}={','.join(varied[key])},{values}"
+            )
         varied[key] = values.split(",")
     return varied
 
 
 def _refuse_none_or_twice(option: str, values: Sequence[Any]) -> None:
     if not values:
-        hint = "a number alone counts them, so seed 0 is --seeds 1" if option == "--seeds" else "name at least one"
+        hint = (
+            "a number alone counts them, so seed 0 is --seeds 1"
+            if option == "--seeds"
+            else "name at least one"
+        )
         raise UserError(f"{option}: there is none, so nothing would run; {hint}")
-    read = [loader.parse_updates([f"value={value}"]) for value in values]  # 1 and 1.0 are the same run
+    read = [
+        loader.parse_updates([f"value={value}"]) for value in values
+    ]  # 1 and 1.0 are the same run
     for value, content in zip(values, read, strict=True):
         if read.count(content) > 1:
-            raise UserError(f"{option}: {value} is there twice, which would be the same run; name it once")
+            raise UserError(
+                f"{option}: {value} is there twice, which would be the same run; name it once"
+            )
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -130,7 +178,9 @@ def body(argv: Sequence[str]) -> None:
         for job in left:
             screen.say(job, f"to do: {' '.join(job.command(options.mongo))}")
         return
-    stopped = bool(left) and ENGINES[options.on](left, Pace(options.jobs, options.mongo, options.address, list(argv)), screen)
+    stopped = bool(left) and ENGINES[options.on](
+        left, Pace(options.jobs, options.mongo, options.address, list(argv)), screen
+    )
     find(jobs)
     print(table(jobs))
     if stopped:

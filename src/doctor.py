@@ -17,8 +17,8 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 
-from utils.checks import Check
-from utils.script import Parser, guarded
+from eoi.utils.checks import Check
+from eoi.utils.script import Parser, guarded
 
 PATIENCE = 2000  # milliseconds for a database
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -35,7 +35,11 @@ def basics() -> Iterator[Check]:
     yield _loads("sacred")
     results = next(place for place in (ROOT / "results", ROOT) if place.exists())
     writable = os.access(results, os.W_OK)
-    yield Check("results", str(ROOT / "results"), "" if writable else "make it writable, or set local_results_path")
+    yield Check(
+        "results",
+        str(ROOT / "results"),
+        "" if writable else "make it writable, or set local_results_path",
+    )
 
 
 def _pins(file: str) -> list[tuple[str, str]]:
@@ -58,10 +62,16 @@ def _loads(module: str) -> Check:
             warnings.simplefilter("ignore")
             loaded = importlib.import_module(module)
     except Exception as error:
-        return Check(what, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}", _INSTALL)
+        return Check(
+            what, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}", _INSTALL
+        )
     if module != "torch":
         return Check(what, "works")
-    device = loaded.cuda.get_device_name() + " (with use_cuda=True)" if loaded.cuda.is_available() else "no GPU; the CPU"
+    device = (
+        loaded.cuda.get_device_name() + " (with use_cuda=True)"
+        if loaded.cuda.is_available()
+        else "no GPU; the CPU"
+    )
     return Check(what, f"works; {device}, {os.cpu_count()} cores")
 
 
@@ -70,17 +80,23 @@ def records(text: str | None) -> Iterator[Check]:
     yield _mongo(text)
     for module, flag in (("tensorboard", "--tensorboard"), ("wandb", "--wandb")):
         there = importlib.util.find_spec(module) is not None
-        yield Check(flag, "works" if there else f"{module} is not installed", "" if there else f"bash run.sh pip install {module}")
+        yield Check(
+            flag,
+            "works" if there else f"{module} is not installed",
+            "" if there else f"bash run.sh pip install {module}",
+        )
 
 
 def _mongo(text: str | None) -> Check:
-    from observers import mongo
+    from eoi.observers import mongo
 
     if not mongo.chosen(text):
         return Check("MongoDB", "not asked: neither --mongo nor EOI_MONGO is set")
     database = mongo.Database(mongo.chosen(text), patience=PATIENCE)
     try:
-        return Check("MongoDB", f"{database.shown}: {database.runs.estimated_document_count()} runs")
+        return Check(
+            "MongoDB", f"{database.shown}: {database.runs.estimated_document_count()} runs"
+        )
     except database.errors as error:
         fix = "start it (docker compose up -d), or leave it out: src/sync.py pushes runs later"
         return Check("MongoDB", f"{database.shown} does not answer ({type(error).__name__})", fix)
@@ -89,18 +105,32 @@ def _mongo(text: str | None) -> Check:
 
 
 def starcraft() -> Iterator[Check]:
-    from envs import configured
-    from envs.starcraft import installation
+    from eoi.envs import configured
+    from eoi.envs.starcraft import installation
 
     yield from (*installation.packages(), installation.game())
     maps = {name: installation.a_map(name) for name in installation.maps()}
     absent = [check for check in maps.values() if not check.ok]
-    found = f"{len(maps) - len(absent)} of {len(maps)}: {' '.join(name for name, check in maps.items() if check.ok)}" if maps else "none"
-    lacking = f"; missing: {' '.join(check.what.removeprefix('map ') for check in absent)}" if absent else ""
-    yield Check("maps", found + lacking, absent[0].fix if absent else "" if maps else installation.a_map("8m").fix)
+    found = (
+        f"{len(maps) - len(absent)} of {len(maps)}: {' '.join(name for name, check in maps.items() if check.ok)}"
+        if maps
+        else "none"
+    )
+    lacking = (
+        f"; missing: {' '.join(check.what.removeprefix('map ') for check in absent)}"
+        if absent
+        else ""
+    )
+    yield Check(
+        "maps",
+        found + lacking,
+        absent[0].fix if absent else "" if maps else installation.a_map("8m").fix,
+    )
     engine = configured("sc2", {"map_name": "8m"}).engine
     yield Check(
-        "engine=auto", f"plays 8m on {engine}" + ("" if engine == "game" else ", this project's simulator: its results are not SMAC's")
+        "engine=auto",
+        f"plays 8m on {engine}"
+        + ("" if engine == "game" else ", this project's simulator: its results are not SMAC's"),
     )
 
 
@@ -113,7 +143,10 @@ def others() -> Iterator[Check]:
 def show(title: str, checks: Sequence[Check], bad: str) -> None:
     print(title)
     for check in checks:
-        print(f"  {'ok' if check.ok else bad:8} {check.what:30} {check.found}" + ("" if check.ok else f"\n{'':41} -> {check.fix}"))
+        print(
+            f"  {'ok' if check.ok else bad:8} {check.what:30} {check.found}"
+            + ("" if check.ok else f"\n{'':41} -> {check.fix}")
+        )
 
 
 def body(argv: Sequence[str]) -> None:
@@ -125,7 +158,11 @@ def body(argv: Sequence[str]) -> None:
     if not all(check.ok for check in needed):
         raise SystemExit(1)
     show("Records", list(records(options.mongo)), "-")
-    show("StarCraft II (optional: without it 8m and other marine maps are played on the lite engine)", list(starcraft()), "-")
+    show(
+        "StarCraft II (optional: without it 8m and other marine maps are played on the lite engine)",
+        list(starcraft()),
+        "-",
+    )
     show("Other worlds", list(others()), "-")
 
 

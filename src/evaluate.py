@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from config import loader
-from envs.base import VecEnv
-from learners import AnyLearner
-from pictures.film import gif, shoot
-from settings import Settings
-from trained import film_path, load, play, title, which_networks
-from utils.errors import UserError
-from utils.records import only_run
-from utils.script import Parser, add_saved_run, guarded, write_text, write_whole
+from eoi.config import loader
+from eoi.envs.base import VecEnv
+from eoi.learners import AnyLearner
+from eoi.pictures.film import gif, shoot
+from eoi.settings import Settings
+from eoi.trained import film_path, load, play, title, which_networks
+from eoi.utils.errors import UserError
+from eoi.utils.records import only_run
+from eoi.utils.script import Parser, add_saved_run, guarded, write_text, write_whole
 
 _AT_ONCE = 64  # copies played side by side
 _ANYWHERE = pathlib.Path("gif")  # a film, and no name for it
@@ -43,23 +43,42 @@ def parser() -> Parser:
     result = Parser(__doc__)
     add_saved_run(result, episodes=320)
     result.add_argument("--env-config", metavar="ENV", help="another world than the run's own")
-    result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the world (env_args)")
-    result.add_argument("--out", type=pathlib.Path, metavar="FILE.json", help="every episode's values")
-    result.add_argument("--render", type=pathlib.Path, metavar="gif|FILE.gif", help="a film of the first episode; gif: in results/figures")
+    result.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the world (env_args)"
+    )
+    result.add_argument(
+        "--out", type=pathlib.Path, metavar="FILE.json", help="every episode's values"
+    )
+    result.add_argument(
+        "--render",
+        type=pathlib.Path,
+        metavar="gif|FILE.gif",
+        help="a film of the first episode; gif: in results/figures",
+    )
     return result
 
 
 def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
     """What changes in the run's recorded settings."""
     if env_config and env_config not in loader.names("envs"):
-        raise UserError(f"--env-config={env_config}: there is no such file. There are: {', '.join(loader.names('envs'))}.")
+        raise UserError(
+            f"--env-config={env_config}: there is no such file. There are: {', '.join(loader.names('envs'))}."
+        )
     content = loader.read_yaml(loader.FOLDER / "envs" / f"{env_config}.yaml") if env_config else {}
     changed = {key: value for key, value in content.items() if key in ("env", "env_args")}
     given = loader.parse_updates(pair.removeprefix("env_args.") for pair in pairs)
-    return changed | ({"env_args": changed.get("env_args", {}) | given} if env_config else {"env_args": given} if given else {})
+    return changed | (
+        {"env_args": changed.get("env_args", {}) | given}
+        if env_config
+        else {"env_args": given}
+        if given
+        else {}
+    )
 
 
-def evaluate(env: VecEnv, learner: AnyLearner, settings: Settings, episodes: int, seed: int) -> Result:
+def evaluate(
+    env: VecEnv, learner: AnyLearner, settings: Settings, episodes: int, seed: int
+) -> Result:
     values: dict[str, list[Tensor]] = {}
     for first in range(0, episodes, env.n_envs):
         returns, length, last = torch.zeros(env.n_envs), torch.zeros(env.n_envs), None
@@ -69,11 +88,16 @@ def evaluate(env: VecEnv, learner: AnyLearner, settings: Settings, episodes: int
                 returns += moment.now.reward * moment.running
                 length += moment.running
         assert last is not None
-        info = {name: last.now.info[name].float().reshape(env.n_envs, -1).mean(1) for name in env.spec.metrics}
+        info = {
+            name: last.now.info[name].float().reshape(env.n_envs, -1).mean(1)
+            for name in env.spec.metrics
+        }
         whole = ~last.now.info.get("dropped", torch.zeros(env.n_envs)).bool()
         for name, value in ({"return": returns, "ep_length": length} | info).items():
             values.setdefault(name, []).append(value[whole])
-    return Result(seed, {name: torch.cat(parts)[:episodes].tolist() for name, parts in values.items()})
+    return Result(
+        seed, {name: torch.cat(parts)[:episodes].tolist() for name, parts in values.items()}
+    )
 
 
 def table(result: Result) -> str:
@@ -82,7 +106,13 @@ def table(result: Result) -> str:
     for name, values in result.values.items():
         x = torch.tensor(values, dtype=torch.float64)
         deviation = float(x.std()) if len(x) > 1 else 0.0
-        numbers = (float(x.mean()), 1.96 * deviation / math.sqrt(len(x)), deviation, float(x.min()), float(x.max()))
+        numbers = (
+            float(x.mean()),
+            1.96 * deviation / math.sqrt(len(x)),
+            deviation,
+            float(x.min()),
+            float(x.max()),
+        )
         rows.append(f"{name:20} " + " ".join(f"{number:9.3f}" for number in numbers))
     return "\n".join(rows)
 
@@ -90,22 +120,34 @@ def table(result: Result) -> str:
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     if options.render and options.render != _ANYWHERE and options.render.suffix.lower() != ".gif":
-        raise UserError(f"--render {options.render}: gif, or the name of a film, which ends with .gif")
+        raise UserError(
+            f"--render {options.render}: gif, or the name of a film, which ends with .gif"
+        )
     folder, changed = only_run(options.run), world(options.env_config, options.set)
     env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
     with contextlib.closing(env):
         result = evaluate(env, learner, settings, options.episodes, options.seed)
-    print(f"{settings.title}, {which_networks(folder, options.model)}, {len(result.values['return'])} episodes")
+    print(
+        f"{settings.title}, {which_networks(folder, options.model)}, {len(result.values['return'])} episodes"
+    )
     print(table(result))
     if options.out:
-        content = {"run": str(folder), "model": options.model, "env": settings.world, "seed": options.seed, "episodes": result.values}
+        content = {
+            "run": str(folder),
+            "model": options.model,
+            "env": settings.world,
+            "seed": options.seed,
+            "episodes": result.values,
+        }
         write_text(options.out, json.dumps(content))
         print(options.out)
     if options.render:
         render(folder, options.model, changed, options.seed, options.render)
 
 
-def render(folder: pathlib.Path, model: str, changed: dict[str, Any], seed: int, path: pathlib.Path) -> None:
+def render(
+    folder: pathlib.Path, model: str, changed: dict[str, Any], seed: int, path: pathlib.Path
+) -> None:
     env, learner, settings = load(folder, 1, model, **changed)
     with contextlib.closing(env):
         films = shoot(env, learner, seed, settings.run.t_max)

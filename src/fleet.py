@@ -12,19 +12,19 @@ from typing import Any
 
 import torch
 
-import envs
-from assembly import rollouts
-from components.episodes import Episodes
-from config import loader
-from config.schema import nearest, parse, setting, varying
-from learners.kl import KLConfig
-from learners.lfo import LFOConfig
-from learners.stack import Stack, StackDescent, map_tensors, member, stacked
-from run import Counters, Course, Training
-from runners.watching import Watched
-from settings import RunConfig, Settings
-from utils.errors import Failure, UserError
-from utils.logging import RunLog
+from eoi import envs
+from eoi.assembly import rollouts
+from eoi.components.episodes import Episodes
+from eoi.config import loader
+from eoi.config.schema import nearest, parse, setting, varying
+from eoi.learners.kl import KLConfig
+from eoi.learners.lfo import LFOConfig
+from eoi.learners.stack import Stack, StackDescent, map_tensors, member, stacked
+from eoi.run import Counters, Course, Training
+from eoi.runners.watching import Watched
+from eoi.settings import RunConfig, Settings
+from eoi.utils.errors import Failure, UserError
+from eoi.utils.logging import RunLog
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ def varied(cfg: FleetConfig, given: Mapping[str, Any]) -> Iterator[tuple[dict[st
     """
     for key, values in cfg.vary.items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"fleet.vary: {key} wants a list of values, e.g. fleet.vary={{'{key}': [0, 0.05]}}")
+            raise UserError(
+                f"fleet.vary: {key} wants a list of values, e.g. fleet.vary={{'{key}': [0, 0.05]}}"
+            )
         _refuse_twice(values, f"fleet.vary: {key}")
     _refuse_twice(cfg.seeds, "fleet.seeds")
     for key in (*cfg.vary, *(["seed"] if cfg.seeds else [])):
@@ -67,7 +69,9 @@ def _holds(given: Mapping[str, Any], key: str) -> bool:
 
 def given_fleet(given: Mapping[str, Any]) -> FleetConfig:
     """Raises UserError."""
-    return parse(FleetConfig, loader.merged(loader.defaults()["fleet"], given.get("fleet", {})), "fleet.")
+    return parse(
+        FleetConfig, loader.merged(loader.defaults()["fleet"], given.get("fleet", {})), "fleet."
+    )
 
 
 def refuse_unstackable(cfg: FleetConfig, members: Sequence[Settings]) -> None:
@@ -80,21 +84,35 @@ def refuse_unstackable(cfg: FleetConfig, members: Sequence[Settings]) -> None:
         "lfo.": (LFOConfig,),
         "kl.": (KLConfig,),
     }
-    known = {prefix + name for prefix, kinds in readers.items() for kind in kinds for name in varying(kind)}
+    known = {
+        prefix + name
+        for prefix, kinds in readers.items()
+        for kind in kinds
+        for name in varying(kind)
+    }
     for key in cfg.vary:
         if key not in known:
             raise UserError(
                 f"fleet.vary: runs that differ in {key} are not one program; start a fleet for each value.{nearest(key, known)}"
             )
-    for key, parts in (("lfo.omega", {s.lfo.omega > 0 for s in members}), ("kl.weight", {s.kl.weight > 0 for s in members})):
+    for key, parts in (
+        ("lfo.omega", {s.lfo.omega > 0 for s in members}),
+        ("kl.weight", {s.kl.weight > 0 for s in members}),
+    ):
         if len(parts) > 1:
-            raise UserError(f"fleet.vary: with {key}=0 that part is not in the program; give 0 a fleet, or a run, of its own")
+            raise UserError(
+                f"fleet.vary: with {key}=0 that part is not in the program; give 0 a fleet, or a run, of its own"
+            )
     if first.run.evaluate:
-        raise UserError("evaluate: a fleet trains; evaluate its runs one by one with src/evaluate.py")
+        raise UserError(
+            "evaluate: a fleet trains; evaluate its runs one by one with src/evaluate.py"
+        )
     with contextlib.closing(envs.REGISTRY[first.run.env](first.env, 1, "cpu")) as env:
         if not env.spec.fixed_length:
             world = first.run.env
-            raise UserError(f"fleet: the episodes of {world} differ in length, so its runs' updates would fall apart; use src/batch.py")
+            raise UserError(
+                f"fleet: the episodes of {world} differ in length, so its runs' updates would fall apart; use src/batch.py"
+            )
 
 
 class _Share:
@@ -121,7 +139,9 @@ class Fleet(Course):
         self.descent = StackDescent(self.stack)
         for run, m in enumerate(members):
             m.parts.descent = _Share(self.descent, run)  # pyright: ignore[reportAttributeAccessIssue] # what a Training asks of it
-        self.play_rollout, self.test_rollout = rollouts(members[0].settings, first.device, len(members))
+        self.play_rollout, self.test_rollout = rollouts(
+            members[0].settings, first.device, len(members)
+        )
         for rollout in (self.play_rollout, self.test_rollout):
             self._give_worlds_their_settings(rollout.env)
         self.log = RunLog(lambda *_: None, title, self.run.t_max)
@@ -146,7 +166,9 @@ class Fleet(Course):
 
     def learn(self) -> None:
         now, at, stats = self.members[0].now(), self.at, None
-        feeds = [m.parts.feed.batches(m.keys["replay"], now, at.t, at.updates) for m in self.members]
+        feeds = [
+            m.parts.feed.batches(m.keys["replay"], now, at.t, at.updates) for m in self.members
+        ]
         for batches in zip(*feeds, strict=True):
             stats = self.descent.update(stacked(batches), now, at.episodes)
             for m, batch in zip(self.members, batches, strict=True):
@@ -193,7 +215,12 @@ class Fleet(Course):
                 step(run, m)
             except Failure as failure:
                 self.failures[run] = failure
-                log.warning("warning: seed %d %s: %s; the other runs go on", m.run.seed, m.run.label, failure)
+                log.warning(
+                    "warning: seed %d %s: %s; the other runs go on",
+                    m.run.seed,
+                    m.run.label,
+                    failure,
+                )
                 if not self._sound():
                     raise
 

@@ -30,19 +30,19 @@ from sacred import SETTINGS, Experiment
 from sacred.observers import RunObserver
 from sacred.utils import SacredError
 
-from assembly import build, find_folder, saved_networks
-from config import loader
-from config.schema import nearest
-from fleet import Fleet, given_fleet, refuse_unstackable, varied
-from observers import boards, mongo
-from observers.folder import Folder, capped
-from run import Training, evaluate
-from settings import Settings, configure
-from trained import elsewhere, recorded
-from utils import checkpoints, history, records
-from utils.errors import Failure, UserError
-from utils.locks import is_locked
-from utils.logging import RunLog
+from eoi.assembly import build, find_folder, saved_networks
+from eoi.config import loader
+from eoi.config.schema import nearest
+from eoi.fleet import Fleet, given_fleet, refuse_unstackable, varied
+from eoi.observers import boards, mongo
+from eoi.observers.folder import Folder, capped
+from eoi.run import Training, evaluate
+from eoi.settings import Settings, configure
+from eoi.trained import elsewhere, recorded
+from eoi.utils import checkpoints, history, records
+from eoi.utils.errors import Failure, UserError
+from eoi.utils.locks import is_locked
+from eoi.utils.logging import RunLog
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
@@ -106,44 +106,67 @@ def parse_command(argv: Sequence[str]) -> Command:
         return _resumed(flags, given, rest, _further(flags))
     fleet = given_fleet(given)
     given = {key: value for key, value in given.items() if key != "fleet"}
-    commands = [_fresh(flags, given, updates, label, rest) for updates, label in varied(fleet, given)]
+    commands = [
+        _fresh(flags, given, updates, label, rest) for updates, label in varied(fleet, given)
+    ]
     first, *others = commands
     if others:
         refuse_unstackable(fleet, [command.settings for command in commands])
         if "--wandb" in flags:
-            raise UserError("--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs")
+            raise UserError(
+                "--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs"
+            )
     for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
         saved_networks(find_folder(path))
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
 
 
 def _further(flags: dict[str, str]) -> list[RunObserver]:
-    return [*mongo.observers(flags.get("--mongo")), *boards.observers("--tensorboard" in flags, flags.get("--wandb"))]
+    return [
+        *mongo.observers(flags.get("--mongo")),
+        *boards.observers("--tensorboard" in flags, flags.get("--wandb")),
+    ]
 
 
-def _fresh(flags: dict[str, str], given: dict[str, Any], updates: dict[str, Any], label: str, rest: list[str]) -> Command:
+def _fresh(
+    flags: dict[str, str],
+    given: dict[str, Any],
+    updates: dict[str, Any],
+    label: str,
+    rest: list[str],
+) -> Command:
     """A new run; `updates` are what sets it apart in a fleet. The record holds every value in effect."""
     given = loader.merged(given, updates)
     config = loader.load(flags.get("--config", "qmix"), flags.get("--env-config", "pac_men"), given)
     if config["seed"] is None:
         config["seed"] = random.SystemRandom().randrange(2**31)
-    settings = configure(config | {"label": config["label"] or label}, given)  # the arm's name is for messages alone
+    settings = configure(
+        config | {"label": config["label"] or label}, given
+    )  # the arm's name is for messages alone
     config["env_args"] = dataclasses.asdict(settings.env)
     return Command(config, settings, rest, None, _further(flags))
 
 
-def _resumed(flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[RunObserver]) -> Command:
+def _resumed(
+    flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[RunObserver]
+) -> Command:
     for flag in ("--config", "--env-config"):
         if flag in flags:
-            raise UserError(f"{flag}: has no effect with --resume, which continues a run with its own settings")
+            raise UserError(
+                f"{flag}: has no effect with --resume, which continues a run with its own settings"
+            )
     for key in given:
         if key != "t_max":
-            raise UserError(f"with {key}: a resumed run keeps its settings; only t_max may be raised")
+            raise UserError(
+                f"with {key}: a resumed run keeps its settings; only t_max may be raised"
+            )
     folder = records.only_run(flags["--resume"])
     recorded_t_max = records.read_config(folder).get("t_max", 0)
     settings = recorded(folder, **given)
     if settings.run.t_max < recorded_t_max:
-        raise UserError(f"with t_max={settings.run.t_max}: the run was to last {recorded_t_max} steps; it can be longer, not shorter")
+        raise UserError(
+            f"with t_max={settings.run.t_max}: the run was to last {recorded_t_max} steps; it can be longer, not shorter"
+        )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
     config = records.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
@@ -164,7 +187,11 @@ class Job:
     def __init__(self, command: Command):
         self.command, self.failed = command, 0  # the exit status of a run that failed
         self.start = self._checkpoint()
-        base = command.resumed.parent if command.resumed else ROOT / command.settings.run.local_results_path / "sacred"
+        base = (
+            command.resumed.parent
+            if command.resumed
+            else ROOT / command.settings.run.local_results_path / "sacred"
+        )
         _refuse_unwritable(base)
         self.folder = Folder(base, command.resumed, self._series(), command.further)
         self.ex = self._experiment()
@@ -215,19 +242,30 @@ class Job:
         parts = build(settings)
         if settings.run.evaluate:
             if others := elsewhere(settings):
-                log.warning("warning: not the world that these networks learned in: %s", ", ".join(others))
+                log.warning(
+                    "warning: not the world that these networks learned in: %s", ", ".join(others)
+                )
             return evaluate(parts, settings, run_log)
         training = Training(parts, settings, run_log, self.folder.folder)
         if self.start:
             training.resume(*self.start)
-            log.info("continuing at %d of %d steps from %s", training.at.t, settings.run.t_max, self.start[0])
+            log.info(
+                "continuing at %d of %d steps from %s",
+                training.at.t,
+                settings.run.t_max,
+                self.start[0],
+            )
             self.start = None  # its memory
         training.train()
         return training.at.best
 
     def _log(self, _run: Any) -> RunLog:
         settings = self.command.settings
-        return RunLog(lambda name, value, t: _run.log_scalar(name, value, t), settings.title, settings.run.t_max)
+        return RunLog(
+            lambda name, value, t: _run.log_scalar(name, value, t),
+            settings.title,
+            settings.run.t_max,
+        )
 
     def interrupted(self) -> str:
         """What an interrupt leaves, and how to go on."""
@@ -241,7 +279,11 @@ class Job:
 
     def _refuse_unknown(self) -> None:
         """Words that neither this project nor Sacred knows. Raises UserError."""
-        flags = {*_FLAGS, "--tensorboard", *(flag for option in self.ex.all_cli_options for flag in option.get_flags())}
+        flags = {
+            *_FLAGS,
+            "--tensorboard",
+            *(flag for option in self.ex.all_cli_options for flag in option.get_flags()),
+        }
         commands = [name for name, _ in self.ex.gather_commands()]
         for before, word in pairwise(["", *self.command.rest]):
             name, equals, value = word.partition("=")
@@ -299,10 +341,17 @@ class Member(Job):
     def _train(self, members: "Sequence[Member]") -> Fleet:
         trainings = [m.training for m in members if m.training]
         settings = self.command.settings
-        fleet = Fleet(trainings, f"{settings.world} {settings.run.name} {len(members)} runs, each", members[0].command.compiled)
+        fleet = Fleet(
+            trainings,
+            f"{settings.world} {settings.run.name} {len(members)} runs, each",
+            members[0].command.compiled,
+        )
         for m in members:
             log.info(
-                "run %s: seed %d %s", m.folder.folder and m.folder.folder.name, m.command.settings.run.seed, m.command.settings.run.label
+                "run %s: seed %d %s",
+                m.folder.folder and m.folder.folder.name,
+                m.command.settings.run.seed,
+                m.command.settings.run.label,
             )
         with contextlib.suppress(Failure):  # of all of them
             fleet.train()
@@ -316,12 +365,16 @@ def _refuse_unwritable(folder: pathlib.Path) -> None:
 
 
 def usage() -> str:
-    return f"{__doc__}\nALG: {', '.join(loader.names('algs'))}\nENV: {', '.join(loader.names('envs'))}"
+    return (
+        f"{__doc__}\nALG: {', '.join(loader.names('algs'))}\nENV: {', '.join(loader.names('envs'))}"
+    )
 
 
 def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.raiseExceptions = False  # when nobody reads what is said, the run goes on without a word
+    logging.raiseExceptions = (
+        False  # when nobody reads what is said, the run goes on without a word
+    )
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if "-h" in argv or "--help" in argv:
         print(usage())
@@ -335,7 +388,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'input or output'}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(job.interrupted() if job else "interrupted", file=sys.stderr)

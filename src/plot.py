@@ -18,13 +18,13 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from pictures.curves import BANDS, deviation, final
-from pictures.learning import LABELS, learning_curves
-from pictures.panels import INTRINSIC, Panel, panels, remarks
-from pictures.sweeps import sweeps
-from utils.errors import UserError
-from utils.records import Record, find_runs, locate
-from utils.script import FIGURES, Parser, guarded, positive, write_whole
+from eoi.pictures.curves import BANDS, deviation, final
+from eoi.pictures.learning import LABELS, learning_curves
+from eoi.pictures.panels import INTRINSIC, Panel, panels, remarks
+from eoi.pictures.sweeps import sweeps
+from eoi.utils.errors import UserError
+from eoi.utils.records import Record, find_runs, locate
+from eoi.utils.script import FIGURES, Parser, guarded, positive, write_whole
 
 LOOK: Any = {
     "font.size": 9,
@@ -49,19 +49,56 @@ LOOK: Any = {
 def parser() -> Parser:
     result = Parser(__doc__)
     result.add_argument("runs", nargs="+", metavar="RUN_OR_FOLDER")
-    result.add_argument("--out", type=pathlib.Path, metavar="FILE", help="default: in results/figures; .png, .pdf, .svg")
+    result.add_argument(
+        "--out",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="default: in results/figures; .png, .pdf, .svg",
+    )
     curves = result.add_argument_group("learning curves")
-    curves.add_argument("--metric", metavar="NAME[,NAME]", help=f"default: test_return_mean, and {INTRINSIC} where a run has it")
-    curves.add_argument("--x", choices=("steps", "episodes"), help="default: episodes where all episodes are equally long")
-    curves.add_argument("--by", default="name", metavar="KEY[,KEY]", help="settings that make a group, as name,eoi.alpha; default: name")
-    curves.add_argument("--over", metavar="KEY", help="final values over this setting instead of curves over time")
-    curves.add_argument("--smooth", type=positive, metavar="K", help="entries that are averaged; default: a twentieth of them")
-    curves.add_argument("--band", choices=BANDS, default="std", help="what the band shows; default: std, as in the paper")
+    curves.add_argument(
+        "--metric",
+        metavar="NAME[,NAME]",
+        help=f"default: test_return_mean, and {INTRINSIC} where a run has it",
+    )
+    curves.add_argument(
+        "--x",
+        choices=("steps", "episodes"),
+        help="default: episodes where all episodes are equally long",
+    )
+    curves.add_argument(
+        "--by",
+        default="name",
+        metavar="KEY[,KEY]",
+        help="settings that make a group, as name,eoi.alpha; default: name",
+    )
+    curves.add_argument(
+        "--over", metavar="KEY", help="final values over this setting instead of curves over time"
+    )
+    curves.add_argument(
+        "--smooth",
+        type=positive,
+        metavar="K",
+        help="entries that are averaged; default: a twentieth of them",
+    )
+    curves.add_argument(
+        "--band",
+        choices=BANDS,
+        default="std",
+        help="what the band shows; default: std, as in the paper",
+    )
     maps = result.add_argument_group("position maps")
-    maps.add_argument("--heatmap", action="store_true", help="draw them, from greedy episodes, instead of curves")
+    maps.add_argument(
+        "--heatmap", action="store_true", help="draw them, from greedy episodes, instead of curves"
+    )
     maps.add_argument("--episodes", type=positive, default=64, help="default: 64")
     maps.add_argument("--seed", type=int, default=0, help="of these episodes; default: 0")
-    maps.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
+    maps.add_argument(
+        "--model",
+        choices=("best", "last"),
+        default="best",
+        help="which saved networks; default: best",
+    )
     return result
 
 
@@ -69,8 +106,16 @@ def curves(options: Namespace) -> None:
     records, by = usable(find_runs(options.runs)), [key for key in options.by.split(",") if key]
     over = [options.over] if options.over else []
     rows = panels(records, options.metric, options.x, by, over)
-    figure = sweeps(rows, options.over, options.band) if over else learning_curves(rows, options.smooth, options.band)
-    save(figure, options.out or FIGURES / f"{default_name(f'over_{options.over}' if over else 'curves', rows)}.png")
+    figure = (
+        sweeps(rows, options.over, options.band)
+        if over
+        else learning_curves(rows, options.smooth, options.band)
+    )
+    save(
+        figure,
+        options.out
+        or FIGURES / f"{default_name(f'over_{options.over}' if over else 'curves', rows)}.png",
+    )
     rows = panels(records, options.metric, options.x, [*by, *over])
     for panel in (panel for row in rows for panel in row if panel.groups):
         print(table(panel))
@@ -84,7 +129,10 @@ def usable(records: Sequence[Record]) -> list[Record]:
     if not left:
         raise UserError("nothing to draw: these runs have logged nothing yet, or are evaluations")
     if len(left) < len(records):
-        print(f"note: {len(records) - len(left)} of {len(records)} runs left out: nothing logged yet, or an evaluation", file=sys.stderr)
+        print(
+            f"note: {len(records) - len(left)} of {len(records)} runs left out: nothing logged yet, or an evaluation",
+            file=sys.stderr,
+        )
     return left
 
 
@@ -93,21 +141,41 @@ def table(panel: Panel) -> str:
     rows = [(name, *final_values(records, panel.metric)) for name, records in panel.groups.items()]
     width = [max(len(row[k]) for row in rows) for k in range(2)]
     head = f"{panel.world}: {panel.metric}, last 10 % of the entries, mean ± standard deviation over seeds"
-    return "\n".join([head, *(f"  {name:{width[0]}}  {value:{width[1]}}  seed {each}" for name, value, each in rows)])
+    return "\n".join(
+        [
+            head,
+            *(
+                f"  {name:{width[0]}}  {value:{width[1]}}  seed {each}"
+                for name, value, each in rows
+            ),
+        ]
+    )
 
 
 def final_values(records: Sequence[Record], metric: str) -> tuple[str, str]:
     """'mean ± deviation', and 'seed: value' of each run."""
     records = sorted(records, key=lambda record: record.config.get("seed") or 0)
     values = np.array([final(record.metrics[metric].values) for record in records])
-    each = "  ".join(f"{record.config.get('seed')}: {value:.3f}" for record, value in zip(records, values, strict=True))
-    return f"{values.mean():.3f}" + (f" ± {deviation(values[:, None]).item():.3f}" if len(values) > 1 else ""), each
+    each = "  ".join(
+        f"{record.config.get('seed')}: {value:.3f}"
+        for record, value in zip(records, values, strict=True)
+    )
+    return f"{values.mean():.3f}" + (
+        f" ± {deviation(values[:, None]).item():.3f}" if len(values) > 1 else ""
+    ), each
 
 
 def default_name(kind: str, rows: Sequence[Sequence[Panel]]) -> str:
     groups = sorted({name for row in rows for panel in row for name in panel.groups})
     compared = groups if len(groups) <= 4 else [f"{len(groups)}_groups"]
-    return slug([kind, *(row[0].world for row in rows), *compared, *(panel.metric for panel in rows[0] if panel.metric not in LABELS)])
+    return slug(
+        [
+            kind,
+            *(row[0].world for row in rows),
+            *compared,
+            *(panel.metric for panel in rows[0] if panel.metric not in LABELS),
+        ]
+    )
 
 
 def slug(parts: Iterable[str]) -> str:
@@ -116,11 +184,15 @@ def slug(parts: Iterable[str]) -> str:
 
 
 def position_maps(options: Namespace) -> None:
-    from pictures.positions import heat_maps  # here, so that curves need not wait for torch
+    from eoi.pictures.positions import heat_maps  # here, so that curves need not wait for torch
 
     folders = locate(options.runs)
     figure = heat_maps(folders, options.episodes, options.seed, options.model)
-    save(figure, options.out or FIGURES / f"{slug(['positions', *(folder.resolve().name for folder in folders)])}.png")
+    save(
+        figure,
+        options.out
+        or FIGURES / f"{slug(['positions', *(folder.resolve().name for folder in folders)])}.png",
+    )
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
@@ -132,7 +204,9 @@ def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     known = Figure().canvas.get_supported_filetypes()
     if options.out and options.out.suffix[1:].lower() not in known:
-        raise UserError(f"--out {options.out}: the name of a picture ends with .{', .'.join(sorted(known))}")
+        raise UserError(
+            f"--out {options.out}: the name of a picture ends with .{', .'.join(sorted(known))}"
+        )
     with matplotlib.rc_context(LOOK):
         (position_maps if options.heatmap else curves)(options)
 

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import snapshots
-from assembly import Parts
-from components.episodes import Episodes, Outcome
-from learners.learner import Stats
-from runners.rollout import Rollout
-from runners.watching import Watched, diversity
-from settings import RunConfig, Settings
-from utils import checkpoints
-from utils.errors import Failure, UserError
-from utils.logging import RunLog
-from utils.seeding import fold, root_key
-from utils.stopping import Stop
+from eoi import snapshots
+from eoi.assembly import Parts
+from eoi.components.episodes import Episodes, Outcome
+from eoi.learners.learner import Stats
+from eoi.runners.rollout import Rollout
+from eoi.runners.watching import Watched, diversity
+from eoi.settings import RunConfig, Settings
+from eoi.utils import checkpoints
+from eoi.utils.errors import Failure, UserError
+from eoi.utils.logging import RunLog
+from eoi.utils.seeding import fold, root_key
+from eoi.utils.stopping import Stop
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +91,26 @@ class Training(Course):
     """One run."""
 
     def __init__(self, parts: Parts, settings: Settings, log: RunLog, folder: pathlib.Path | None):
-        self.parts, self.settings, self.run, self.log, self.folder = parts, settings, settings.run, log, folder
+        self.parts, self.settings, self.run, self.log, self.folder = (
+            parts,
+            settings,
+            settings.run,
+            log,
+            folder,
+        )
         self.at = Counters()
-        self.keys = {name: root_key(self.run.seed, name, parts.device) for name in ("train", "test", "replay")}
+        self.keys = {
+            name: root_key(self.run.seed, name, parts.device)
+            for name in ("train", "test", "replay")
+        }
         self.since_report: list[Outcome] = []
         self.batch: Any = None  # the last one learnt from
         self.stats: Stats = {}
-        self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints") if folder and self.run.save_interval else None
+        self.checkpoints = (
+            checkpoints.Checkpoints(folder / "checkpoints")
+            if folder and self.run.save_interval
+            else None
+        )
         self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
 
     def play(self) -> None:
@@ -120,18 +133,29 @@ class Training(Course):
     def test(self) -> None:
         """Greedy episodes with randomness of their own: in rounds where there are fewer copies."""
         rollout = self.parts.test
-        watched, rounds = Watched(self.parts.learner.act, rollout.env), max(1, self.run.test_nepisode // rollout.env.n_envs)
+        watched, rounds = (
+            Watched(self.parts.learner.act, rollout.env),
+            max(1, self.run.test_nepisode // rollout.env.n_envs),
+        )
 
         def played(k: int) -> Episodes:
-            return rollout.run(watched, self.test_keys(self.at.tests * rounds + k), self.now(), greedy=True)
+            return rollout.run(
+                watched, self.test_keys(self.at.tests * rounds + k), self.now(), greedy=True
+            )
 
         outcomes = [played(k).outcome() for k in range(rounds - 1)]
         last = played(rounds - 1)
         self.tested([*outcomes, last.outcome()], last, watched.overlap())
 
-    def tested(self, outcomes: Sequence[Outcome], last: Episodes, overlap: dict[str, Tensor]) -> None:
+    def tested(
+        self, outcomes: Sequence[Outcome], last: Episodes, overlap: dict[str, Tensor]
+    ) -> None:
         """Logs how a test went, the last round of which was `last`; keeps the networks if they are the best so far."""
-        found = summary(outcomes, self.parts.test.env.spec.metrics) | diversity(self.parts.learner.policy, last) | overlap
+        found = (
+            summary(outcomes, self.parts.test.env.spec.metrics)
+            | diversity(self.parts.learner.policy, last)
+            | overlap
+        )
         self.log.metrics(found, self.at.t, prefix="test_")
         self.at.tests += 1
         if self.log.latest["test_return_mean"] > self.at.best:
@@ -144,9 +168,13 @@ class Training(Course):
         self.log.metrics(summary(self.since_report, self.parts.train.env.spec.metrics), self.at.t)
         self.log.metrics({"episode": self.at.episodes, "updates": self.at.updates}, self.at.t)
         if self.parts.train.env.spec.scarce:
-            self.log.metrics({"dropped_episodes": self.parts.train.dropped + self.parts.test.dropped}, self.at.t)
+            self.log.metrics(
+                {"dropped_episodes": self.parts.train.dropped + self.parts.test.dropped}, self.at.t
+            )
         if self.batch is not None:
-            self.log.metrics(self.stats | self.parts.learner.diagnose(self.batch, self.now()), self.at.t)
+            self.log.metrics(
+                self.stats | self.parts.learner.diagnose(self.batch, self.now()), self.at.t
+            )
         self.since_report = []
 
     def progress(self, last: bool = False) -> None:
@@ -176,18 +204,28 @@ class Training(Course):
         try:
             snapshots.put(self, content)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: does not fit this program ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+            raise UserError(
+                f"{path}: does not fit this program ({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from None
         self.saved_t = self.at.t
 
     def refuse_broken(self) -> None:
         """Raises Failure when the loss, or a network, has ceased to be finite; what was saved before stays."""
         terms, ago = self.parts.descent.broken()
         state = self.parts.learner.state_dict().items()
-        what = [f"loss term {term}" for term in terms] or [name for name, x in state if x.is_floating_point() and not x.isfinite().all()]
+        what = [f"loss term {term}" for term in terms] or [
+            name for name, x in state if x.is_floating_point() and not x.isfinite().all()
+        ]
         if what:
             first = f" since update {self.at.updates - ago + 1}" if terms else ""
-            saved = f"the state of t = {self.saved_t} is in checkpoints/" if self.saved_t >= 0 else "there is no checkpoint before it"
-            raise Failure(f"{', '.join(what[:4])}: nan or infinite{first}; {saved}; a smaller lr or grad_norm_clip may help")
+            saved = (
+                f"the state of t = {self.saved_t} is in checkpoints/"
+                if self.saved_t >= 0
+                else "there is no checkpoint before it"
+            )
+            raise Failure(
+                f"{', '.join(what[:4])}: nan or infinite{first}; {saved}; a smaller lr or grad_norm_clip may help"
+            )
 
     def now(self) -> Tensor:
         return torch.tensor(float(self.at.t), device=self.parts.device)
@@ -200,7 +238,9 @@ class Training(Course):
         return self.episode_keys("test", number * self.parts.test.env.n_envs, self.parts.test)
 
     def episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
-        return fold(self.keys[stream], first + torch.arange(rollout.env.n_envs, device=self.parts.device))
+        return fold(
+            self.keys[stream], first + torch.arange(rollout.env.n_envs, device=self.parts.device)
+        )
 
 
 def _while_running(write: Callable[[], None]) -> None:
@@ -208,14 +248,18 @@ def _while_running(write: Callable[[], None]) -> None:
     try:
         write()
     except OSError as error:
-        log.warning("warning: %s: %s; the run goes on", error.filename or "saving", error.strerror or error)
+        log.warning(
+            "warning: %s: %s; the run goes on", error.filename or "saving", error.strerror or error
+        )
 
 
 def evaluate(parts: Parts, settings: Settings, log: RunLog) -> float:
     """test_nepisode greedy episodes with the saved networks; their mean return."""
     save_replay = getattr(parts.test.env, "save_replay", None)
     if settings.run.save_replay and save_replay is None:
-        raise UserError("save_replay: only StarCraft II itself has replays; src/watch.py makes films of any saved run")
+        raise UserError(
+            "save_replay: only StarCraft II itself has replays; src/watch.py makes films of any saved run"
+        )
     training = Training(parts, settings, log, None)
     training.test()
     if settings.run.save_replay and save_replay:
@@ -227,6 +271,14 @@ def evaluate(parts: Parts, settings: Settings, log: RunLog) -> float:
 
 def summary(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> dict[str, Tensor]:
     """PyMARL's return_mean, return_std, ep_length_mean, and the mean of the world's own metrics."""
-    returns, lengths = (torch.cat([getattr(o, name) for o in outcomes]) for name in ("returns", "length"))
-    means = {f"{name}_mean": torch.cat([o.info[name] for o in outcomes]).mean(0) for name in metrics}
-    return {"return_mean": returns.mean(), "return_std": returns.std(correction=0), "ep_length_mean": lengths.float().mean()} | means
+    returns, lengths = (
+        torch.cat([getattr(o, name) for o in outcomes]) for name in ("returns", "length")
+    )
+    means = {
+        f"{name}_mean": torch.cat([o.info[name] for o in outcomes]).mean(0) for name in metrics
+    }
+    return {
+        "return_mean": returns.mean(),
+        "return_std": returns.std(correction=0),
+        "ep_length_mean": lengths.float().mean(),
+    } | means

@@ -6,16 +6,15 @@ from typing import Any
 
 import torch
 
-import envs
-import learners
-from components.replay_buffer import ReplayConfig
-from config.schema import nearest, parse, setting
-from controllers.controller import ControllerConfig
-from learners import AnyLearner, eoi
-from learners.kl import KLConfig, KLDivergence
-from learners.lfo import LFO, LFOConfig
-from utils.errors import UserError
-from utils.records import labelled
+from eoi import envs, learners
+from eoi.components.replay_buffer import ReplayConfig
+from eoi.config.schema import nearest, parse, setting
+from eoi.controllers.controller import ControllerConfig
+from eoi.learners import AnyLearner, eoi
+from eoi.learners.kl import KLConfig, KLDivergence
+from eoi.learners.lfo import LFO, LFOConfig
+from eoi.utils.errors import UserError
+from eoi.utils.records import labelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,10 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     `given` is what the user typed: a key among it that this run would not read is refused. Raises UserError.
     """
     run = parse(RunConfig, config, strict=False)
-    for kind, name, registry in (("env", run.env, envs.REGISTRY), ("learner", run.learner, learners.REGISTRY)):
+    for kind, name, registry in (
+        ("env", run.env, envs.REGISTRY),
+        ("learner", run.learner, learners.REGISTRY),
+    ):
         if name not in registry:
             raise UserError(f"{kind}={name}: there is no such {kind}.{nearest(name, registry)}")
     kind = learners.REGISTRY[run.learner]
@@ -111,7 +113,10 @@ def _names(*parts: type) -> set[str]:
 def readers() -> tuple[set[str], dict[str, set[str]]]:
     """The names of all settings that some part reads: at the top level, and in each section."""
     kinds = learners.REGISTRY.values()
-    top = _names(*EVERY_RUN, *(part for kind in kinds for part in (kind.Config, kind.NetworkConfig, kind.Feed.Config)))
+    top = _names(
+        *EVERY_RUN,
+        *(part for kind in kinds for part in (kind.Config, kind.NetworkConfig, kind.Feed.Config)),
+    )
     return top, {
         "eoi": _names(eoi.EOIConfig, *(form.Config for form in eoi.FORMS.values())),
         "lfo": _names(LFOConfig),
@@ -124,15 +129,22 @@ def _fitting(kind: type[AnyLearner], additions: Mapping[str, Any]) -> list[str]:
     return sorted(name for name, addition in additions.items() if addition.needs <= kind.accepts)
 
 
-def _refuse_unread(given: Mapping[str, Any], kind: type[AnyLearner], eoi_config: type, name: str) -> None:
-    top = _names(*EVERY_RUN, kind.Config, kind.NetworkConfig, kind.Feed.Config) | {"eoi", *_fitting(kind, ADDITIONS)}
+def _refuse_unread(
+    given: Mapping[str, Any], kind: type[AnyLearner], eoi_config: type, name: str
+) -> None:
+    top = _names(*EVERY_RUN, kind.Config, kind.NetworkConfig, kind.Feed.Config) | {
+        "eoi",
+        *_fitting(kind, ADDITIONS),
+    }
     for key in given:
         if key not in top:
             raise UserError(f"{key}: has no effect with --config={name}")
     known = _names(eoi_config) if eoi_config is not eoi.EOIConfig else {"form"}
     for key in given.get("eoi", {}):
         if key not in known:
-            raise UserError(f"eoi.{key}: has no effect with --config={name}, which runs EOI in another form or not at all")
+            raise UserError(
+                f"eoi.{key}: has no effect with --config={name}, which runs EOI in another form or not at all"
+            )
 
 
 def _refuse_misfits(settings: Settings) -> None:
@@ -140,13 +152,17 @@ def _refuse_misfits(settings: Settings) -> None:
     run, kind = settings.run, learners.REGISTRY[settings.run.learner]
     forms = _fitting(kind, eoi.FORMS)
     if settings.eoi.form not in {*forms, "none"}:
-        raise UserError(f"eoi.form={settings.eoi.form}: learner={run.learner} takes one of {', '.join(forms)}")
+        raise UserError(
+            f"eoi.form={settings.eoi.form}: learner={run.learner} takes one of {', '.join(forms)}"
+        )
     for section, on in (("lfo", settings.lfo.omega > 0), ("kl", settings.kl.weight > 0)):
         if on and section not in _fitting(kind, ADDITIONS):
             raise UserError(f"{section}: learner={run.learner} cannot take it")
     heads = getattr(settings.network, "attend_heads", 1)
     if settings.controller.hidden_dim % heads:
-        raise UserError(f"attend_heads: {heads} heads do not divide hidden_dim={settings.controller.hidden_dim}")
+        raise UserError(
+            f"attend_heads: {heads} heads do not divide hidden_dim={settings.controller.hidden_dim}"
+        )
 
 
 def _refuse_nonsense(settings: Settings) -> None:

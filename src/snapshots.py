@@ -9,14 +9,16 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from assembly import Parts
-from components.action_selection import UpdateDraws
-from components.episodes import Outcome
-from components.replay_buffer import Batch
-from learners.feeds import Lesson
-from utils.logging import RunLog
+from eoi.assembly import Parts
+from eoi.components.action_selection import UpdateDraws
+from eoi.components.episodes import Outcome
+from eoi.components.replay_buffer import Batch
+from eoi.learners.feeds import Lesson
+from eoi.utils.logging import RunLog
 
-_KINDS = {kind.__name__: kind for kind in (Batch, Lesson, UpdateDraws)}  # what a learner may have learnt from
+_KINDS = {
+    kind.__name__: kind for kind in (Batch, Lesson, UpdateDraws)
+}  # what a learner may have learnt from
 
 
 class Resumable(Protocol):

@@ -8,16 +8,18 @@ RUN is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3) or 
 import sys
 from collections.abc import Sequence
 
-from observers.mongo import VARIABLE, Database, Pushed, adopt, chosen
-from utils.errors import UserError
-from utils.records import locate
-from utils.script import Parser, guarded
+from eoi.observers.mongo import VARIABLE, Database, Pushed, adopt, chosen
+from eoi.utils.errors import UserError
+from eoi.utils.records import locate
+from eoi.utils.script import Parser, guarded
 
 
 def parser() -> Parser:
     result = Parser(__doc__)
     result.add_argument("runs", nargs="+", metavar="RUN")
-    result.add_argument("--mongo", metavar="URL[:DB]", help=f"default: the environment variable {VARIABLE}")
+    result.add_argument(
+        "--mongo", metavar="URL[:DB]", help=f"default: the environment variable {VARIABLE}"
+    )
     return result
 
 
@@ -37,7 +39,10 @@ def body(argv: Sequence[str]) -> None:
             continue
         except database.errors as error:
             reason = str(error).splitlines()[0][:160]
-            print(f"error: MongoDB at {database.shown}: {reason}; call again when it is back", file=sys.stderr)
+            print(
+                f"error: MongoDB at {database.shown}: {reason}; call again when it is back",
+                file=sys.stderr,
+            )
             raise SystemExit(1) from None
         print(f"{folder} -> {database.shown}")
     database.close()

@@ -11,31 +11,41 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-import envs
-from assembly import build_learner, find_folder, restore
-from components.action_selection import Draws
-from config import loader
-from envs.base import EnvSpec, TimeStep, VecEnv
-from learners import AnyLearner
-from settings import Settings, configure
-from utils import checkpoints, records
-from utils.errors import UserError
-from utils.script import FIGURES
-from utils.seeding import fold, root_key
+from eoi import envs
+from eoi.assembly import build_learner, find_folder, restore
+from eoi.components.action_selection import Draws
+from eoi.config import loader
+from eoi.envs.base import EnvSpec, TimeStep, VecEnv
+from eoi.learners import AnyLearner
+from eoi.settings import Settings, configure
+from eoi.utils import checkpoints, records
+from eoi.utils.errors import UserError
+from eoi.utils.script import FIGURES
+from eoi.utils.seeding import fold, root_key
 
 Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
 
 
-def load(folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any) -> tuple[VecEnv, AnyLearner, Settings]:
+def load(
+    folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any
+) -> tuple[VecEnv, AnyLearner, Settings]:
     """`n_envs` copies of the run's world and its learner, on the CPU wherever it was trained. Raises UserError.
 
     With `changed` settings (env, env_args) the world is another one, whose shapes have to be those of the run's own.
     """
     saved = sorted(path.stem for path in (folder / "models").glob("*.pt"))
     if model not in saved:
-        there = f"; there is --model {' and '.join(saved)}" if saved else ": a run that was not saved, or not yet"
+        there = (
+            f"; there is --model {' and '.join(saved)}"
+            if saved
+            else ": a run that was not saved, or not yet"
+        )
         raise UserError(f"{folder}: no models/{model}.pt in it{there}")
-    here: dict[str, Any] = {"use_cuda": False, "evaluate": False, "checkpoint_path": ""}  # nothing of the machine it was trained on
+    here: dict[str, Any] = {
+        "use_cuda": False,
+        "evaluate": False,
+        "checkpoint_path": "",
+    }  # nothing of the machine it was trained on
     if "env_args" in changed and "env" not in changed:
         changed["env_args"] = records.read_config(folder).get("env_args", {}) | changed["env_args"]
     settings = recorded(folder, **here, **changed)
@@ -68,7 +78,9 @@ def _own_spec(folder: pathlib.Path, here: dict[str, Any]) -> EnvSpec | None:
 def _refuse_other_shapes(own: EnvSpec, other: EnvSpec, name: str) -> None:
     for shape in ("n_agents", "obs_size", "n_actions", "state_size"):
         if getattr(own, shape) != getattr(other, shape):
-            raise UserError(f"{name}: {shape} is {getattr(other, shape)} there, and {getattr(own, shape)} where the run learned")
+            raise UserError(
+                f"{name}: {shape} is {getattr(other, shape)} there, and {getattr(own, shape)} where the run learned"
+            )
 
 
 def title(settings: Settings) -> str:
@@ -78,7 +90,10 @@ def title(settings: Settings) -> str:
 
 def film_path(program: str, folder: pathlib.Path, settings: Settings, seed: int) -> pathlib.Path:
     """Where a film goes that was given no name."""
-    return FIGURES / f"{program}_{settings.world}_{settings.run.name}_run{folder.resolve().name}_seed{seed}.gif"
+    return (
+        FIGURES
+        / f"{program}_{settings.world}_{settings.run.name}_run{folder.resolve().name}_seed{seed}.gif"
+    )
 
 
 class Policy:
@@ -96,18 +111,26 @@ class Policy:
         """
         x = self._seen(obs)
         if x.ndim > 3:
-            raise ValueError(f"obs: expected at most one axis in front of agents and size, got {list(x.shape)}")
+            raise ValueError(
+                f"obs: expected at most one axis in front of agents and size, got {list(x.shape)}"
+            )
         shape = [*x.shape[:-1], self.spec.n_actions]
-        allowed = torch.ones(shape, dtype=torch.bool) if avail is None else torch.as_tensor(avail).bool()
+        allowed = (
+            torch.ones(shape, dtype=torch.bool) if avail is None else torch.as_tensor(avail).bool()
+        )
         if list(allowed.shape) != shape:
-            raise ValueError(f"avail: expected {shape}, as many axes as obs and the last of actions, got {list(allowed.shape)}")
+            raise ValueError(
+                f"avail: expected {shape}, as many axes as obs and the last of actions, got {list(allowed.shape)}"
+            )
         if not allowed.any(-1).all():
             raise ValueError("avail: an agent has no action at all")
         single = x.ndim == 2
         x, allowed = (x[None], allowed[None]) if single else (x, allowed)
         none = torch.zeros(x.shape[:2])
         t = torch.tensor(float(self.settings.run.t_max))
-        actions, _ = self.learner.act(x, allowed, Draws(none, none, none, none[:, 0]), t, greedy=True)
+        actions, _ = self.learner.act(
+            x, allowed, Draws(none, none, none, none[:, 0]), t, greedy=True
+        )
         actions = actions[0] if single else actions
         return actions if isinstance(obs, Tensor) else actions.numpy()
 
@@ -122,9 +145,14 @@ class Policy:
         return recognise(x) if isinstance(obs, Tensor) else recognise(x).numpy()
 
     def _seen(self, obs: Any) -> Float[Tensor, "*b A O"]:
-        x, team = torch.as_tensor(obs, dtype=torch.float32), [self.spec.n_agents, self.spec.obs_size]
+        x, team = (
+            torch.as_tensor(obs, dtype=torch.float32),
+            [self.spec.n_agents, self.spec.obs_size],
+        )
         if list(x.shape[-2:]) != team:
-            raise ValueError(f"obs: expected [agents, size] = {team}, or that with an axis in front, got {list(x.shape)}")
+            raise ValueError(
+                f"obs: expected [agents, size] = {team}, or that with an axis in front, got {list(x.shape)}"
+            )
         return x
 
 
@@ -150,10 +178,18 @@ def elsewhere(settings: Settings) -> list[str]:
     if not records.is_run(folder):
         return []
     theirs = records.read_config(folder)
-    played: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings.env)))  # as records are: lists for tuples
+    played: dict[str, Any] = json.loads(
+        json.dumps(dataclasses.asdict(settings.env))
+    )  # as records are: lists for tuples
     ours = {"env": settings.run.env} | {f"env_args.{key}": value for key, value in played.items()}
-    learned = {"env": theirs.get("env")} | {f"env_args.{key}": value for key, value in theirs.get("env_args", {}).items()}
-    return [f"{key}={value} (learned with {learned[key]})" for key, value in ours.items() if value != learned.get(key, value)]
+    learned = {"env": theirs.get("env")} | {
+        f"env_args.{key}": value for key, value in theirs.get("env_args", {}).items()
+    }
+    return [
+        f"{key}={value} (learned with {learned[key]})"
+        for key, value in ours.items()
+        if value != learned.get(key, value)
+    ]
 
 
 def recogniser(learner: AnyLearner) -> Recognise | None:
@@ -182,6 +218,8 @@ def play(env: VecEnv, learner: AnyLearner, seed: int, t: int, first: int = 0) ->
         running = ~now.done
         if not running.any():
             return
-        actions, _ = learner.act(now.obs.float(), now.avail, draws.at(step), torch.tensor(float(t)), greedy=True)
+        actions, _ = learner.act(
+            now.obs.float(), now.avail, draws.at(step), torch.tensor(float(t)), greedy=True
+        )
         now = env.step(actions)
         yield Moment(step + 1, now, actions, running)

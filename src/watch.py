@@ -17,12 +17,12 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Generator, Iterator, Sequence
 
-from pictures.film import Shot, agent_colour, gif, shoot
-from pictures.page import page
-from trained import film_path, load, title
-from utils.errors import UserError
-from utils.records import only_run
-from utils.script import Parser, add_saved_run, guarded, write_whole
+from eoi.pictures.film import Shot, agent_colour, gif, shoot
+from eoi.pictures.page import page
+from eoi.trained import film_path, load, title
+from eoi.utils.errors import UserError
+from eoi.utils.records import only_run
+from eoi.utils.script import Parser, add_saved_run, guarded, write_whole
 
 
 def rate(text: str) -> float:
@@ -35,17 +35,30 @@ def rate(text: str) -> float:
 def parser() -> Parser:
     result = Parser(__doc__)
     add_saved_run(result, episodes=1)
-    result.add_argument("--out", type=pathlib.Path, metavar="FILE", help=".gif or .html; default: a GIF in results/figures")
+    result.add_argument(
+        "--out",
+        type=pathlib.Path,
+        metavar="FILE",
+        help=".gif or .html; default: a GIF in results/figures",
+    )
     result.add_argument("--fps", type=rate, default=4.0, help="frames a second; default: 4")
     how = result.add_mutually_exclusive_group()
-    how.add_argument("--step", action="store_true", help="go through the episodes with keys, and write no file unless --out asks for one")
-    how.add_argument("--quiet", action="store_true", help="write the file and print its path, nothing else")
+    how.add_argument(
+        "--step",
+        action="store_true",
+        help="go through the episodes with keys, and write no file unless --out asks for one",
+    )
+    how.add_argument(
+        "--quiet", action="store_true", help="write the file and print its path, nothing else"
+    )
     return result
 
 
 def show(films: Sequence[Sequence[Shot]], fps: float) -> None:
     """On a terminal tall enough as it happens, redrawn in place; elsewhere the last frame. Then how each episode ended."""
-    live = sys.stdout.isatty() and shutil.get_terminal_size().lines > len(screen(films[0][0], coloured=False))
+    live = sys.stdout.isatty() and shutil.get_terminal_size().lines > len(
+        screen(films[0][0], coloured=False)
+    )
     for film in films:
         for shot in film if live else film[-1:]:
             lines = screen(shot, coloured=live)
@@ -67,7 +80,12 @@ def step_through(films: Sequence[Sequence[Shot]], keys: Iterator[str]) -> None:
     episode = at = 0
     while True:
         film = films[episode]
-        lines = [*screen(film[at], coloured=True), f"episode {episode + 1} of {len(films)}: {ending(film)}" if film[at] is film[-1] else ""]
+        lines = [
+            *screen(film[at], coloured=True),
+            f"episode {episode + 1} of {len(films)}: {ending(film)}"
+            if film[at] is film[-1]
+            else "",
+        ]
         print("\x1b[H\x1b[J" + "\r\n".join(lines), flush=True)
         key = next(keys, "q")
         if key in ("q", "\x03", "\x04"):
@@ -97,17 +115,28 @@ def pressed() -> Generator[str]:
 
 def screen(shot: Shot, coloured: bool) -> list[str]:
     """The world in characters, then a line for each agent. As many lines at every moment of an episode."""
-    lines = [*(marked(shot.text) if coloured else shot.text).split("\n"), f"t = {shot.step}  return {shot.total:.4g}"]
+    lines = [
+        *(marked(shot.text) if coloured else shot.text).split("\n"),
+        f"t = {shot.step}  return {shot.total:.4g}",
+    ]
     for i, action in enumerate(shot.actions):
         name = painted(f"agent {i}", i) if coloured else f"agent {i}"
-        p = f"  p(i|o) {shot.recognised[i]:.2f} {'█' * round(20 * shot.recognised[i])}" if shot.recognised else ""
+        p = (
+            f"  p(i|o) {shot.recognised[i]:.2f} {'█' * round(20 * shot.recognised[i])}"
+            if shot.recognised
+            else ""
+        )
         lines.append(f"{name}  {action:10}{p}".rstrip())
     return lines
 
 
 def marked(text: str) -> str:
     """The digits that stand for agents in their colours; a number after a colon is a quantity."""
-    return re.sub(r":[\d.]+|\d", lambda found: found[0] if found[0][0] == ":" else painted(found[0], int(found[0])), text)
+    return re.sub(
+        r":[\d.]+|\d",
+        lambda found: found[0] if found[0][0] == ":" else painted(found[0], int(found[0])),
+        text,
+    )
 
 
 def painted(text: str, agent: int) -> str:
@@ -122,7 +151,10 @@ def ending(film: Sequence[Shot]) -> str:
     if last.recognised:
         every = [p for shot in film for p in shot.recognised]
         parts.append(f"mean p(i|o) {sum(every) / len(every):.2f}")
-    parts += [f"{name} {' '.join(f'{value:.4g}' for value in values)}" for name, values in last.info.items()]
+    parts += [
+        f"{name} {' '.join(f'{value:.4g}' for value in values)}"
+        for name, values in last.info.items()
+    ]
     return ", ".join(parts)
 
 
@@ -130,7 +162,9 @@ def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     kind = options.out.suffix.lower() if options.out else ".gif"
     if kind not in (".gif", ".html"):
-        raise UserError(f"--out {options.out}: the name of a film ends with .gif, that of a page with .html")
+        raise UserError(
+            f"--out {options.out}: the name of a film ends with .gif, that of a page with .html"
+        )
     if options.step and not sys.stdin.isatty():
         raise UserError("--step: wants a terminal, to read keys from")
     folder = only_run(options.run)
@@ -144,7 +178,9 @@ def body(argv: Sequence[str]) -> None:
             return
     path = options.out or film_path("watch", folder, settings, options.seed)
     if kind == ".html":
-        write_whole(path, lambda file: file.write(page(films, title(settings), options.fps).encode()))
+        write_whole(
+            path, lambda file: file.write(page(films, title(settings), options.fps).encode())
+        )
     else:
         write_whole(path, lambda file: gif(films, title(settings), options.fps, file))
     if not options.quiet and not options.step:

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from assembly import Parts, build
-from components.replay_buffer import Batch
-from config import loader
-from envs import configured
-from envs.base import EnvSpec
-from settings import Settings, configure
-from utils.errors import UserError
-from utils.seeding import fold, root_key
+from eoi.assembly import Parts, build
+from eoi.components.replay_buffer import Batch
+from eoi.config import loader
+from eoi.envs import configured
+from eoi.envs.base import EnvSpec
+from eoi.settings import Settings, configure
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, root_key
 
 torch.set_num_threads(1)
-os.environ["SC2PATH"] = os.devnull  # the tests are the same where the game is installed: those that want one bring it
+os.environ["SC2PATH"] = (
+    os.devnull
+)  # the tests are the same where the game is installed: those that want one bring it
 
 
 def worlds() -> list[str]:
@@ -70,7 +72,16 @@ def keys(n: int, name: str = "test", seed: int = 0) -> torch.Tensor:
     return fold(root_key(seed, name), torch.arange(n))
 
 
-SPEC = EnvSpec(n_agents=3, n_actions=4, obs_size=6, state_size=5, episode_limit=7, fixed_length=False, obs_dtype=torch.float32, metrics=())
+SPEC = EnvSpec(
+    n_agents=3,
+    n_actions=4,
+    obs_size=6,
+    state_size=5,
+    episode_limit=7,
+    fixed_length=False,
+    obs_dtype=torch.float32,
+    metrics=(),
+)
 
 
 def random_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields: Any) -> Batch:

@@ -47,7 +47,9 @@ class Server:
 
     def documents(self, name: str) -> list[dict[str, Any]]:
         with self._mutex:
-            return [bson.decode(bson.encode(document)) for document in self.data.get(name, {}).values()]
+            return [
+                bson.decode(bson.encode(document)) for document in self.data.get(name, {}).values()
+            ]
 
     def wait_for_command(self, seconds: float = 20.0) -> None:
         """Until one more data command has been seen."""
@@ -103,9 +105,16 @@ class Server:
         if mode == "deaf":
             return None
         if mode == "full" and name in ("insert", "update", "delete"):
-            return {"ok": 0.0, "code": 14031, "codeName": "OutOfDiskSpace", "errmsg": "no space left"}
+            return {
+                "ok": 0.0,
+                "code": 14031,
+                "codeName": "OutOfDiskSpace",
+                "errmsg": "no space left",
+            }
         with self._mutex:
-            reply = getattr(self, f"_{name.lower()}")(self.data.setdefault(f"{command['$db']}.{command[name]}", {}), command)
+            reply = getattr(self, f"_{name.lower()}")(
+                self.data.setdefault(f"{command['$db']}.{command[name]}", {}), command
+            )
         return None if mode == "mute" else {"ok": 1.0, **reply}
 
     def _store(self, collection: dict[Any, Any], document: dict[str, Any]) -> dict[str, Any] | None:
@@ -121,10 +130,21 @@ class Server:
         errors = []
         for index, document in enumerate(command["documents"]):
             if document["_id"] in collection:
-                errors.append({"index": index, "code": 11000, "errmsg": "E11000 duplicate key", "keyValue": {}, "keyPattern": {}})
+                errors.append(
+                    {
+                        "index": index,
+                        "code": 11000,
+                        "errmsg": "E11000 duplicate key",
+                        "keyValue": {},
+                        "keyPattern": {},
+                    }
+                )
             elif error := self._store(collection, document):
                 errors.append(error)
-        return {"n": len(command["documents"]) - len(errors), **({"writeErrors": errors} if errors else {})}
+        return {
+            "n": len(command["documents"]) - len(errors),
+            **({"writeErrors": errors} if errors else {}),
+        }
 
     def _update(self, collection: Any, command: Any) -> dict[str, Any]:
         reply: dict[str, Any] = {"n": 0, "nModified": 0}
@@ -136,7 +156,9 @@ class Server:
                     reply.setdefault("writeErrors", []).append(error)
                 reply["n"] += 1
                 if created:
-                    reply.setdefault("upserted", []).append({"index": index, "_id": document["_id"]})
+                    reply.setdefault("upserted", []).append(
+                        {"index": index, "_id": document["_id"]}
+                    )
                 else:
                     reply["nModified"] += 1
         return reply
@@ -208,7 +230,9 @@ def _message(body: bytes) -> dict[str, Any]:
             end = body.index(b"\0", at + 4)
             command[body[at + 4 : end].decode()] = bson.decode_all(body[end + 1 : at + size])
         at += size
-    return {next(k for k in command if k not in ("documents", "updates", "deletes")): None} | command
+    return {
+        next(k for k in command if k not in ("documents", "updates", "deletes")): None
+    } | command
 
 
 def _query(body: bytes) -> dict[str, Any]:

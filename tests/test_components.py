@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from components.action_selection import Draws, epsilon_greedy, masked_argmax, random_available
-from components.schedules import linear, trapezoid
 from conftest import keys
+from eoi.components.action_selection import Draws, epsilon_greedy, masked_argmax, random_available
+from eoi.components.schedules import linear, trapezoid
 
 
 def number(x: float) -> torch.Tensor:
@@ -43,14 +43,21 @@ def test_unavailable_actions_are_never_chosen():
 
 def test_random_available_is_uniform_over_what_is_available():
     avail = torch.tensor([True, False, True, True]).expand(30000, 1, 4)
-    chosen = random_available(avail, torch.rand(30000, 1, generator=torch.Generator().manual_seed(0)))
-    assert chosen.flatten().bincount(minlength=4).div(30000).tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3], abs=0.01)
+    chosen = random_available(
+        avail, torch.rand(30000, 1, generator=torch.Generator().manual_seed(0))
+    )
+    assert chosen.flatten().bincount(minlength=4).div(30000).tolist() == pytest.approx(
+        [1 / 3, 0, 1 / 3, 1 / 3], abs=0.01
+    )
     edge = random_available(avail[:1], torch.full((1, 1), 1 - 2.0**-24))
     assert edge.item() == 3
 
 
 def test_epsilon_is_each_agents_own_coin():
-    avail, greedy = torch.ones(20000, 2, 5, dtype=torch.bool), torch.zeros(20000, 2, dtype=torch.long)
+    avail, greedy = (
+        torch.ones(20000, 2, 5, dtype=torch.bool),
+        torch.zeros(20000, 2, dtype=torch.long),
+    )
     draws = Draws.of_episodes(keys(20000), 1, 2).at(0)
     moved = epsilon_greedy(greedy, avail, number(0.5), draws.flip, draws.choice) > 0
     assert moved.float().mean().item() == pytest.approx(0.5 * 0.8, abs=0.01)
@@ -61,7 +68,12 @@ def test_epsilon_is_each_agents_own_coin():
 def test_epsilon_at_its_ends(epsilon, equal):
     draws = Draws.of_episodes(keys(200), 1, 2).at(0)
     greedy, avail = torch.zeros(200, 2, dtype=torch.long), torch.ones(200, 2, 5, dtype=torch.bool)
-    assert torch.equal(epsilon_greedy(greedy, avail, number(epsilon), draws.flip, draws.choice), greedy) is equal
+    assert (
+        torch.equal(
+            epsilon_greedy(greedy, avail, number(epsilon), draws.flip, draws.choice), greedy
+        )
+        is equal
+    )
 
 
 def test_draws_of_a_copy_depend_on_its_key_alone():

@@ -6,13 +6,12 @@ from dataclasses import fields
 import pytest
 import torch
 
-import envs
-import learners
-from config import loader
-from config.schema import parse, setting
-from fleet import FleetConfig
-from settings import configure, readers
-from utils.errors import UserError
+from eoi import envs, learners
+from eoi.config import loader
+from eoi.config.schema import parse, setting
+from eoi.fleet import FleetConfig
+from eoi.settings import configure, readers
+from eoi.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +92,16 @@ def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
         ("qmix", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
         ("qmix", {"lfo": {"omega": 1.5}}, ["lfo.omega", "at most 1"]),
         ("qmix", {"lfo": {"omga": 0.5}}, ["lfo.omga", "'lfo.omega'"]),
-        ("maac", {"eoi": {"form": "pull"}}, ["eoi.form", "learner=maac takes one of classifier, reward"]),
-        ("ippo", {"eoi": {"form": "explore"}}, ["eoi.form", "learner=ppo takes one of classifier, reward"]),
+        (
+            "maac",
+            {"eoi": {"form": "pull"}},
+            ["eoi.form", "learner=maac takes one of classifier, reward"],
+        ),
+        (
+            "ippo",
+            {"eoi": {"form": "explore"}},
+            ["eoi.form", "learner=ppo takes one of classifier, reward"],
+        ),
         ("qmix", {"lfo": {"omega": 0.2}, "eoi": {"alpha": 0.1}}, ["eoi.alpha", "no effect"]),
     ],
 )
@@ -104,14 +111,24 @@ def test_nonsense_is_refused_before_anything_is_built(algorithm, updates, words)
     assert all(word in str(refusal.value) for word in words), refusal.value
 
 
-@pytest.mark.parametrize(("kind", "args"), [("algorithm", ("qmx", "pac_men")), ("environment", ("qmix", "pacmen"))])
+@pytest.mark.parametrize(
+    ("kind", "args"), [("algorithm", ("qmx", "pac_men")), ("environment", ("qmix", "pacmen"))]
+)
 def test_a_wrong_name_lists_the_right_ones(kind, args):
     with pytest.raises(UserError, match=r"There are: .*(eoi_qmix|pac_men)"):
         loader.load(*args, {})
 
 
 def test_updates_read_python_and_yaml_literals():
-    pairs = ["lr=5e-4", "use_cuda=true", "double_q=False", "label=a b", "env_args.easy=True", "seed=null", "eoi.alpha=[1, 2]"]
+    pairs = [
+        "lr=5e-4",
+        "use_cuda=true",
+        "double_q=False",
+        "label=a b",
+        "env_args.easy=True",
+        "seed=null",
+        "eoi.alpha=[1, 2]",
+    ]
     assert loader.parse_updates(pairs) == {
         "lr": 5e-4,
         "use_cuda": True,
@@ -168,7 +185,10 @@ def test_every_default_is_read_by_some_part():
 )
 def test_the_defaults_are_the_papers(world, shape, t_max, replay, hidden, betas):
     """Table 1; n, |A| and T; 10,000 episodes in the grid worlds (figures 4, 9 and 10). Of 8m the paper does not say how long."""
-    qmix, maac = (configure(loader.load(algorithm, world, {"seed": 1})) for algorithm in ("eoi_qmix", "eoi_maac"))
+    qmix, maac = (
+        configure(loader.load(algorithm, world, {"seed": 1}))
+        for algorithm in ("eoi_qmix", "eoi_maac")
+    )
     spec = envs.REGISTRY[world](qmix.env, 1, torch.device("cpu")).spec
     assert (spec.n_agents, spec.n_actions, spec.episode_limit) == shape
     for chosen in (qmix, maac):
@@ -205,6 +225,9 @@ def test_a_file_lies_over_its_base(tmp_path, monkeypatch):
     }
     for name, text in files.items():
         (tmp_path / f"{name}.yaml").write_text(text)
-    assert loader._read_named("envs", "--env-config", "tall") == {"t_max": 7, "env_args": {"stem": 3, "arm": 2}}
+    assert loader._read_named("envs", "--env-config", "tall") == {
+        "t_max": 7,
+        "env_args": {"stem": 3, "arm": 2},
+    }
     with pytest.raises(UserError, match=r"envs/a\.yaml: its `base` leads back"):
         loader._read_named("envs", "--env-config", "a")

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
-from components.episodes import Episodes
 from conftest import SPEC
-from runners.watching import diversity
+from eoi.components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
+from eoi.components.episodes import Episodes
+from eoi.runners.watching import diversity
 
 
 def test_neural_diversity_by_hand():
@@ -33,7 +33,9 @@ def test_occupancy_counts():
 
 def test_overlap_by_hand():
     """(1, 0) and (.5, .5): JSD = H(.75, .25) - H(.5, .5) / 2 = 0.311278 bits."""
-    assert overlap(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).item() == pytest.approx(1 - 0.311278, abs=1e-5)
+    assert overlap(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).item() == pytest.approx(
+        1 - 0.311278, abs=1e-5
+    )
     assert overlap(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).item() == pytest.approx(0, abs=1e-6)
     assert overlap(torch.tensor([[0.2, 0.8], [0.2, 0.8]])).item() == pytest.approx(1, abs=1e-6)
     three = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -52,7 +54,9 @@ def test_the_probe_is_not_bound_to_lines():
     """Two agents on the two diagonals of a square: no line parts them."""
     torch.manual_seed(0)
     side = torch.randint(0, 2, (400, 1)) * 2.0 - 1
-    obs = torch.stack([torch.cat([side, side], 1), torch.cat([side, -side], 1)], 1) + 0.1 * torch.randn(400, 2, 2)
+    obs = torch.stack(
+        [torch.cat([side, side], 1), torch.cat([side, -side], 1)], 1
+    ) + 0.1 * torch.randn(400, 2, 2)
     assert probe_accuracy(obs[:200], obs[200:]).item() > 0.95
 
 
@@ -73,7 +77,9 @@ def episodes(obs: torch.Tensor, length: list[int]) -> Episodes:
     n, moments, agents, size = obs.shape
     spec = dataclasses.replace(SPEC, n_agents=agents, obs_size=size, episode_limit=moments - 1)
     empty = Episodes.allocate(spec, n, torch.device("cpu"))
-    return dataclasses.replace(empty, obs=obs, avail=torch.ones_like(empty.avail), length=torch.tensor(length))
+    return dataclasses.replace(
+        empty, obs=obs, avail=torch.ones_like(empty.avail), length=torch.tensor(length)
+    )
 
 
 def test_agents_of_one_mind_do_not_differ_by_what_they_see():
@@ -109,5 +115,10 @@ def test_the_probe_is_fitted_to_some_episodes_and_tested_on_the_others(shift, ac
 
 
 def test_what_cannot_be_measured_is_left_out():
-    assert diversity(lambda obs, avail: avail.float(), episodes(torch.zeros(4, 3, 1, 2), [2] * 4)) == {}
-    assert diversity(lambda obs, avail: avail.float() / 4, episodes(torch.zeros(1, 3, 2, 2), [2])).keys() == {"snd"}
+    assert (
+        diversity(lambda obs, avail: avail.float(), episodes(torch.zeros(4, 3, 1, 2), [2] * 4))
+        == {}
+    )
+    assert diversity(
+        lambda obs, avail: avail.float() / 4, episodes(torch.zeros(1, 3, 2, 2), [2])
+    ).keys() == {"snd"}

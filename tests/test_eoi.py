@@ -6,16 +6,45 @@ import pytest
 import torch
 
 from conftest import SPEC, keys, masked, random_batch
-from envs.base import EnvSpec
-from learners.eoi import Explore, ExploreConfig, Individuality, Pull, PullConfig, ShapedReward, WeightedConfig, normalised
-from learners.learner import Values
-from modules.layers import AgentLinear, AgentMLP
+from eoi.envs.base import EnvSpec
+from eoi.learners.eoi import (
+    Explore,
+    ExploreConfig,
+    Individuality,
+    Pull,
+    PullConfig,
+    ShapedReward,
+    WeightedConfig,
+    normalised,
+)
+from eoi.learners.learner import Values
+from eoi.modules.layers import AgentLinear, AgentMLP
 
 NOW = torch.tensor(0.0)
-BASE = {"form": "pull", "beta1": 0.04, "beta2": 0.1, "delta_t": 4, "classifier_lr": 1e-3, "centred": False}
+BASE = {
+    "form": "pull",
+    "beta1": 0.04,
+    "beta2": 0.1,
+    "delta_t": 4,
+    "classifier_lr": 1e-3,
+    "centred": False,
+}
 WEIGHTED = BASE | {"alpha": 0.05, "alpha_warmup": 0, "alpha_anneal": 0}
-PULL = WEIGHTED | {"value_lr": 1e-4, "value_tau": 0.01, "q_source": "recomputed", "q_input": "raw", "project": False}
-EXPLORE = BASE | {"value_lr": 1e-4, "value_tau": 0.01, "reward_scale": 10.0, "gamma": 0.92, "episode_ratio": 0.4, "explore_ratio": 1.0}
+PULL = WEIGHTED | {
+    "value_lr": 1e-4,
+    "value_tau": 0.01,
+    "q_source": "recomputed",
+    "q_input": "raw",
+    "project": False,
+}
+EXPLORE = BASE | {
+    "value_lr": 1e-4,
+    "value_tau": 0.01,
+    "reward_scale": 10.0,
+    "gamma": 0.92,
+    "episode_ratio": 0.4,
+    "explore_ratio": 1.0,
+}
 TWO = EnvSpec(2, 5, 1, 1, 9, True, torch.float32, ())
 FOUR = EnvSpec(4, 5, 25, 7, 30, True, torch.float32, ())
 
@@ -67,7 +96,9 @@ def own_first(p: Row) -> list[Row]:
 
 def fixed(anchor: Row | list[Row], positive: Row | list[Row], **changes) -> Individuality:
     """One transition of a game of four: what is said of each agent, or of all."""
-    made = Individuality(FOUR, Individuality.Config(**{k: v for k, v in {**BASE, **changes}.items()}), (8, 8))
+    made = Individuality(
+        FOUR, Individuality.Config(**{k: v for k, v in {**BASE, **changes}.items()}), (8, 8)
+    )
     logits = [torch.tensor(p).log().expand(1, 4, 4).clone() for p in (anchor, positive)]
     made.classifier = Fixed(*logits)
     return made
@@ -84,7 +115,9 @@ def test_uniform_predictions():
     plain = fixed([0.25] * 4, [0.25] * 4, beta1=0.0, beta2=0.0)
     for each in (made, plain):
         each.classifier.calls = 0
-        each._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms["classifier"].backward()
+        each._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms[
+            "classifier"
+        ].backward()
     torch.testing.assert_close(made.classifier.anchor.grad, plain.classifier.anchor.grad)
 
 
@@ -97,7 +130,9 @@ def test_a_hand_worked_loss_and_gradient():
     assert terms["classifier"].item() == pytest.approx(0.511689, abs=1e-5)
     terms["classifier"].backward()
     gradient = 4 * made.classifier.anchor.grad[0]  # the mean is over four agents
-    for row, expected in zip(gradient, own_first([-0.328864, 0.105621, 0.109621, 0.113621]), strict=True):
+    for row, expected in zip(
+        gradient, own_first([-0.328864, 0.105621, 0.109621, 0.113621]), strict=True
+    ):
         assert row.tolist() == pytest.approx(expected, abs=1e-5)
     assert gradient.sum(-1).abs().max() < 1e-6
 
@@ -106,13 +141,19 @@ def test_a_hand_worked_loss_and_gradient():
 @pytest.mark.parametrize("beyond", [-0.1, 0.1])
 def test_evenness_is_stable_up_to_a_beta2_of_one_and_beta1(beta1, beyond):
     """Section 5, consequences: on an observation all agents share, a small lean goes or grows; its positive is even."""
-    made = fixed([0.2503, 0.2499, 0.2499, 0.2499], [0.25] * 4, beta1=beta1, beta2=1 + beta1 + beyond)
-    made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms["classifier"].backward()
+    made = fixed(
+        [0.2503, 0.2499, 0.2499, 0.2499], [0.25] * 4, beta1=beta1, beta2=1 + beta1 + beyond
+    )
+    made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms[
+        "classifier"
+    ].backward()
     row = made.classifier.anchor.detach()[0, 0]
     slope = made.classifier.anchor.grad[0].sum(0)  # of logits that are the four agents' in common
     before, after = (x.std() for x in (row, row - slope))
     assert (after > before) == (beyond > 0)
-    assert (after / before).item() == pytest.approx(1 + beyond / 4, abs=3e-3)  # z falls by (1 + beta1 - beta2) z / 4
+    assert (after / before).item() == pytest.approx(
+        1 + beyond / 4, abs=3e-3
+    )  # z falls by (1 + beta1 - beta2) z / 4
 
 
 def test_anchors_without_a_positive_lose_that_term_only():
@@ -123,19 +164,24 @@ def test_anchors_without_a_positive_lose_that_term_only():
 
 
 @pytest.mark.parametrize(
-    ("share", "beta2", "optimum"), [(0.6, 0.1, 0.6107), (0.6, 0.2, 0.6237), (0.5, 0.2, 0.5), (0.8, 0.1, 0.8224), (0.7, 0.0, 0.7)]
+    ("share", "beta2", "optimum"),
+    [(0.6, 0.1, 0.6107), (0.6, 0.2, 0.6237), (0.5, 0.2, 0.5), (0.8, 0.1, 0.8224), (0.7, 0.0, 0.7)],
 )
 def test_the_optimum_over_shared_observations(share, beta2, optimum):
     """Facts 3 and 4: p(i|o) is the share of visits, sharpened by the mutual information."""
     logit = torch.tensor(0.1, requires_grad=True)
     optimiser = torch.optim.SGD([logit], lr=1.0)
     for _ in range(400):
-        made = Individuality(TWO, Individuality.Config(**{**BASE, "beta1": 0.0, "beta2": beta2}), (2,))
+        made = Individuality(
+            TWO, Individuality.Config(**{**BASE, "beta1": 0.0, "beta2": beta2}), (2,)
+        )
         row = torch.stack([logit, torch.zeros(())])
         made.classifier = Constant(row.expand(100, 2, 2))
         (terms, _), _ = made._classify(random_batch(TWO, 100))
         log_p = row.log_softmax(-1)
-        balanced = -(log_p[0] + log_p[1]) / 2  # what the classifier loss takes for labels, half and half
+        balanced = (
+            -(log_p[0] + log_p[1]) / 2
+        )  # what the classifier loss takes for labels, half and half
         loss = terms["classifier"] - balanced - share * log_p[0] - (1 - share) * log_p[1]
         optimiser.zero_grad()
         loss.backward()
@@ -156,8 +202,14 @@ def test_reward_is_alpha_p_and_uniform_p_raises_it_by_a_twentieth():
 
 
 def test_alpha_rises_and_falls():
-    made = ShapedReward(FOUR, WeightedConfig(**{**WEIGHTED, "alpha": 0.2, "alpha_warmup": 100, "alpha_anneal": 100}), (8, 8))
-    assert [made.weight(torch.tensor(float(t))).item() for t in (0, 50, 100, 150, 300)] == pytest.approx([0, 0.1, 0.2, 0.1, 0])
+    made = ShapedReward(
+        FOUR,
+        WeightedConfig(**{**WEIGHTED, "alpha": 0.2, "alpha_warmup": 100, "alpha_anneal": 100}),
+        (8, 8),
+    )
+    assert [
+        made.weight(torch.tensor(float(t))).item() for t in (0, 50, 100, 150, 300)
+    ] == pytest.approx([0, 0.1, 0.2, 0.1, 0])
 
 
 def test_recognised_reads_each_agents_own_name():
@@ -175,7 +227,11 @@ def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
 
     def seen(q, avail):
         out, can = torch.zeros_like(q), q[avail]
-        out[avail] = (can - can.mean()) / (can.var(correction=0) + 1e-8).sqrt() if q_input == "normalised" else can
+        out[avail] = (
+            (can - can.mean()) / (can.var(correction=0) + 1e-8).sqrt()
+            if q_input == "normalised"
+            else can
+        )
         return out
 
     def value(net, obs, q, avail, i):
@@ -188,10 +244,16 @@ def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
     for b in range(5):
         for i in range(3):
             p = made.classifier(batch.obs[b]).softmax(-1)[i, i]
-            following = value(made.target_value, batch.next_obs[b], given.next_q[b], batch.next_avail[b], i)
+            following = value(
+                made.target_value, batch.next_obs[b], given.next_q[b], batch.next_avail[b], i
+            )
             target = p + 0.98 * (1 - batch.terminated[b]) * following
-            total += (value(made.value, batch.obs[b], lived[b], batch.avail[b], i) - target).square().item() / 5
-    assert made.losses(batch, given, NOW).terms["intrinsic_value"].item() == pytest.approx(total, rel=1e-4)
+            total += (
+                value(made.value, batch.obs[b], lived[b], batch.avail[b], i) - target
+            ).square().item() / 5
+    assert made.losses(batch, given, NOW).terms["intrinsic_value"].item() == pytest.approx(
+        total, rel=1e-4
+    )
 
 
 def test_the_pull_is_the_chain_rule():
@@ -209,15 +271,25 @@ def test_the_pull_is_the_chain_rule():
     expected = -0.3 * torch.einsum("bau,bao->auo", slope, batch.obs) / 5
     torch.testing.assert_close(weight.grad, expected)
     assert layer.weight.grad is None
-    torch.testing.assert_close(made.diagnose(batch, Values(q, q))["intrinsic_slope"], slope.norm(dim=-1).mean())
+    torch.testing.assert_close(
+        made.diagnose(batch, Values(q, q))["intrinsic_slope"], slope.norm(dim=-1).mean()
+    )
 
 
 def test_which_term_reaches_whom():
     """Fact 2 of section 7: the pull moves the agents' values alone; the regression moves the intrinsic value alone."""
-    for term, reached in (("classifier", {"classifier"}), ("intrinsic_value", {"value"}), ("pull", {"q"})):
+    for term, reached in (
+        ("classifier", {"classifier"}),
+        ("intrinsic_value", {"value"}),
+        ("pull", {"q"}),
+    ):
         made, batch, given = pull(), random_batch(), values()
         made.losses(batch, given, NOW).terms[term].backward()
-        got = {name.split(".")[0] for name, p in made.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        got = {
+            name.split(".")[0]
+            for name, p in made.named_parameters()
+            if p.grad is not None and p.grad.abs().sum() > 0
+        }
         assert got | ({"q"} if given.q.grad is not None else set()) == reached
 
 
@@ -235,7 +307,9 @@ def constant(net: torch.nn.Module, value: float) -> None:
     """Makes a per-agent MLP say `value` whatever it sees."""
     for p in net.parameters():
         torch.nn.init.zeros_(p)
-    torch.nn.init.constant_([p for name, p in net.named_parameters() if name.endswith("bias")][-1], value)
+    torch.nn.init.constant_(
+        [p for name, p in net.named_parameters() if name.endswith("bias")][-1], value
+    )
 
 
 @pytest.mark.parametrize(("p", "value"), [(1.0, 50.0), (0.25, 12.5)])
@@ -245,10 +319,14 @@ def test_the_intrinsic_value_of_being_recognised_for_ever(p, value):
     made._classify = lambda batch: (({}, {}), torch.full((2, 4), p))
     constant(made.value, value)
     constant(made.target_value, value)
-    assert made.losses(batch, values(FOUR, 2), NOW).terms["intrinsic_value"].item() == pytest.approx(0, abs=1e-6)
+    assert made.losses(batch, values(FOUR, 2), NOW).terms[
+        "intrinsic_value"
+    ].item() == pytest.approx(0, abs=1e-6)
     last = random_batch(FOUR, 2, terminated=torch.ones(2))
     constant(made.value, p)
-    assert made.losses(last, values(FOUR, 2), NOW).terms["intrinsic_value"].item() == pytest.approx(0, abs=1e-6)
+    assert made.losses(last, values(FOUR, 2), NOW).terms["intrinsic_value"].item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def explore(**changes) -> Explore:
@@ -264,11 +342,13 @@ def test_the_intrinsic_q_of_the_exploration_form(p, value):
     made._classify = lambda batch: (({}, {}), torch.full((5, 4), p))
     constant(made.value, value)
     constant(made.target_value, value)
-    assert made.losses(batch, values(FOUR), NOW).terms["intrinsic_value"].item() == pytest.approx(0, abs=1e-5)
+    assert made.losses(batch, values(FOUR), NOW).terms["intrinsic_value"].item() == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 def test_exploring_episodes_follow_the_intrinsic_q():
-    from components.action_selection import Draws
+    from eoi.components.action_selection import Draws
 
     made, obs = explore(), torch.randn(2000, 4, 25)
     avail, greedy = torch.rand(2000, 4, 5) < 0.5, torch.full((2000, 4), -1)
@@ -278,7 +358,9 @@ def test_exploring_episodes_follow_the_intrinsic_q():
     followed = chosen >= 0
     assert torch.equal(followed.any(1), followed.all(1))
     assert followed.all(1).float().mean().item() == pytest.approx(0.4, abs=0.03)
-    assert torch.equal(chosen[followed], made.value(obs).masked_fill(~avail, -torch.inf).argmax(-1)[followed])
+    assert torch.equal(
+        chosen[followed], made.value(obs).masked_fill(~avail, -torch.inf).argmax(-1)[followed]
+    )
     rare = explore(explore_ratio=0.05).explore(greedy, obs, avail, draws) >= 0
     assert rare.float().mean().item() == pytest.approx(0.02, abs=0.006)
 
@@ -286,7 +368,9 @@ def test_exploring_episodes_follow_the_intrinsic_q():
 def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
     made = explore()
     batch = random_batch(
-        FOUR, next_avail=torch.zeros(5, 4, 5, dtype=torch.bool).index_fill(-1, torch.tensor([3]), True), terminated=torch.zeros(5)
+        FOUR,
+        next_avail=torch.zeros(5, 4, 5, dtype=torch.bool).index_fill(-1, torch.tensor([3]), True),
+        terminated=torch.zeros(5),
     )
     made._classify = lambda batch: (({}, {}), torch.zeros(5, 4))
     target = 0.92 * made.target_value(batch.next_obs)[..., 3]

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-import evaluate
-import main as program
-import trained
+from eoi import evaluate, trained
+from eoi import main as program
+from eoi.trained import load, load_policy
+from eoi.utils import checkpoints, records
+from eoi.utils.errors import UserError
 from test_resume import LONG
-from trained import load, load_policy
-from utils import checkpoints, records
-from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    assert program.main(["--config=eoi_qmix", *LONG, "t_max=300", f"local_results_path={folder}"]) == 0
+    assert (
+        program.main(["--config=eoi_qmix", *LONG, "t_max=300", f"local_results_path={folder}"]) == 0
+    )
     return folder / "sacred" / "1"
 
 
@@ -76,9 +77,14 @@ def test_a_film(run, tmp_path, monkeypatch):
     assert evaluate.main([str(run), "--episodes=1", f"--render={tmp_path / 'a.gif'}"]) == 0
     assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
     monkeypatch.setattr(trained, "FIGURES", tmp_path / "figures")
-    assert evaluate.main([str(run), "--episodes=1", "--env-config=pac_men_easy", "--render", "gif"]) == 0
+    assert (
+        evaluate.main([str(run), "--episodes=1", "--env-config=pac_men_easy", "--render", "gif"])
+        == 0
+    )
     (film,) = (tmp_path / "figures").iterdir()
-    assert film.name == "evaluate_pac_men_eoi_qmix_run1_seed0.gif" and film.read_bytes()[:3] == b"GIF"
+    assert (
+        film.name == "evaluate_pac_men_eoi_qmix_run1_seed0.gif" and film.read_bytes()[:3] == b"GIF"
+    )
     assert evaluate.main([str(run), f"--render={tmp_path / 'a.mp4'}"]) == 2
 
 
@@ -99,14 +105,20 @@ def test_a_policy_acts_as_the_learner_does(run):
     recognised = policy.recognised(obs)
     assert recognised.shape == (5, 4)
     for given in (obs.numpy().astype(np.float64), obs.tolist()):
-        assert isinstance(policy.recognised(given), np.ndarray) and np.array_equal(policy.recognised(given), recognised.numpy())
+        assert isinstance(policy.recognised(given), np.ndarray) and np.array_equal(
+            policy.recognised(given), recognised.numpy()
+        )
     policy.learner.extras = torch.nn.ModuleList()
     assert policy.recognised(obs) is None
 
 
 def test_the_readmes_program_runs(run, monkeypatch):
     monkeypatch.setattr(records, "SACRED", run.parent)
-    (program,) = re.findall(r"```python\n(.*?)```", (pathlib.Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+    (program,) = re.findall(
+        r"```python\n(.*?)```",
+        (pathlib.Path(__file__).parent.parent / "README.md").read_text(),
+        re.DOTALL,
+    )
     names = {"obs": np.zeros((4, 75)), "avail": np.eye(4, 5)}
     exec(program, names)
     assert names["actions"].tolist() == [0, 1, 2, 3] and names["p"].shape == (4,)

@@ -11,25 +11,25 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from assembly import build
-from components.action_selection import UpdateDraws
-from components.episodes import Episodes, Outcome
-from components.replay_buffer import Batch, transitions
-from config import loader
-from config.schema import varying
 from conftest import SPEC
-from fleet import Fleet, given_fleet, refuse_unstackable
-from learners.learner import Descent
-from learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
-from main import main, parse_command
-from pictures.panels import panels, remarks
-from run import Training
+from eoi.assembly import build
+from eoi.components.action_selection import UpdateDraws
+from eoi.components.episodes import Episodes, Outcome
+from eoi.components.replay_buffer import Batch, transitions
+from eoi.config import loader
+from eoi.config.schema import varying
+from eoi.fleet import Fleet, given_fleet, refuse_unstackable
+from eoi.learners.learner import Descent
+from eoi.learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
+from eoi.main import main, parse_command
+from eoi.pictures.panels import panels, remarks
+from eoi.run import Training
+from eoi.utils import records
+from eoi.utils.checkpoints import Checkpoints
+from eoi.utils.errors import Failure, UserError
+from eoi.utils.logging import RunLog
 from test_main import SRC
 from test_main import TINY as TINY_WORDS
-from utils import records
-from utils.checkpoints import Checkpoints
-from utils.errors import Failure, UserError
-from utils.logging import RunLog
 
 ALGORITHMS = loader.names("algs")
 NOW = torch.tensor(30.0, dtype=torch.float64)
@@ -71,7 +71,9 @@ def updates(key, value):
 
 
 def training(settings, folder=None):
-    return Training(build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder)
+    return Training(
+        build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder
+    )
 
 
 def fleet(members):
@@ -104,13 +106,25 @@ def learn_both_ways(members, count):
         for batches in zip(*feeds, strict=True):
             batches = [doubled(batch) for batch in batches]
             together = descent.update(stacked(batches), NOW, 0)["loss"]
-            losses.append((together, torch.stack([d.update(b, NOW, 0)["loss"] for d, b in zip(descents, batches, strict=True)])))
+            losses.append(
+                (
+                    together,
+                    torch.stack(
+                        [
+                            d.update(b, NOW, 0)["loss"]
+                            for d, b in zip(descents, batches, strict=True)
+                        ]
+                    ),
+                )
+            )
             for m in members:
                 m.at.updates += 1
     return alone, losses
 
 
-@pytest.mark.parametrize("algorithm", ["qmix", "eoi_qmix", "eoi_explore_qmix", "eoi_maac", "eoi_ippo"])
+@pytest.mark.parametrize(
+    "algorithm", ["qmix", "eoi_qmix", "eoi_explore_qmix", "eoi_maac", "eoi_ippo"]
+)
 def test_200_updates_are_those_of_the_runs_alone(algorithm, settings):
     members = [training(settings(algorithm, seed=seed, update_interval=2)) for seed in (1, 2)]
     for m in members:
@@ -139,7 +153,11 @@ def test_every_algorithm_can_be_stacked(algorithm, settings):
         run.train()
     fleet(together).train()
     for ours, theirs in zip(together, alone, strict=True):
-        assert (ours.at.t, ours.at.episodes, ours.at.updates) == (theirs.at.t, theirs.at.episodes, theirs.at.updates)
+        assert (ours.at.t, ours.at.episodes, ours.at.updates) == (
+            theirs.at.t,
+            theirs.at.episodes,
+            theirs.at.updates,
+        )
         assert_near(ours.parts.learner, theirs.parts.learner, 1e-3)
         assert ours.log.series.keys() == theirs.log.series.keys()
         for name in ("loss", "return_mean", "test_return_mean", "test_ep_length_mean"):
@@ -149,7 +167,10 @@ def test_every_algorithm_can_be_stacked(algorithm, settings):
 @pytest.mark.parametrize(("algorithm", "key", "values"), VARIED)
 def test_runs_may_differ_in(algorithm, key, values, settings):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
-    chosen = [settings(algorithm, **loader.merged({"t_max": 60, **lfo}, updates(key, value))) for value in values]
+    chosen = [
+        settings(algorithm, **loader.merged({"t_max": 60, **lfo}, updates(key, value)))
+        for value in values
+    ]
     refuse_unstackable(given_fleet({"fleet": {"vary": {key: list(values)}}}), chosen)
     alone, together = [training(s) for s in chosen], [training(s) for s in chosen]
     for run in alone:
@@ -157,10 +178,13 @@ def test_runs_may_differ_in(algorithm, key, values, settings):
     fleet(together).train()
     for ours, theirs in zip(together, alone, strict=True):
         assert_near(ours.parts.learner, theirs.parts.learner, 1e-4)
-        assert ours.since_report == theirs.since_report == [] or _returns(ours.since_report) == _returns(theirs.since_report)
+        assert ours.since_report == theirs.since_report == [] or _returns(
+            ours.since_report
+        ) == _returns(theirs.since_report)
     first, second = (run.log.series for run in together)
     assert json.dumps(first) != json.dumps(second) or any(
-        not torch.equal(x, y) for x, y in zip(*(run.parts.learner.parameters() for run in together), strict=True)
+        not torch.equal(x, y)
+        for x, y in zip(*(run.parts.learner.parameters() for run in together), strict=True)
     ), "the setting does nothing"
 
 
@@ -173,7 +197,10 @@ def test_all_that_may_differ_is_tried(settings):
 
     for algorithm in ALGORITHMS:
         s = settings(algorithm)
-        kinds = {"": (s.run, s.controller, s.learner, s.network, s.feed, s.replay), "env_args.": (s.env,)}
+        kinds = {
+            "": (s.run, s.controller, s.learner, s.network, s.feed, s.replay),
+            "env_args.": (s.env,),
+        }
         kinds |= {"eoi.": (s.eoi,), "lfo.": (s.lfo,), "kl.": (s.kl,)}
         for prefix, parts in kinds.items():
             for part in parts:
@@ -221,7 +248,8 @@ def test_a_run_goes_on_alone_from_its_checkpoint(rates, settings, tmp_path):
     alone.train()
     assert_near(continued.parts.learner, alone.parts.learner, 1e-3)
     assert (
-        continued.parts.descent.optimiser.state_dict()["state"][0]["step"] == alone.parts.descent.optimiser.state_dict()["state"][0]["step"]
+        continued.parts.descent.optimiser.state_dict()["state"][0]["step"]
+        == alone.parts.descent.optimiser.state_dict()["state"][0]["step"]
     )
 
 
@@ -229,7 +257,7 @@ COMPILED = """
 import sys, torch
 compiled, original = [], torch.compile
 torch.compile = lambda f: compiled.append(f) or original(f, backend="aot_eager")
-from main import main
+from eoi.main import main
 status = main(sys.argv[1:])
 assert len(compiled) == 1
 sys.exit(status)
@@ -239,10 +267,21 @@ sys.exit(status)
 def test_compiled_losses_are_the_same(tmp_path):
     """Without code generation, which takes a minute; in a process of its own, because what checks shapes here cannot be compiled."""
     words = [w for w in TINY_WORDS if not w.startswith("seed")]
-    argv = ["--config=qmix", *words, f"local_results_path={tmp_path}", "fleet.seeds=[3,4]", "fleet.compile=True"]
-    subprocess.run([sys.executable, "-c", COMPILED, *argv], check=True, cwd=SRC, capture_output=True)
+    argv = [
+        "--config=qmix",
+        *words,
+        f"local_results_path={tmp_path}",
+        "fleet.seeds=[3,4]",
+        "fleet.compile=True",
+    ]
+    subprocess.run(
+        [sys.executable, "-c", COMPILED, *argv], check=True, cwd=SRC, capture_output=True
+    )
     assert main(["--config=qmix", *TINY_WORDS, f"local_results_path={tmp_path}"]) == 0
-    ours, alone = (json.loads((tmp_path / "sacred" / k / "metrics.json").read_text())["loss"]["values"] for k in ("1", "3"))
+    ours, alone = (
+        json.loads((tmp_path / "sacred" / k / "metrics.json").read_text())["loss"]["values"]
+        for k in ("1", "3")
+    )
     assert ours == pytest.approx(alone, abs=1e-4)
 
 
@@ -257,7 +296,10 @@ def test_lifting_goes_through_trees():
 
     once = lifted(scaled, (tree, torch.tensor(2.0)), (0, None))
     assert once["sum"].tolist() == [6, 14, 22] and once["state"][0].shape == (3, *batch.state.shape)
-    assert torch.equal(member(tree, 1)["draws"].order, x[1]) and member(tree, 1)["batches"][0].obs.shape == batch.obs.shape
+    assert (
+        torch.equal(member(tree, 1)["draws"].order, x[1])
+        and member(tree, 1)["batches"][0].obs.shape == batch.obs.shape
+    )
 
 
 def test_what_a_stack_borrows_comes_back_though_the_call_fails(settings):
@@ -275,13 +317,18 @@ def commands(*words):
 
 
 def test_seeds_and_values_multiply():
-    command = commands("fleet.seeds=[1,2]", 'fleet.vary={"eoi.alpha": [0, 0.05], "lr": [1e-3, 1e-4]}', "t_max=60")
+    command = commands(
+        "fleet.seeds=[1,2]", 'fleet.vary={"eoi.alpha": [0, 0.05], "lr": [1e-3, 1e-4]}', "t_max=60"
+    )
     runs = [command, *command.others]
     assert len(runs) == 8
     assert {(r.settings.run.seed, r.settings.eoi.alpha, r.settings.learner.lr) for r in runs} == {
         (seed, alpha, lr) for seed in (1, 2) for alpha in (0.0, 0.05) for lr in (1e-3, 1e-4)
     }
-    assert runs[-1].config["eoi"]["alpha"] == 0.05 and runs[-1].settings.run.label == "eoi.alpha=0.05 lr=0.0001"
+    assert (
+        runs[-1].config["eoi"]["alpha"] == 0.05
+        and runs[-1].settings.run.label == "eoi.alpha=0.05 lr=0.0001"
+    )
     assert runs[0].config["fleet"] == loader.defaults()["fleet"]
 
 
@@ -304,12 +351,18 @@ def test_runs_of_a_fleet_are_recorded_as_they_would_be_alone():
         (["fleet.seeds=[1,2]", "seed=3"], "with seed"),
         (['fleet.vary={"eoi.alpha": 0.1}'], "eoi.alpha wants a list"),
         (['fleet.vary={"eoi.alpha": [0.1, 0.1]}'], "names a value twice"),
-        (['fleet.vary={"eoi.alhpa": [0.1, 0.2]}'], "eoi.alhpa: there is no such setting. Did you mean 'eoi.alpha'?"),
+        (
+            ['fleet.vary={"eoi.alhpa": [0.1, 0.2]}'],
+            "eoi.alhpa: there is no such setting. Did you mean 'eoi.alpha'?",
+        ),
         (['fleet.vary={"eoi.alpha": [0.1, 0.2]}', "eoi.alpha=0.3"], "with eoi.alpha"),
         (['fleet.vary={"hidden_dim": [32, 64]}'], "hidden_dim"),
         (['fleet.vary={"eoi.alpha": [0.1, "x"]}'], "eoi.alpha"),
         (["fleet.sedes=[1]"], "fleet.sedes: there is no such setting. Did you mean 'seeds'?"),
-        (['fleet.vary={"lfo.omega": [0, 0.2]}'], "with lfo.omega=0 that part is not in the program"),
+        (
+            ['fleet.vary={"lfo.omega": [0, 0.2]}'],
+            "with lfo.omega=0 that part is not in the program",
+        ),
         (["fleet.seeds=[1,2]", "evaluate=True", "checkpoint_path=x"], "evaluate"),
     ],
 )
@@ -320,7 +373,13 @@ def test_what_cannot_be_a_fleet_is_refused(words, expected):
 
 def test_worlds_whose_episodes_differ_in_length_are_refused(tmp_path, capsys):
     """Before anything is begun."""
-    argv = ["--config=qmix", "--env-config=sc2", "with", "fleet.seeds=[1,2]", f"local_results_path={tmp_path}"]
+    argv = [
+        "--config=qmix",
+        "--env-config=sc2",
+        "with",
+        "fleet.seeds=[1,2]",
+        f"local_results_path={tmp_path}",
+    ]
     assert main(argv) == 2
     assert "differ in length" in capsys.readouterr().err and not any(tmp_path.iterdir())
 
@@ -334,13 +393,22 @@ def test_learners_with_and_without_a_part_are_not_stacked(settings):
 
 def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
     words = [w for w in TINY_WORDS if not w.startswith("seed")]
-    argv = ["--config=eoi_qmix", *words, f"local_results_path={tmp_path}", "fleet.seeds=[3,4]", 'fleet.vary={"eoi.alpha": [0, 0.5]}']
+    argv = [
+        "--config=eoi_qmix",
+        *words,
+        f"local_results_path={tmp_path}",
+        "fleet.seeds=[3,4]",
+        'fleet.vary={"eoi.alpha": [0, 0.5]}',
+    ]
     with caplog.at_level(logging.INFO):
         assert main(argv) == 0
     assert sum("replay: 4 times" in message for message in caplog.messages) == 1
     found = {}
     for folder in sorted((tmp_path / "sacred").glob("[0-9]*")):
-        run, config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("run", "config", "metrics"))
+        run, config, metrics = (
+            json.loads((folder / f"{name}.json").read_text())
+            for name in ("run", "config", "metrics")
+        )
         assert run["status"] == "COMPLETED" and (folder / "models" / "last.pt").exists()
         assert metrics["test_return_mean"]["steps"] == [0, 60, 120]
         found[config["seed"], config["eoi"]["alpha"]] = metrics
@@ -349,11 +417,20 @@ def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
     assert sum("seed 4 eoi.alpha=0.5" in message for message in caplog.messages) == 1
     runs = records.find_runs([tmp_path])
     ((panel, _),) = panels(runs, None, None, ["name"])
-    assert any("differ in eoi.alpha; --by name,eoi.alpha tells them apart" in remark for remark in remarks(panel))
+    assert any(
+        "differ in eoi.alpha; --by name,eoi.alpha tells them apart" in remark
+        for remark in remarks(panel)
+    )
     ((panel, _),) = panels(runs, None, None, ["name", "eoi.alpha"])
-    assert {arm: len(members) for arm, members in panel.groups.items()} == {"eoi_qmix, eoi.alpha=0": 2, "eoi_qmix, eoi.alpha=0.5": 2}
+    assert {arm: len(members) for arm, members in panel.groups.items()} == {
+        "eoi_qmix, eoi.alpha=0": 2,
+        "eoi_qmix, eoi.alpha=0.5": 2,
+    }
     assert remarks(panel) == []
-    assert main(["--config=eoi_qmix", *TINY_WORDS, "eoi.alpha=0.5", f"local_results_path={tmp_path}"]) == 0
+    assert (
+        main(["--config=eoi_qmix", *TINY_WORDS, "eoi.alpha=0.5", f"local_results_path={tmp_path}"])
+        == 0
+    )
     alone = json.loads((tmp_path / "sacred" / "5" / "metrics.json").read_text())
     assert alone.keys() == found[3, 0.5].keys()
     assert found[3, 0.5]["loss"]["values"] == pytest.approx(alone["loss"]["values"], abs=1e-4)
@@ -362,8 +439,19 @@ def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
 def test_a_run_that_fails_is_marked_and_the_rest_complete(tmp_path, caplog):
     """A huge learning rate breaks the one run whose it is."""
     words = [w for w in TINY_WORDS if not w.startswith("t_max")]
-    argv = ["--config=qmix", *words, f"local_results_path={tmp_path}", 'fleet.vary={"lr": [1e-4, 1e38]}', "t_max=600"]
+    argv = [
+        "--config=qmix",
+        *words,
+        f"local_results_path={tmp_path}",
+        'fleet.vary={"lr": [1e-4, 1e38]}',
+        "t_max=600",
+    ]
     assert main(argv) in (0, 1)
-    states = [json.loads((tmp_path / "sacred" / str(k) / "run.json").read_text())["status"] for k in (1, 2)]
+    states = [
+        json.loads((tmp_path / "sacred" / str(k) / "run.json").read_text())["status"]
+        for k in (1, 2)
+    ]
     assert states == ["COMPLETED", "FAILED"]
-    assert any("lr=1e+38" in message and "the other runs go on" in message for message in caplog.messages)
+    assert any(
+        "lr=1e+38" in message and "the other runs go on" in message for message in caplog.messages
+    )

@@ -45,7 +45,9 @@ class Tree:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
-    def start(self, *words: str, cwd: pathlib.Path | None = None, **env: str) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, cwd: pathlib.Path | None = None, **env: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["bash", self.root / "run.sh", *words],
             cwd=cwd or self.root,
@@ -59,7 +61,9 @@ class Tree:
     def env(self) -> dict[str, str]:
         return {"PATH": f"{self.bin}:/usr/bin:/bin", "NOTES": str(self.notes)}
 
-    def call(self, *words: str, cwd: pathlib.Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *words: str, cwd: pathlib.Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         process = self.start(*words, cwd=cwd, **env)
         out, err = process.communicate(timeout=30)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
@@ -67,7 +71,11 @@ class Tree:
     def installed(self) -> list[str]:
         """The requirements file of every installation so far."""
         calls = self.notes / "calls"
-        return [pathlib.Path(line).name for line in calls.read_text().splitlines()] if calls.exists() else []
+        return (
+            [pathlib.Path(line).name for line in calls.read_text().splitlines()]
+            if calls.exists()
+            else []
+        )
 
 
 @pytest.fixture
@@ -77,7 +85,10 @@ def tree(tmp_path: pathlib.Path) -> Tree:
 
 def test_the_first_call_installs_and_the_second_does_not(tree: Tree) -> None:
     first = tree.call("python", "src/main.py", "with", "name=two words")
-    assert first.stdout == "ran src/main.py with name=two words\n" and len(first.stderr.splitlines()) == 1
+    assert (
+        first.stdout == "ran src/main.py with name=two words\n"
+        and len(first.stderr.splitlines()) == 1
+    )
     second = tree.call("python", "src/main.py")
     assert second.returncode == 0 and second.stderr == ""
     assert tree.installed() == ["requirements.txt"]
@@ -115,12 +126,16 @@ def test_requirements_that_went_and_came_back_are_installed_again(tree: Tree) ->
 
 
 def test_a_failed_installation_says_so_in_one_line_and_the_next_call_continues(tree: Tree) -> None:
-    (tree.notes / "fail").write_text("WARNING: Retrying (Retry(total=0))\nERROR: No matching distribution found for torch==1\n")
+    (tree.notes / "fail").write_text(
+        "WARNING: Retrying (Retry(total=0))\nERROR: No matching distribution found for torch==1\n"
+    )
     failed = tree.call("python", "x.py")
     assert failed.returncode == 1 and failed.stdout == ""
     assert len(failed.stderr.splitlines()) == 2  # progress and reason
     reason = failed.stderr.splitlines()[1]
-    assert "cannot be reached" in reason and "torch==1" in reason and "next call continues" in reason
+    assert (
+        "cannot be reached" in reason and "torch==1" in reason and "next call continues" in reason
+    )
     (tree.notes / "fail").unlink()
     (tree.root / ".venv" / "kept").touch()
     assert tree.call("python", "x.py").stdout == "ran x.py\n"
@@ -138,10 +153,14 @@ def test_half_an_installation_is_thrown_away(tree: Tree, how: str) -> None:
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL if how == "killed" else signal.SIGINT)
         said = process.communicate()[1]
-        assert how == "killed" or (process.returncode == 130 and "interrupted; the next call" in said)
+        assert how == "killed" or (
+            process.returncode == 130 and "interrupted; the next call" in said
+        )
         (tree.notes / "hang").unlink()
     else:
-        (tree.notes / "fail").write_text("Installing collected packages: torch\nERROR: [Errno 28] No space left on device\n")
+        (tree.notes / "fail").write_text(
+            "Installing collected packages: torch\nERROR: [Errno 28] No space left on device\n"
+        )
         assert "No space left" in tree.call("true").stderr
         (tree.notes / "fail").unlink()
     (tree.root / ".venv" / "half").touch()
@@ -176,16 +195,25 @@ def test_of_two_first_calls_one_installs_and_the_other_waits(tree: Tree) -> None
 def test_exit_status_arguments_and_folder_are_the_users(tree: Tree, tmp_path: pathlib.Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    result = tree.call("sh", "-c", 'pwd; echo "$1"; command -v python; exit 7', "sh", "a  b", cwd=elsewhere)
+    result = tree.call(
+        "sh", "-c", 'pwd; echo "$1"; command -v python; exit 7', "sh", "a  b", cwd=elsewhere
+    )
     assert result.returncode == 7
-    assert result.stdout.splitlines() == [str(elsewhere), "a  b", str(tree.root / ".venv/bin/python")]
+    assert result.stdout.splitlines() == [
+        str(elsewhere),
+        "a  b",
+        str(tree.root / ".venv/bin/python"),
+    ]
     assert tree.call("no-such-command").returncode == 127
 
 
 def test_the_lock_is_not_held_while_the_command_runs(tree: Tree) -> None:
     tree.fake("pytest", "#!/bin/sh\n")
     long = tree.start("sleep", "30")
-    while not (tree.root / ".venv" / ".stamp-requirements.txt").exists() or (tree.root / ".venv" / ".unfinished").exists():
+    while (
+        not (tree.root / ".venv" / ".stamp-requirements.txt").exists()
+        or (tree.root / ".venv" / ".unfinished").exists()
+    ):
         time.sleep(0.01)
     assert tree.call("pytest").returncode == 0
     os.killpg(long.pid, signal.SIGKILL)
@@ -204,21 +232,34 @@ def test_a_python_that_is_too_old_is_refused_in_one_line(tree: Tree) -> None:
         tree.fake(name, "#!/bin/sh\nexit 1\n")
     result = tree.call("true", TOO_OLD="yes")
     assert result.returncode == 2
-    assert result.stderr.splitlines() == ["run.sh: Python 3.11 or newer is needed, and PATH has none: install it and call again"]
+    assert result.stderr.splitlines() == [
+        "run.sh: Python 3.11 or newer is needed, and PATH has none: install it and call again"
+    ]
 
 
 @pytest.mark.parametrize(
     ("ruff", "tests", "status"),
     [(0, 0, 0), (0, 1, 1), (0, 5, 1), (1, 0, 1)],  # pytest answers 5 when it found no test
 )
-def test_the_checks_fail_when_one_fails_and_end_with_the_tests_summary(tree: Tree, ruff: int, tests: int, status: int) -> None:
+def test_the_checks_fail_when_one_fails_and_end_with_the_tests_summary(
+    tree: Tree, ruff: int, tests: int, status: int
+) -> None:
     (tree.root / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tree.root / ".ci")
     for name, code in {"ruff": ruff, "pyright": 0, "lint-imports": 0, "pytest": tests}.items():
         tree.fake(name, f"#!/bin/sh\necho {name} has spoken\nexit {code}\n")
-    result = subprocess.run(["bash", tree.root / ".ci" / "run"], env=tree.env(), cwd="/", text=True, capture_output=True, timeout=30)
+    result = subprocess.run(
+        ["bash", tree.root / ".ci" / "run"],
+        env=tree.env(),
+        cwd="/",
+        text=True,
+        capture_output=True,
+        timeout=30,
+    )
     assert result.returncode == status
-    assert result.stdout.endswith("pytest has spoken\n") and "lint-imports has spoken" in result.stdout
+    assert (
+        result.stdout.endswith("pytest has spoken\n") and "lint-imports has spoken" in result.stdout
+    )
     assert ("FAILED" in result.stdout) == bool(ruff)
 
 
@@ -227,4 +268,6 @@ def test_the_import_layers_name_every_package() -> None:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     packages = {folder.parent.name for folder in ROOT.glob("src/*/__init__.py")}
     assert packages == set(contract["root_packages"])
-    assert packages == {name.strip() for layer in contract["contracts"][0]["layers"] for name in layer.split("|")}
+    assert packages == {
+        name.strip() for layer in contract["contracts"][0]["layers"] for name in layer.split("|")
+    }

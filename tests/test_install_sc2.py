@@ -43,7 +43,9 @@ RUN = """echo "$@" >>"$NOTES/calls"\n[ ! -e "$NOTES/no-pip" ]\n"""
 
 class Place:
     def __init__(self, folder: pathlib.Path):
-        self.root, self.notes, self.bin, self.game = (folder / name for name in ("a clone", "notes", "bin", "the game"))
+        self.root, self.notes, self.bin, self.game = (
+            folder / name for name in ("a clone", "notes", "bin", "the game")
+        )
         for new in (self.root, self.notes, self.bin):
             new.mkdir()
         shutil.copy(ROOT / "install_sc2.sh", self.root)
@@ -53,12 +55,28 @@ class Place:
             (self.bin / name).chmod(0o755)
 
     def call(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        given = {"PATH": f"{self.bin}:/usr/bin:/bin", "NOTES": str(self.notes), "HOME": str(self.root), "SC2PATH": str(self.game)}
+        given = {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "NOTES": str(self.notes),
+            "HOME": str(self.root),
+            "SC2PATH": str(self.game),
+        }
         command = ["bash", str(self.root / "install_sc2.sh"), *words]
-        return subprocess.run(command, env=given | env, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+        return subprocess.run(
+            command,
+            env=given | env,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
 
     def calls(self) -> list[str]:
-        return (self.notes / "calls").read_text().splitlines() if (self.notes / "calls").exists() else []
+        return (
+            (self.notes / "calls").read_text().splitlines()
+            if (self.notes / "calls").exists()
+            else []
+        )
 
     @property
     def binary(self) -> pathlib.Path:
@@ -80,9 +98,14 @@ EULA = {"SC2_EULA": "iagreetotheeula"}
 def test_everything_and_again(place):
     result = place.call(**EULA)
     assert result.returncode == 0, result.stderr
-    assert os.access(place.binary, os.X_OK) and (place.game / "Maps" / "SMAC_Maps" / "8m.SC2Map").read_text() == "map\n"
+    assert (
+        os.access(place.binary, os.X_OK)
+        and (place.game / "Maps" / "SMAC_Maps" / "8m.SC2Map").read_text() == "map\n"
+    )
     calls = place.calls()
-    assert len([call for call in calls if call.startswith("git fetch") or " fetch " in call]) == 1  # for SMAC and its maps
+    assert (
+        len([call for call in calls if call.startswith("git fetch") or " fetch " in call]) == 1
+    )  # for SMAC and its maps
     pip = [call for call in calls if "pip" in call]
     assert pip == [
         f"python -m pip install -r {place.root}/requirements-sc2.txt",
@@ -91,12 +114,18 @@ def test_everything_and_again(place):
     assert f"export SC2PATH={place.game}" in result.stderr
     assert not (place.downloads / "unpacked").exists()
     before = len(calls)
-    assert place.call("game", "maps", **EULA).returncode == 0 and len(place.calls()) == before  # nothing is loaded twice
+    assert (
+        place.call("game", "maps", **EULA).returncode == 0 and len(place.calls()) == before
+    )  # nothing is loaded twice
 
 
 def test_the_licence_is_the_users_to_accept(place):
     result = place.call("game")
-    assert result.returncode == 2 and "licence has to be accepted" in result.stderr and not place.calls()
+    assert (
+        result.returncode == 2
+        and "licence has to be accepted" in result.stderr
+        and not place.calls()
+    )
     wrong = place.call("game", SC2_EULA="no")
     assert wrong.returncode == 1 and "wrong password" in wrong.stderr and not place.game.exists()
     assert place.call("game", **EULA).returncode == 0
@@ -106,22 +135,36 @@ def test_the_licence_is_the_users_to_accept(place):
 def test_a_load_that_was_cut_goes_on(place):
     (place.notes / "cut").touch()
     result = place.call("game", **EULA)
-    assert result.returncode == 1 and "the next call continues" in result.stderr and not place.binary.exists()
+    assert (
+        result.returncode == 1
+        and "the next call continues" in result.stderr
+        and not place.binary.exists()
+    )
     assert place.call("game", **EULA).returncode == 0
     archive = place.downloads / "SC2.4.10.zip"
-    assert archive.read_text() == "halfwhole" and all("-C -" in call for call in place.calls() if "http" in call)
+    assert archive.read_text() == "halfwhole" and all(
+        "-C -" in call for call in place.calls() if "http" in call
+    )
 
 
 def test_the_checksum_of_the_first_load_is_kept_and_a_given_one_is_demanded(place):
     expected = hashlib.sha256(b"whole").hexdigest()
     refused = place.call("game", SC2_SHA256="0" * 64, **EULA)
-    assert refused.returncode == 1 and f"has SHA-256 {expected}, not SC2_SHA256" in refused.stderr and not place.binary.exists()
+    assert (
+        refused.returncode == 1
+        and f"has SHA-256 {expected}, not SC2_SHA256" in refused.stderr
+        and not place.binary.exists()
+    )
     assert place.call("game", SC2_SHA256=expected, **EULA).returncode == 0
     assert (place.downloads / "SC2.4.10.zip.sha256").read_text() == f"{expected}\n"
     shutil.rmtree(place.game)
     (place.downloads / "SC2.4.10.zip").write_text("rotten")
     rotten = place.call("game", **EULA)
-    assert rotten.returncode == 1 and "is not what was loaded" in rotten.stderr and not place.binary.exists()
+    assert (
+        rotten.returncode == 1
+        and "is not what was loaded" in rotten.stderr
+        and not place.binary.exists()
+    )
 
 
 def test_what_is_there_stays(place):

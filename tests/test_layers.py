@@ -3,7 +3,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from modules.layers import AgentLinear, AgentMLP, mlp
+from eoi.modules.layers import AgentLinear, AgentMLP, mlp
 
 
 def test_agent_mlp_equals_a_loop_over_agents():

@@ -4,18 +4,24 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from components.action_selection import UpdateDraws
 from conftest import SPEC, keys, random_batch
-from learners.eoi import Individuality
-from learners.learner import weighted
-from learners.lfo import LFO, LFOConfig, cycle, permutation
+from eoi.components.action_selection import UpdateDraws
+from eoi.learners.eoi import Individuality
+from eoi.learners.learner import weighted
+from eoi.learners.lfo import LFO, LFOConfig, cycle, permutation
 from test_eoi import BASE, FOUR, explore, pull, values
 from test_maac import drawn_batch
 from test_maac import learner as maac
 from test_q_learner import learner as qmix
 
 NOW = torch.tensor(0.0)
-CONFIG = {"omega": 1.0, "importance_weight": True, "schedule": "constant", "anneal_time": 100, "derangement": False}
+CONFIG = {
+    "omega": 1.0,
+    "importance_weight": True,
+    "schedule": "constant",
+    "anneal_time": 100,
+    "derangement": False,
+}
 
 
 def posterior(right: float, n: int = 4):
@@ -32,7 +38,13 @@ def batch_of(count: int = 400, spec=FOUR):
     """Observations that tell whose they are."""
     owners = torch.arange(float(spec.n_agents))[:, None].expand(count, spec.n_agents, spec.obs_size)
     own = torch.eye(spec.n_agents, spec.n_actions, dtype=torch.bool).expand(count, -1, -1)
-    fields = {"actions": owners[..., 0].long(), "avail": own, "next_avail": ~own, "rewards": owners[..., 0], "q": own.float()}
+    fields = {
+        "actions": owners[..., 0].long(),
+        "avail": own,
+        "next_avail": ~own,
+        "rewards": owners[..., 0],
+        "q": own.float(),
+    }
     return drawn_batch(spec, count, obs=owners, next_obs=owners + 10, **fields)
 
 
@@ -127,8 +139,12 @@ def test_nothing_handed_over_is_the_plain_update():
                 assert torch.equal(term, found[name])
                 parameters = [p for p in plain.parameters() if p.requires_grad]
                 ours_too = [p for p in ours.parameters() if p.requires_grad]
-                gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-                same = torch.autograd.grad(found[name], ours_too, retain_graph=True, allow_unused=True)
+                gradients = torch.autograd.grad(
+                    term, parameters, retain_graph=True, allow_unused=True
+                )
+                same = torch.autograd.grad(
+                    found[name], ours_too, retain_graph=True, allow_unused=True
+                )
                 for a, b in zip(gradients, same, strict=True):
                     assert (a is None and b is None) or torch.equal(a, b)
 
@@ -136,10 +152,14 @@ def test_nothing_handed_over_is_the_plain_update():
 def test_a_weight_scales_the_agents_gradient_and_not_the_mixers():
     made, half = qmix(), torch.full((5, 3), 0.5)
     batch = random_batch()
-    plain, scaled = (made(type(batch)(**{**vars(batch), "weight": w}), NOW).terms["td"] for w in (None, half))
+    plain, scaled = (
+        made(type(batch)(**{**vars(batch), "weight": w}), NOW).terms["td"] for w in (None, half)
+    )
     assert torch.equal(plain, scaled)
     for parameters, factor in ((made.shared(), 0.5), (list(made.mixer.parameters()), 1.0)):
-        ours, theirs = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in (scaled, plain))
+        ours, theirs = (
+            torch.autograd.grad(loss, parameters, retain_graph=True) for loss in (scaled, plain)
+        )
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, factor * b)
 
@@ -148,16 +168,25 @@ def test_a_weight_scales_actors_critics_and_the_pull():
     batch = drawn_batch()
     other = type(batch)(**{**vars(batch), "weight": torch.full((5, 3), 0.5)})
     made = maac()
-    for phase, term, parameters in ((0, "td", list(made.critic.parameters())), (1, "actor", made.shared())):
-        plain, scaled = (torch.autograd.grad(made(b, NOW, phase).terms[term], parameters, allow_unused=True) for b in (batch, other))
+    for phase, term, parameters in (
+        (0, "td", list(made.critic.parameters())),
+        (1, "actor", made.shared()),
+    ):
+        plain, scaled = (
+            torch.autograd.grad(made(b, NOW, phase).terms[term], parameters, allow_unused=True)
+            for b in (batch, other)
+        )
         for a, b in zip(plain, scaled, strict=True):
             torch.testing.assert_close(0.5 * a, b)
     extra, q = pull(), torch.randn(5, 3, 4, requires_grad=True)
-    from learners.learner import Values
+    from eoi.learners.learner import Values
 
     plain, scaled = (
         torch.autograd.grad(extra.losses(b, Values(q, q.detach()), NOW).terms["pull"], q)[0]
-        for b in (random_batch(), type(batch)(**{**vars(random_batch()), "weight": torch.full((5, 3), 0.5)}))
+        for b in (
+            random_batch(),
+            type(batch)(**{**vars(random_batch()), "weight": torch.full((5, 3), 0.5)}),
+        )
     )
     torch.testing.assert_close(0.5 * plain, scaled)
 
@@ -166,11 +195,15 @@ def test_a_weight_scales_actors_critics_and_the_pull():
 def test_a_weight_scales_what_an_agents_intrinsic_value_learns(make):
     extra, batch, weight = make(), random_batch(FOUR), torch.tensor([0.25, 1.0, 0.5, 0.0])
     plain, scaled = (
-        extra.losses(type(batch)(**{**vars(batch), "weight": w}), values(FOUR), NOW).terms["intrinsic_value"]
+        extra.losses(type(batch)(**{**vars(batch), "weight": w}), values(FOUR), NOW).terms[
+            "intrinsic_value"
+        ]
         for w in (None, weight.expand(5, 4))
     )
     torch.testing.assert_close(plain, scaled)
-    ours, theirs = (torch.autograd.grad(loss, list(extra.value.parameters())) for loss in (scaled, plain))
+    ours, theirs = (
+        torch.autograd.grad(loss, list(extra.value.parameters())) for loss in (scaled, plain)
+    )
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b * weight[:, None, None])
     assert all(b.abs().amax((1, 2)).min() > 0 for b in theirs)

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu, one_hot
 
-from components.action_selection import UpdateDraws, sample
-from components.episodes import Episodes
-from components.replay_buffer import ReplayBuffer, ReplayConfig
-from components.returns import standardised
 from conftest import SPEC, keys, masked, random_batch
-from controllers.controller import Controller, ControllerConfig
-from envs.base import EnvSpec
-from learners.eoi import ShapedReward, WeightedConfig
-from learners.kl import KLConfig, KLDivergence
-from learners.learner import Descent, Policies, clip_each, norm
-from learners.maac import MAAC, MAACConfig
-from learners.policy import log_policy
-from modules.critics import AttentionConfig, AttentionCritic
+from eoi.components.action_selection import UpdateDraws, sample
+from eoi.components.episodes import Episodes
+from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.components.returns import standardised
+from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.envs.base import EnvSpec
+from eoi.learners.eoi import ShapedReward, WeightedConfig
+from eoi.learners.kl import KLConfig, KLDivergence
+from eoi.learners.learner import Descent, Policies, clip_each, norm
+from eoi.learners.maac import MAAC, MAACConfig
+from eoi.learners.policy import log_policy
+from eoi.modules.critics import AttentionConfig, AttentionCritic
 from test_eoi import WEIGHTED
 from test_q_learner import learner as qmix
 
@@ -48,9 +48,15 @@ def critic(spec: EnvSpec = SPEC, heads: int = 2, hidden: int = 8) -> AttentionCr
 
 def learner(spec: EnvSpec = SPEC, seed: int = 0, extras=(), shaping=None, **changes) -> MAAC:
     torch.manual_seed(seed)
-    controller = Controller(spec, ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False))
+    controller = Controller(
+        spec,
+        ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False),
+    )
     made = MAAC(MAACConfig(**{**CONFIG, **changes}), controller, critic(spec), extras, shaping)
-    for net in (made.target_controller, made.target_critic):  # so that a loss that reads the wrong network is seen
+    for net in (
+        made.target_controller,
+        made.target_critic,
+    ):  # so that a loss that reads the wrong network is seen
         for p in net.parameters():
             p.data += 0.3 * torch.randn_like(p)
     return made
@@ -66,7 +72,9 @@ def joint(spec: EnvSpec, count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     return batch.obs, one_hot(batch.actions, spec.n_actions).float()
 
 
-def slow_critic(net: AttentionCritic, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def slow_critic(
+    net: AttentionCritic, obs: torch.Tensor, actions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One transition, one agent and one head at a time (MAAC, eq. 5 and 6)."""
     count, agents = obs.shape[:2]
     size = net.key.weight.shape[0] // net.heads
@@ -76,17 +84,27 @@ def slow_critic(net: AttentionCritic, obs: torch.Tensor, actions: torch.Tensor) 
         return which.weight[i] @ x + which.bias[i, :, 0]
 
     for b in range(count):
-        e = [leaky_relu(layer(net.see_and_do, j, torch.cat([obs[b, j], actions[b, j]]))) for j in range(agents)]
+        e = [
+            leaky_relu(layer(net.see_and_do, j, torch.cat([obs[b, j], actions[b, j]])))
+            for j in range(agents)
+        ]
         for i in range(agents):
             s = leaky_relu(layer(net.see, i, obs[b, i]))
             heads = [s]
             for m in range(net.heads):
                 part = slice(m * size, (m + 1) * size)
                 others = [j for j in range(agents) if j != i]
-                logits = torch.stack([(net.selector.weight[part] @ s) @ (net.key.weight[part] @ e[j]) for j in others])
+                logits = torch.stack(
+                    [
+                        (net.selector.weight[part] @ s) @ (net.key.weight[part] @ e[j])
+                        for j in others
+                    ]
+                )
                 squares = squares + logits.square().mean() / count
                 weights = (logits / math.sqrt(size)).softmax(0)
-                seen = [leaky_relu(net.value.weight[part] @ e[j] + net.value.bias[part]) for j in others]
+                seen = [
+                    leaky_relu(net.value.weight[part] @ e[j] + net.value.bias[part]) for j in others
+                ]
                 heads.append(sum(w * v for w, v in zip(weights, seen, strict=True)))
             values[b, i] = layer(net.last, i, leaky_relu(layer(net.first, i, torch.cat(heads))))
     return values, squares
@@ -124,7 +142,9 @@ def test_two_agents_have_nothing_to_choose_between():
     made = learner(spec)
     terms, _ = made(drawn_batch(spec), NOW, 0)
     chosen = [made.critic.key.weight, made.critic.selector.weight]
-    assert all(g.abs().max() == 0 for g in torch.autograd.grad(terms["td"], chosen, retain_graph=True))
+    assert all(
+        g.abs().max() == 0 for g in torch.autograd.grad(terms["td"], chosen, retain_graph=True)
+    )
     assert all(g.abs().max() > 0 for g in torch.autograd.grad(terms["attention"], chosen))
 
 
@@ -151,7 +171,9 @@ class Says(torch.nn.Module):
         super().__init__()
         self.q = torch.tensor(q)
 
-    def forward(self, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, obs: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return self.q.expand_as(actions), torch.zeros(())
 
 
@@ -170,7 +192,9 @@ def test_the_target_discounts_the_entropy_and_ends_with_the_task(terminated, exp
     p = [math.exp(-1)] * 2 + [(1 - 2 * math.exp(-1)) / 2] * 2
     made = with_policy(learner(), p)
     made.target_critic = Says([2.0] * 4)
-    first = UpdateDraws(*(torch.zeros_like(x) for x in drawn_batch().draws))  # draws of 0 choose the first action
+    first = UpdateDraws(
+        *(torch.zeros_like(x) for x in drawn_batch().draws)
+    )  # draws of 0 choose the first action
     batch = drawn_batch(reward=torch.ones(5), terminated=torch.full((5,), terminated), draws=first)
     assert made._target(batch, NOW).flatten().tolist() == pytest.approx([expected] * 15, abs=1e-5)
 
@@ -212,7 +236,9 @@ def test_rewards_are_not_standardised(final):
     assert torch.equal(batch.reward, expected) and 0 < expected.count_nonzero() < 400
     made = learner(spec, reward_scale=1e9)
     made.target_critic = Says([0.0] * 4)
-    torch.testing.assert_close(made._target(batch, NOW), expected[:, None].expand(-1, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        made._target(batch, NOW), expected[:, None].expand(-1, 3), atol=1e-6, rtol=0
+    )
 
 
 def test_the_actors_loss_equals_a_slow_computation():
@@ -221,8 +247,16 @@ def test_the_actors_loss_equals_a_slow_computation():
     batch.avail[::2, 0, 1] = batch.avail[1, 2, 0] = False
     logits = made.controller(batch.obs)
     log_p = [[logits[b, i, batch.avail[b, i]].log_softmax(0) for i in range(3)] for b in range(5)]
-    place = [[int((log_p[b][i].exp().cumsum(0) > batch.draws.action[b, i]).nonzero()[0]) for i in range(3)] for b in range(5)]
-    drawn = torch.tensor([[batch.avail[b, i].nonzero().flatten()[place[b][i]] for i in range(3)] for b in range(5)])
+    place = [
+        [
+            int((log_p[b][i].exp().cumsum(0) > batch.draws.action[b, i]).nonzero()[0])
+            for i in range(3)
+        ]
+        for b in range(5)
+    ]
+    drawn = torch.tensor(
+        [[batch.avail[b, i].nonzero().flatten()[place[b][i]] for i in range(3)] for b in range(5)]
+    )
     assert not torch.equal(drawn, batch.actions)
     with torch.no_grad():
         q, _ = slow_critic(made.critic, batch.obs, one_hot(drawn, 4).float())
@@ -230,7 +264,9 @@ def test_the_actors_loss_equals_a_slow_computation():
     for b in range(5):
         for i in range(3):
             chosen, values = log_p[b][i][place[b][i]], q[b, i, batch.avail[b, i]]
-            average = sum(p * value for p, value in zip(log_p[b][i].exp().tolist(), values, strict=True))
+            average = sum(
+                p * value for p, value in zip(log_p[b][i].exp().tolist(), values, strict=True)
+            )
             signal = chosen.item() / 2 - (values[place[b][i]] - average)
             loss = loss + chosen * signal / 5
             decay = decay + 0.1 * logits[b, i].square().mean() / 5
@@ -238,7 +274,9 @@ def test_the_actors_loss_equals_a_slow_computation():
     assert set(terms) == {"actor", "logits"}
     for ours, theirs in ((terms["actor"], loss), (terms["logits"], decay)):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
-        slopes = (torch.autograd.grad(term, made.shared(), retain_graph=True) for term in (ours, theirs))
+        slopes = (
+            torch.autograd.grad(term, made.shared(), retain_graph=True) for term in (ours, theirs)
+        )
         for a, b in zip(*slopes, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
 
@@ -283,7 +321,9 @@ def test_each_phase_moves_its_own():
 def test_actors_learn_from_the_critic_just_moved():
     """Section 4, order of an update: critic, actors, targets; one Adam is as good as two, for it skips what a phase does not reach."""
     made, other, batch = learner(actor_clip=0.0, critic_clip=0.0), learner(), drawn_batch()
-    optimisers = [torch.optim.Adam(net.parameters(), lr=1e-2) for net in (other.critic, other.controller)]
+    optimisers = [
+        torch.optim.Adam(net.parameters(), lr=1e-2) for net in (other.critic, other.controller)
+    ]
     descent = Descent(made)
     for _ in range(3):
         descent.update(batch, NOW, 0)
@@ -293,7 +333,9 @@ def test_actors_learn_from_the_critic_just_moved():
             optimiser.step()
         with torch.no_grad():
             for pair in other.targets():
-                for target, online in zip(pair.target.parameters(), pair.online.parameters(), strict=True):
+                for target, online in zip(
+                    pair.target.parameters(), pair.online.parameters(), strict=True
+                ):
                     target.lerp_(online, 0.01)
     for ours, theirs in zip(made.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
@@ -311,8 +353,18 @@ def test_actors_are_clipped_one_by_one_and_the_critics_by_their_number(agents):
     """Section 4, defaults: 0.5, and 10 n."""
     made = learner(spec_of(agents), actor_lr=1e-3, critic_lr=1e-4)
     actors, critics = made.groups()
-    assert (list(actors.modules), actors.lr, actors.clip, actors.axes) == ([made.controller], 1e-3, 0.5, 1)
-    assert (list(critics.modules), critics.lr, critics.clip, critics.axes) == ([made.critic], 1e-4, 10.0 * agents, 0)
+    assert (list(actors.modules), actors.lr, actors.clip, actors.axes) == (
+        [made.controller],
+        1e-3,
+        0.5,
+        1,
+    )
+    assert (list(critics.modules), critics.lr, critics.clip, critics.axes) == (
+        [made.critic],
+        1e-4,
+        10.0 * agents,
+        0,
+    )
 
 
 def test_large_gradients_arrive_clipped():
@@ -348,7 +400,9 @@ def test_the_same_transitions_are_paid_anew_at_every_update(make):
     made.shaping = shaping
     descent = Descent(made)
     for _ in range(3):
-        expected.append(0.05 * torch.stack([extra.posterior(batch.obs)[:, i, i] for i in range(3)], 1))
+        expected.append(
+            0.05 * torch.stack([extra.posterior(batch.obs)[:, i, i] for i in range(3)], 1)
+        )
         descent.update(batch, NOW, 0)
     assert len(paid) == 3
     for ours, theirs in zip(paid, expected, strict=True):
@@ -362,7 +416,10 @@ def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
     individuality = ShapedReward(SPEC, WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), (8, 8))
     individuality.recognised = lambda obs: torch.ones(obs.shape[:-1])
     added = []
-    following = {False: [[0.0]] * 3, True: [[9.0]] * 3}  # of each agent, at the step after; the end has none
+    following = {
+        False: [[0.0]] * 3,
+        True: [[9.0]] * 3,
+    }  # of each agent, at the step after; the end has none
     for step in reversed(range(steps)):
         batch = drawn_batch(count=1, seed=step, terminated=torch.tensor([float(step == steps - 1)]))
         for shaped in following:
@@ -389,7 +446,9 @@ def test_a_constant_added_to_all_values_moves_no_actor():
 def test_sampling_follows_the_distribution_and_never_the_impossible():
     p = torch.tensor([0.2, 0.0, 0.5, 0.3]).expand(20000, 4)
     chosen = sample(p, torch.rand(20000, generator=torch.Generator().manual_seed(0)))
-    assert chosen.bincount(minlength=4).div(20000).tolist() == pytest.approx([0.2, 0, 0.5, 0.3], abs=0.01)
+    assert chosen.bincount(minlength=4).div(20000).tolist() == pytest.approx(
+        [0.2, 0, 0.5, 0.3], abs=0.01
+    )
     edges = torch.tensor([0.0, 1 - 2.0**-24])
     assert sample(torch.tensor([0.0, 0.5, 0.5, 0.0]).expand(2, 4), edges).tolist() == [1, 2]
     torch.manual_seed(1)
@@ -403,10 +462,12 @@ def test_unavailable_actions_are_never_drawn(make):
     avail = torch.zeros(500, 3, 4, dtype=torch.bool)
     avail[..., 2] = True
     batch = random_batch(count=500)
-    from components.action_selection import Draws
+    from eoi.components.action_selection import Draws
 
     for greedy in (False, True):
-        actions, _ = made.act(batch.obs, avail, Draws.of_episodes(keys(500), 1, 3).at(0), NOW, greedy)
+        actions, _ = made.act(
+            batch.obs, avail, Draws.of_episodes(keys(500), 1, 3).at(0), NOW, greedy
+        )
         assert (actions == 2).all()
     assert torch.equal(made.policy(batch.obs, avail), avail.float())
 
@@ -417,7 +478,9 @@ def divergence(*p: list[float]) -> torch.Tensor:
     everyones = logits.detach().log_softmax(-1)
     spec = spec_of(len(p), len(p[0]))
     extra = KLDivergence(KLConfig(weight=1.0))
-    policies = Policies(logits.log_softmax(-1), lambda obs, avail: everyones[:, None].expand(-1, len(p), -1, -1))
+    policies = Policies(
+        logits.log_softmax(-1), lambda obs, avail: everyones[:, None].expand(-1, len(p), -1, -1)
+    )
     terms, stats = extra.losses(random_batch(spec, 1), policies, NOW)
     terms["kl"].backward()
     return torch.stack([terms["kl"].detach(), stats["kl_mean"], logits.grad.abs().max()])
@@ -443,7 +506,9 @@ def test_kl_is_bounded_and_not_negative():
     for _ in range(20):
         term, mean, _ = divergence(*torch.randn(3, 5, generator=generator).softmax(-1).tolist())
         assert term < 0 < mean
-        assert term.item() == pytest.approx(-6 * mean.item(), rel=1e-4)  # six pairs, none at its bound
+        assert term.item() == pytest.approx(
+            -6 * mean.item(), rel=1e-4
+        )  # six pairs, none at its bound
 
 
 def test_kl_compares_policies_on_the_same_observation_and_moves_one():
@@ -454,7 +519,11 @@ def test_kl_compares_policies_on_the_same_observation_and_moves_one():
     for i in range(3):
         obs, avail = (x[:, i : i + 1].expand(-1, 3, -1) for x in (batch.obs, batch.avail))
         log_p = log_policy(made.controller(obs), avail).unbind(1)
-        total = total + sum((log_p[i].exp() * (log_p[i] - log_p[j].detach())).sum(-1).mean() for j in range(3) if j != i)
+        total = total + sum(
+            (log_p[i].exp() * (log_p[i] - log_p[j].detach())).sum(-1).mean()
+            for j in range(3)
+            if j != i
+        )
     term = made(batch, NOW, 1).terms["kl"]
     assert term.item() == pytest.approx(-0.5 * total.item(), rel=1e-4)
     ours, theirs = (torch.autograd.grad(loss, made.shared()) for loss in (term, -0.5 * total))

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from main import Job, main, parse_command
-from utils import checkpoints
+from eoi.main import Job, main, parse_command
+from eoi.utils import checkpoints
 
 TINY = [
     "with", "seed=3", "hidden_dim=8", "batch_size=16", "batch_size_run=2", "buffer_size=200", "learning_starts=0", "t_max=120",
@@ -26,11 +26,23 @@ def results(tmp_path):
 def test_a_run_leaves_a_whole_record(results, tmp_path, capsys):
     assert main(["--config=eoi_qmix", "--env-config=pac_men", *TINY, results]) == 0
     folder = tmp_path / "sacred" / "1"
-    run, config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("run", "config", "metrics"))
+    run, config, metrics = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("run", "config", "metrics")
+    )
     assert run["status"] == "COMPLETED" and run["experiment"]["name"] == "eoi_qmix"
-    assert config["seed"] == 3 and config["eoi"]["alpha"] == 0.05 and config["env_args"]["dots_per_room"] == 10
+    assert (
+        config["seed"] == 3
+        and config["eoi"]["alpha"] == 0.05
+        and config["env_args"]["dots_per_room"] == 10
+    )
     assert metrics["test_return_mean"]["steps"] == [0, 60, 120]
-    assert {"test_return_mean", "epsilon", "classifier_accuracy", "individuality_mean", "pull_td_cosine"} <= set(metrics)
+    assert {
+        "test_return_mean",
+        "epsilon",
+        "classifier_accuracy",
+        "individuality_mean",
+        "pull_td_cosine",
+    } <= set(metrics)
     assert set(checkpoints.load(folder / "models" / "last.pt")) == {"t", "learner"}
     assert "steps/s" in capsys.readouterr().out
 
@@ -41,17 +53,25 @@ def test_evaluate_a_saved_run(results, tmp_path, capsys, caplog):
     assert main(["--config=qmix", *TINY, results, saved, "evaluate=True"]) == 0
     assert "test_return_mean" in capsys.readouterr().out
     assert main(["--config=vdn", *TINY, results, saved]) == 2
-    assert main(["--config=qmix", *TINY, results, f"checkpoint_path={tmp_path}", "evaluate=True"]) == 2
+    assert (
+        main(["--config=qmix", *TINY, results, f"checkpoint_path={tmp_path}", "evaluate=True"]) == 2
+    )
     errors = capsys.readouterr()
     assert "networks" in errors.out + errors.err
     assert "not the world" not in caplog.text
-    assert main(["--config=qmix", *TINY, results, saved, "evaluate=True", "env_args.dots_per_room=3"]) == 0
+    assert (
+        main(["--config=qmix", *TINY, results, saved, "evaluate=True", "env_args.dots_per_room=3"])
+        == 0
+    )
     assert "env_args.dots_per_room=3 (learned with 10)" in caplog.text
 
 
 def test_more_copies_than_the_replay_holds_are_refused(results, capsys):
     assert main(["--config=qmix", *TINY, results, "batch_size_run=100", "buffer_size=60"]) == 2
-    assert "batch_size_run=100: 100 episodes at once do not fit a replay of 60 transitions" in capsys.readouterr().err
+    assert (
+        "batch_size_run=100: 100 episodes at once do not fit a replay of 60 transitions"
+        in capsys.readouterr().err
+    )
 
 
 def test_print_config_creates_nothing(results, tmp_path, capsys):
@@ -83,7 +103,9 @@ def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, caps
     extra = [results] if "with" in argv else ["with", results]
     assert main([*argv, *extra]) == 2
     _, err = capsys.readouterr()
-    assert err.count("\n") == 1 and err.startswith("error: ") and all(word in err for word in words), err
+    assert (
+        err.count("\n") == 1 and err.startswith("error: ") and all(word in err for word in words)
+    ), err
     assert not any(tmp_path.iterdir())
 
 
@@ -94,7 +116,18 @@ def test_results_that_cannot_be_written_are_refused(tmp_path, capsys):
 
 
 def test_sacreds_options_pass_through():
-    command = parse_command(["print_config", "--config=vdn", "with", "seed=1", "-c", "a note", "--env-config", "pac_men_easy"])
+    command = parse_command(
+        [
+            "print_config",
+            "--config=vdn",
+            "with",
+            "seed=1",
+            "-c",
+            "a note",
+            "--env-config",
+            "pac_men_easy",
+        ]
+    )
     assert command.rest == ["print_config", "-c", "a note"]
     assert command.settings.run.name == "vdn" and command.settings.env.easy
 
@@ -113,8 +146,18 @@ def test_help_lists_what_there_is(capsys):
 def test_an_interrupted_run_says_so_and_keeps_its_networks(runs, more, tmp_path):
     """A real process, a real signal, once the run, or every run of the fleet, has started."""
     words = [w for w in TINY if not (more and w.startswith("seed"))]
-    command = [sys.executable, str(SRC / "main.py"), "--config=qmix", *words, *more, "t_max=10000000", f"local_results_path={tmp_path}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path) as process:
+    command = [
+        sys.executable,
+        str(SRC / "main.py"),
+        "--config=qmix",
+        *words,
+        *more,
+        "t_max=10000000",
+        f"local_results_path={tmp_path}",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "steps/s" in line:
@@ -128,7 +171,10 @@ def test_an_interrupted_run_says_so_and_keeps_its_networks(runs, more, tmp_path)
     for folder in folders:
         assert json.loads((folder / "run.json").read_text())["status"] == "INTERRUPTED"
         found = checkpoints.Checkpoints(folder / "checkpoints").newest()
-        assert found is not None and found[1]["counters"]["t"] == checkpoints.load(folder / "models" / "last.pt")["t"]
+        assert (
+            found is not None
+            and found[1]["counters"]["t"] == checkpoints.load(folder / "models" / "last.pt")["t"]
+        )
         assert not list(folder.glob("*/*.part"))
 
 
@@ -136,7 +182,11 @@ def test_an_interrupted_run_without_checkpoints_promises_none(results, tmp_path)
     job = Job(parse_command(["--config=qmix", *TINY, results, "save_interval=0"]))
     assert job.interrupted() == "interrupted"  # before there is a folder
     job.folder.dir = str(tmp_path)
-    assert str(tmp_path) in job.interrupted() and "no checkpoint" in job.interrupted() and "--resume" not in job.interrupted()
+    assert (
+        str(tmp_path) in job.interrupted()
+        and "no checkpoint" in job.interrupted()
+        and "--resume" not in job.interrupted()
+    )
 
 
 def test_a_full_disk_is_one_line_and_status_1(results, tmp_path, monkeypatch, capsys):

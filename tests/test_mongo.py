@@ -10,14 +10,14 @@ import threading
 import pymongo
 import pytest
 
-import main as program
-import sync
+from eoi import main as program
+from eoi import sync
+from eoi.observers import mongo
+from eoi.observers.folder import OUTPUT, capped, number
+from eoi.observers.mongo import CHUNK, Database, Push, Pushed, address
+from eoi.utils.errors import UserError
 from mongo_server import Server
-from observers import mongo
-from observers.folder import OUTPUT, capped, number
-from observers.mongo import CHUNK, Database, Push, Pushed, address
 from test_resume import LONG
-from utils.errors import UserError
 
 SHORT = [*LONG, "t_max=180", "log_interval=60", "test_interval=60"]
 
@@ -68,25 +68,57 @@ def test_the_documents_are_those_of_sacreds_own_observer(server, tmp_path, monke
 
     monkeypatch.setattr(pymongo, "MongoClient", Client)
     ours, theirs = f"127.0.0.1:{server.port}:ours", f"127.0.0.1:{server.port}:theirs"
-    assert program.main(["--config=qmix", "--mongo", ours, *SHORT, f"local_results_path={tmp_path}", "-m", theirs]) == 0
+    assert (
+        program.main(
+            [
+                "--config=qmix",
+                "--mongo",
+                ours,
+                *SHORT,
+                f"local_results_path={tmp_path}",
+                "-m",
+                theirs,
+            ]
+        )
+        == 0
+    )
     for client in clients:
         client.close()
     (our,), (their,) = server.documents("ours.runs"), server.documents("theirs.runs")
-    assert their.keys() - our.keys() <= {"resources"} and our["status"] == their["status"] == "COMPLETED"
+    assert (
+        their.keys() - our.keys() <= {"resources"}
+        and our["status"] == their["status"] == "COMPLETED"
+    )
     assert isinstance(our["_id"], int) and our["_id"] < 2**53  # what Omniboard reads
     for key in ("command", "host", "result", "config", "format"):
         assert our[key] == their[key], key
     for key in ("start_time", "stop_time"):
         assert type(our[key]) is type(their[key])
-    columns = [{m["name"]: (m["steps"], m["values"]) for m in server.documents(f"{db}.metrics")} for db in ("ours", "theirs")]
+    columns = [
+        {m["name"]: (m["steps"], m["values"]) for m in server.documents(f"{db}.metrics")}
+        for db in ("ours", "theirs")
+    ]
     assert columns[0] == columns[1] and len(columns[0]) > 10
     assert {m["name"] for m in our["info"]["metrics"]} == set(columns[0])
 
 
-def test_a_run_with_the_server_down_is_pushed_later_and_twice_is_once(server, tmp_path, capsys, caplog):
+def test_a_run_with_the_server_down_is_pushed_later_and_twice_is_once(
+    server, tmp_path, capsys, caplog
+):
     where = f"127.0.0.1:{server.port}:sacred"
     server.stop()
-    assert program.main(["--config=qmix", "--mongo", f"mongodb://{where[:-7]}/sacred", *SHORT, f"local_results_path={tmp_path}"]) == 0
+    assert (
+        program.main(
+            [
+                "--config=qmix",
+                "--mongo",
+                f"mongodb://{where[:-7]}/sacred",
+                *SHORT,
+                f"local_results_path={tmp_path}",
+            ]
+        )
+        == 0
+    )
     assert "metrics wait on disk" in caplog.text and "sync.py" in caplog.text
     folder = tmp_path / "sacred" / "1"
     assert not server.documents("sacred.runs")
@@ -114,7 +146,10 @@ def test_a_whole_run_beside_an_ill_server(mode, server, tmp_path, monkeypatch, c
     monkeypatch.setattr(mongo, "Push", impatient)
     monkeypatch.setattr(mongo, "Database", functools.partial(Database, patience=100))
     where = f"127.0.0.1:{server.port}:sacred"
-    assert program.main(["--config=qmix", "--mongo", where, *SHORT, f"local_results_path={tmp_path}"]) == 0
+    assert (
+        program.main(["--config=qmix", "--mongo", where, *SHORT, f"local_results_path={tmp_path}"])
+        == 0
+    )
     assert "metrics wait on disk" in caplog.text and "sync.py" in caplog.text
     server.mode = "well"
     with server.asked:
@@ -171,7 +206,11 @@ def test_only_what_is_new_is_sent_and_no_document_is_large(server, run):
     entries = 2 * CHUNK + 5
 
     def write(count: int) -> None:
-        columns = {"steps": list(range(count)), "values": [0.5] * count, "timestamps": ["2026-01-01T00:00:00"] * count}
+        columns = {
+            "steps": list(range(count)),
+            "values": [0.5] * count,
+            "timestamps": ["2026-01-01T00:00:00"] * count,
+        }
         (run / "metrics.json").write_text(json.dumps({"loss": columns}))
 
     write(entries)
@@ -203,7 +242,14 @@ def test_output_is_capped():
 
 def test_eight_runs_that_start_at_once_have_ids_of_their_own(server, tmp_path):
     where = f"127.0.0.1:{server.port}:sacred"
-    tiny = [*SHORT, "t_max=1", "batch_size_run=1", "test_nepisode=1", "learning_starts=100", f"local_results_path={tmp_path}"]
+    tiny = [
+        *SHORT,
+        "t_max=1",
+        "batch_size_run=1",
+        "test_nepisode=1",
+        "learning_starts=100",
+        f"local_results_path={tmp_path}",
+    ]
     ready, go = os.pipe(), os.pipe()
     children = []
     for seed in range(8):
@@ -226,7 +272,9 @@ def test_eight_runs_that_start_at_once_have_ids_of_their_own(server, tmp_path):
     seeds = {json.loads((folder / "config.json").read_text())["seed"] for folder in folders}
     assert len(folders) == 8 and seeds == set(range(8))
     documents = server.documents("sacred.runs")
-    assert {document["config"]["seed"] for document in documents} == set(range(8)) and len(documents) == 8
+    assert {document["config"]["seed"] for document in documents} == set(range(8)) and len(
+        documents
+    ) == 8
 
 
 def test_numbers_differ():
@@ -240,7 +288,10 @@ def test_numbers_differ():
         ("pc7:eoi", ("mongodb://pc7:27017/", "eoi")),
         ("pc7:1234", ("mongodb://pc7:1234/", "sacred")),
         ("pc7:1234:eoi", ("mongodb://pc7:1234/", "eoi")),
-        ("mongodb://me:word@pc7/eoi?authSource=admin", ("mongodb://me:word@pc7/?authSource=admin", "eoi")),
+        (
+            "mongodb://me:word@pc7/eoi?authSource=admin",
+            ("mongodb://me:word@pc7/?authSource=admin", "eoi"),
+        ),
         ("mongodb://pc7", ("mongodb://pc7/", "sacred")),
     ],
 )
@@ -283,14 +334,23 @@ def test_boards(tmp_path, monkeypatch, capsys):
     boards: list[Board] = []
     fake = type("wandb", (), {"init": staticmethod(lambda **given: Board(**given))})
     monkeypatch.setitem(__import__("sys").modules, "wandb", fake)
-    assert program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"]) == 0
+    assert (
+        program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"])
+        == 0
+    )
     (board,) = boards
     assert board.finished and board.given["project"] == "eoi" and board.given["config"]["seed"] == 3
     assert {"test_return_mean", "loss"} <= {name for values in board.logged for name in values}
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    assert program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"]) == 2
-    assert program.main(["--config=qmix", "--tensorboard", *SHORT, f"local_results_path={tmp_path}"]) == 2
+    assert (
+        program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"])
+        == 2
+    )
+    assert (
+        program.main(["--config=qmix", "--tensorboard", *SHORT, f"local_results_path={tmp_path}"])
+        == 2
+    )
     assert "pip install tensorboard" in capsys.readouterr().err
 
 
@@ -312,12 +372,18 @@ class Rude:
 @pytest.mark.parametrize("at", ["init", "log", "finish"])
 def test_a_board_that_fails_does_not_end_the_run(at, tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(__import__("sys").modules, "wandb", Rude(at))
-    assert program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"]) == 0
+    assert (
+        program.main(["--config=qmix", "--wandb", "eoi", *SHORT, f"local_results_path={tmp_path}"])
+        == 0
+    )
     assert caplog.text.count("no account") == 1
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "COMPLETED"
 
 
 def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
-    assert program.main(["--config=qmix", "--tensorboard", *SHORT, f"local_results_path={tmp_path}"]) == 0
+    assert (
+        program.main(["--config=qmix", "--tensorboard", *SHORT, f"local_results_path={tmp_path}"])
+        == 0
+    )
     assert list((tmp_path / "sacred" / "1" / "tensorboard").iterdir())

@@ -4,12 +4,20 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assembly import build
-from fleet import Fleet
-from run import Training
-from utils.logging import RunLog
+from eoi.assembly import build
+from eoi.fleet import Fleet
+from eoi.run import Training
+from eoi.utils.logging import RunLog
 
-READS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique_dim", "_unique2"}
+READS = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "is_nonzero",
+    "equal",
+    "unique_dim",
+    "_unique2",
+}
 
 
 class NothingReadBack(TorchDispatchMode):
@@ -19,7 +27,9 @@ class NothingReadBack(TorchDispatchMode):
         name = func.name().partition("::")[2].partition(".")[0]
         assert name not in READS, f"{name} reads a value back"
         if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
-            assert not any(x is not None and x.dtype == torch.bool for x in args[1]), f"{name} by a mask reads its size back"
+            assert not any(x is not None and x.dtype == torch.bool for x in args[1]), (
+                f"{name} by a mask reads its size back"
+            )
         return func(*args, **(kwargs or {}))
 
 

@@ -10,38 +10,54 @@ import pytest
 import torch
 from PIL import Image
 
-import main as command
-import plot
-import trained
-import watch
-from pictures import curves, learning, positions
-from pictures.curves import Curve
-from pictures.film import shoot
-from pictures.panels import curve, panels, remarks
-from pictures.sweeps import sweeps
-from runners.rollout import Rollout
-from utils import records
-from utils.errors import UserError
-from utils.seeding import fold, root_key
+from eoi import main as command
+from eoi import plot, trained, watch
+from eoi.pictures import curves, learning, positions
+from eoi.pictures.curves import Curve
+from eoi.pictures.film import shoot
+from eoi.pictures.panels import curve, panels, remarks
+from eoi.pictures.sweeps import sweeps
+from eoi.runners.rollout import Rollout
+from eoi.utils import records
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, root_key
 
 STEPS = [0, 300, 600, 900]
 
 
 def fake(
-    folder: pathlib.Path, seed: int, values: list[float], name: str = "qmix", steps: list[int] | None = None, **config: Any
+    folder: pathlib.Path,
+    seed: int,
+    values: list[float],
+    name: str = "qmix",
+    steps: list[int] | None = None,
+    **config: Any,
 ) -> pathlib.Path:
     """A run as Sacred leaves it: episodes of 30 steps, one test at each of `steps`."""
     steps = steps or STEPS[: len(values)]
     folder.mkdir(parents=True)
-    settings = {"name": name, "seed": seed, "env": "pac_men", "env_args": {"n_agents": 4}, "eoi": {"alpha": 0.1}} | config
+    settings = {
+        "name": name,
+        "seed": seed,
+        "env": "pac_men",
+        "env_args": {"n_agents": 4},
+        "eoi": {"alpha": 0.1},
+    } | config
     metrics = {
         "test_return_mean": {"steps": steps, "values": values, "timestamps": []},
         "episode": {"steps": steps[1:], "values": [step / 30 for step in steps[1:]]},
         "test_ep_length_mean": {"steps": steps, "values": [30.0] * len(steps)},
     }
     if name != "qmix":
-        metrics["individuality_mean"] = {"steps": steps[1:], "values": [0.25 + step / 10000 for step in steps[1:]]}
-    for file, content in (("config", settings), ("run", {"status": "COMPLETED"}), ("metrics", metrics)):
+        metrics["individuality_mean"] = {
+            "steps": steps[1:],
+            "values": [0.25 + step / 10000 for step in steps[1:]],
+        }
+    for file, content in (
+        ("config", settings),
+        ("run", {"status": "COMPLETED"}),
+        ("metrics", metrics),
+    ):
         (folder / f"{file}.json").write_text(json.dumps(content))
     return folder
 
@@ -59,7 +75,12 @@ def recorded(results: pathlib.Path, world: str, t_max: int) -> pathlib.Path:
     """The folder of a real run."""
     keys = f"seed=3 t_max={t_max} hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200 learning_starts=0"
     more = f"test_nepisode=2 test_interval=60 log_interval=60 local_results_path={results}"
-    assert command.main(["--config=eoi_qmix", f"--env-config={world}", "with", *keys.split(), *more.split()]) == 0
+    assert (
+        command.main(
+            ["--config=eoi_qmix", f"--env-config={world}", "with", *keys.split(), *more.split()]
+        )
+        == 0
+    )
     return results / "sacred" / "1"
 
 
@@ -78,17 +99,27 @@ class World(NamedTuple):
     limit: int  # steps
 
 
-WORLDS = {"pac_men": (4, (19, 19), 77, 30), "windy_maze": (2, (4, 15), 14, 15), "firefighters": (4, (15, 15), 53, 20)}
+WORLDS = {
+    "pac_men": (4, (19, 19), 77, 30),
+    "windy_maze": (2, (4, 15), 14, 15),
+    "firefighters": (4, (15, 15), 53, 20),
+}
 
 
 @pytest.fixture(scope="module", params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     name = request.param
-    folder = request.getfixturevalue("run") if name == "pac_men" else recorded(tmp_path_factory.mktemp(name), name, 30)
+    folder = (
+        request.getfixturevalue("run")
+        if name == "pac_men"
+        else recorded(tmp_path_factory.mktemp(name), name, 30)
+    )
     return World(folder, *WORLDS[name])
 
 
-def refused(program: Any, argv: list[Any], capsys: pytest.CaptureFixture[str], status: int = 2) -> str:
+def refused(
+    program: Any, argv: list[Any], capsys: pytest.CaptureFixture[str], status: int = 2
+) -> str:
     """The one line that explains why nothing was done."""
     capsys.readouterr()
     assert program.main([str(word) for word in argv]) == status
@@ -118,7 +149,9 @@ def test_a_run_without_metrics_has_none_yet(sacred: pathlib.Path) -> None:
     assert records.find_runs(["1"])[0].metrics == {}
 
 
-def test_folders_that_are_no_runs_are_refused(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_are_no_runs_are_refused(
+    sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "no such run" in refused(plot, ["4"], capsys)
     assert "no such run" in refused(watch, ["latest"], capsys)
     assert "no run in it" in refused(plot, [sacred.parent / "elsewhere"], capsys)
@@ -130,9 +163,18 @@ def test_folders_that_are_no_runs_are_refused(sacred: pathlib.Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "content", ['{"test_return_mean": {"steps": [0', "[]", '{"x": {"steps": [0]}}', '{"x": {"steps": [0], "values": []}}', "\xff"]
+    "content",
+    [
+        '{"test_return_mean": {"steps": [0',
+        "[]",
+        '{"x": {"steps": [0]}}',
+        '{"x": {"steps": [0], "values": []}}',
+        "\xff",
+    ],
 )
-def test_damaged_metrics_are_refused_by_file(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+def test_damaged_metrics_are_refused_by_file(
+    sacred: pathlib.Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
     (fake(sacred / "1", 1, [0.0]) / "metrics.json").write_bytes(content.encode("latin-1"))
     assert "metrics.json: damaged" in refused(plot, ["1"], capsys)
 
@@ -154,9 +196,13 @@ def test_runs_meet_on_the_range_they_share() -> None:
     x, mean, _, high = curves.summarise([one, other], "std")
     assert x.tolist() == [1, 2, 3, 4]
     assert mean.tolist() == [2, 2.5, 3, 3.5]
-    np.testing.assert_allclose(high - mean, [2**0.5, 0.5**0.5, 0, 0.5**0.5], atol=1e-12)  # of 1, 3; of 2, 3; ...
+    np.testing.assert_allclose(
+        high - mean, [2**0.5, 0.5**0.5, 0, 0.5**0.5], atol=1e-12
+    )  # of 1, 3; of 2, 3; ...
     assert curves.summarise([one, other], "minmax").low.tolist() == [1, 2, 3, 3]
-    np.testing.assert_allclose(curves.summarise([one, other], "ci").high[0], 2 + 12.706 * 2**0.5 / 2**0.5)
+    np.testing.assert_allclose(
+        curves.summarise([one, other], "ci").high[0], 2 + 12.706 * 2**0.5 / 2**0.5
+    )
     assert curves.summarise([one], "std").low.tolist() == one.y.tolist()
 
 
@@ -170,7 +216,9 @@ def test_steps_become_episodes_and_go_on_beyond_the_last_entry(sacred: pathlib.P
         curve(record, "test_return_mean", "episodes")
 
 
-def test_the_table_holds_the_last_tenth(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_holds_the_last_tenth(
+    sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     steps = [300 * k for k in range(20)]
     fake(sacred / "1", 1, [0.0] * 18 + [2.0, 4.0], steps=steps)
     fake(sacred / "2", 2, [9.0] * 18 + [5.0, 5.0], steps=steps)
@@ -178,7 +226,10 @@ def test_the_table_holds_the_last_tenth(sacred: pathlib.Path, capsys: pytest.Cap
     assert plot.main([str(sacred), "--out", "table.png"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "table.png"
-    assert [" ".join(line.split()) for line in lines[2:4]] == ["eoi_qmix 1.000 seed 1: 1.000", "qmix 4.000 ± 1.414 seed 1: 3.000 2: 5.000"]
+    assert [" ".join(line.split()) for line in lines[2:4]] == [
+        "eoi_qmix 1.000 seed 1: 1.000",
+        "qmix 4.000 ± 1.414 seed 1: 3.000 2: 5.000",
+    ]
     assert lines[4].startswith("pac_men: individuality_mean") and len(lines) == 6
 
 
@@ -188,17 +239,32 @@ def test_the_table_holds_the_last_tenth(sacred: pathlib.Path, capsys: pytest.Cap
 def test_worlds_and_groups_are_told_apart(sacred: pathlib.Path) -> None:
     fake(sacred / "1", 1, [0.0, 1.0], eoi={"form": "none", "alpha": 0.1})
     fake(sacred / "2", 1, [0.0, 1.0], "eoi_qmix", eoi={"form": "pull", "alpha": 0.5})
-    fake(sacred / "3", 1, [0.0, 1.0], "eoi_qmix", env_args={"n_agents": 3}, eoi={"form": "pull", "alpha": 0.1})
+    fake(
+        sacred / "3",
+        1,
+        [0.0, 1.0],
+        "eoi_qmix",
+        env_args={"n_agents": 3},
+        eoi={"form": "pull", "alpha": 0.1},
+    )
     runs = records.find_runs([sacred])
     rows = panels(runs, None, None, ["name"])
-    assert [(panel.world, panel.metric, list(panel.groups), panel.x) for row in rows for panel in row] == [
+    assert [
+        (panel.world, panel.metric, list(panel.groups), panel.x) for row in rows for panel in row
+    ] == [
         ("pac_men (n_agents=4)", "test_return_mean", ["eoi_qmix", "qmix"], "episodes"),
         ("pac_men (n_agents=4)", "individuality_mean", ["eoi_qmix"], "episodes"),
         ("pac_men (n_agents=3)", "test_return_mean", ["eoi_qmix"], "episodes"),
         ("pac_men (n_agents=3)", "individuality_mean", ["eoi_qmix"], "episodes"),
     ]
-    (((panel,)),) = panels(runs, "test_return_mean", "steps", ["name", "eoi.alpha", "env_args.n_agents"])
-    assert list(panel.groups) == ["eoi_qmix, eoi.alpha=0.1, n_agents=3", "eoi_qmix, eoi.alpha=0.5, n_agents=4", "qmix, n_agents=4"]
+    (((panel,)),) = panels(
+        runs, "test_return_mean", "steps", ["name", "eoi.alpha", "env_args.n_agents"]
+    )
+    assert list(panel.groups) == [
+        "eoi_qmix, eoi.alpha=0.1, n_agents=3",
+        "eoi_qmix, eoi.alpha=0.5, n_agents=4",
+        "qmix, n_agents=4",
+    ]
 
 
 def test_a_world_of_varying_episodes_is_drawn_over_steps(sacred: pathlib.Path) -> None:
@@ -213,18 +279,31 @@ def test_pooled_runs_are_remarked_upon(sacred: pathlib.Path) -> None:
     ((panel,),) = panels(records.find_runs([sacred]), None, None, ["name"])
     fake(sacred / "3", 1, [0.0, 1.0], lr=1000)
     fake(sacred / "4", 2, [0.0, 1.0], lr=1000.0)
-    assert remarks(panels(records.find_runs([sacred / "3", sacred / "4"]), None, None, ["name"])[0][0]) == []
+    assert (
+        remarks(panels(records.find_runs([sacred / "3", sacred / "4"]), None, None, ["name"])[0][0])
+        == []
+    )
     fake(sacred / "5", 3, [0.0, 1.0], lr=1, gamma=0.5)
-    (both,) = remarks(panels(records.find_runs([sacred / "3", sacred / "5"]), None, None, ["name"])[0][0])
+    (both,) = remarks(
+        panels(records.find_runs([sacred / "3", sacred / "5"]), None, None, ["name"])[0][0]
+    )
     assert "differ in gamma, lr; --by name,gamma,lr tells them apart" in both
     settings, seeds, ends = remarks(panel)
-    assert "differ in eoi.alpha; --by name,eoi.alpha tells" in settings and "more than once" in seeds and "ends at step 300" in ends
+    assert (
+        "differ in eoi.alpha; --by name,eoi.alpha tells" in settings
+        and "more than once" in seeds
+        and "ends at step 300" in ends
+    )
 
 
-def test_unknown_names_are_refused_with_the_nearest(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_are_refused_with_the_nearest(
+    sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake(sacred / "1", 1, [0.0, 1.0])
     fake(sacred / "2", 1, [0.0, 1.0], evaluate=True)
-    assert "Did you mean 'test_return_mean'" in refused(plot, ["1", "--metric", "test_retrun_mean"], capsys)
+    assert "Did you mean 'test_return_mean'" in refused(
+        plot, ["1", "--metric", "test_retrun_mean"], capsys
+    )
     assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--by", "eoi.alhpa"], capsys)
     assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--over", "eoi.alhpa"], capsys)
     assert "nothing to draw" in refused(plot, ["2"], capsys)
@@ -250,31 +329,65 @@ def test_curves_are_drawn(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert sorted(each.name for each in path.parent.iterdir()) == ["curves.png"]
 
 
-def test_a_sweep_has_a_place_for_every_value_and_a_level_for_who_has_no_use_for_it(sacred: pathlib.Path) -> None:
-    for folder, seed, value, alpha in (("1", 1, 1.0, 0.01), ("2", 2, 3.0, 0.01), ("3", 1, 4.0, 0.5)):
+def test_a_sweep_has_a_place_for_every_value_and_a_level_for_who_has_no_use_for_it(
+    sacred: pathlib.Path,
+) -> None:
+    for folder, seed, value, alpha in (
+        ("1", 1, 1.0, 0.01),
+        ("2", 2, 3.0, 0.01),
+        ("3", 1, 4.0, 0.5),
+    ):
         fake(sacred / folder, seed, [0.0, value], "eoi_qmix", eoi={"form": "pull", "alpha": alpha})
     fake(sacred / "4", 1, [0.0, 2.5], eoi={"form": "none", "alpha": 0.1})
     runs = records.find_runs([sacred])
-    (axes,) = sweeps(panels(runs, "test_return_mean", None, ["name"], ["eoi.alpha"]), "eoi.alpha", "minmax").axes
+    (axes,) = sweeps(
+        panels(runs, "test_return_mean", None, ["name"], ["eoi.alpha"]), "eoi.alpha", "minmax"
+    ).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.01", "0.5"]
     (means, _, _) = axes.containers[0]  # matplotlib's error bars: line, caps, bars
     assert means.get_ydata().tolist() == [2.0, 4.0]
-    assert sorted(y for line in axes.lines if line.get_marker() == "o" for y in line.get_ydata()) == [1.0, 3.0, 4.0]
+    assert sorted(
+        y for line in axes.lines if line.get_marker() == "o" for y in line.get_ydata()
+    ) == [1.0, 3.0, 4.0]
     assert [2.5, 2.5] in [list(line.get_ydata()) for line in axes.lines]
     with pytest.raises(UserError, match="none of these runs"):
-        sweeps(panels([run for run in runs if run.config["name"] == "qmix"], None, None, ["name"]), "eoi.alpha", "std")
+        sweeps(
+            panels([run for run in runs if run.config["name"] == "qmix"], None, None, ["name"]),
+            "eoi.alpha",
+            "std",
+        )
 
 
-def test_a_sweep_is_drawn_and_its_table_tells_values_apart(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_is_drawn_and_its_table_tells_values_apart(
+    sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for k, dots in enumerate((3, 10)):
-        fake(sacred / str(k), 1, [0.0, float(dots)], env_args={"n_agents": 4, "dots_per_room": dots})
+        fake(
+            sacred / str(k), 1, [0.0, float(dots)], env_args={"n_agents": 4, "dots_per_room": dots}
+        )
     assert plot.main([str(sacred), "--over", "env_args.dots_per_room", "--out", "sweep.png"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("sweep.png\npac_men: ") and "qmix, dots_per_room=3 " in printed and "qmix, dots_per_room=10 " in printed
+    assert (
+        printed.startswith("sweep.png\npac_men: ")
+        and "qmix, dots_per_room=3 " in printed
+        and "qmix, dots_per_room=10 " in printed
+    )
     assert np.asarray(Image.open("sweep.png")).std() > 0
     for folder, seeds in (("list", [1, 2]), ("longer", [1, 2, 3])):
         fake(sacred / folder, 1, [0.0, 1.0], fleet={"seeds": seeds})
-    assert plot.main([str(sacred / "list"), str(sacred / "longer"), "--over", "fleet.seeds", "--out", "lists.png"]) == 0
+    assert (
+        plot.main(
+            [
+                str(sacred / "list"),
+                str(sacred / "longer"),
+                "--over",
+                "fleet.seeds",
+                "--out",
+                "lists.png",
+            ]
+        )
+        == 0
+    )
 
 
 def test_long_names_stay_inside_the_picture(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -288,9 +401,13 @@ def test_long_names_stay_inside_the_picture(sacred: pathlib.Path, tmp_path: path
         assert (np.abs(picture - colour).sum(2) < 6).sum() > 30, name
 
 
-def test_a_picture_that_cannot_be_written_is_a_failure_of_the_machine(sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_that_cannot_be_written_is_a_failure_of_the_machine(
+    sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = fake(sacred / "1", 1, [0.0, 1.0])
-    assert "config.json" in refused(plot, ["1", "--out", folder / "config.json" / "x.png"], capsys, status=1)
+    assert "config.json" in refused(
+        plot, ["1", "--out", folder / "config.json" / "x.png"], capsys, status=1
+    )
 
 
 def test_position_maps_share_out_each_agents_time(world: World, tmp_path: pathlib.Path) -> None:
@@ -301,13 +418,28 @@ def test_position_maps_share_out_each_agents_time(world: World, tmp_path: pathli
     visits = maps.share * 3 * (world.limit + 1)  # every moment of every episode
     np.testing.assert_allclose(visits, np.round(visits), atol=1e-4)
     path = tmp_path / "maps.png"
-    assert plot.main(["--heatmap", str(world.folder), str(world.folder), "--episodes", "2", "--out", str(path)]) == 0
+    assert (
+        plot.main(
+            [
+                "--heatmap",
+                str(world.folder),
+                str(world.folder),
+                "--episodes",
+                "2",
+                "--out",
+                str(path),
+            ]
+        )
+        == 0
+    )
     assert np.asarray(Image.open(path).convert("RGB")).std() > 10
 
 
 def test_places_in_a_plane_are_counted_from_the_top_left() -> None:
     world = SimpleNamespace(bounds=((0.0, 8.0), (0.0, 4.0)))
-    places = torch.tensor([[[0.1, 3.9], [7.9, 0.1]], [[0.1, 3.9], [0.1, 0.1]], [[torch.nan, torch.nan], [0.1, 0.1]]])
+    places = torch.tensor(
+        [[[0.1, 3.9], [7.9, 0.1]], [[0.1, 3.9], [0.1, 0.1]], [[torch.nan, torch.nan], [0.1, 0.1]]]
+    )
     grid = positions._on_plane(world, places)  # three copies of two agents, one of them gone
     assert grid.shape == (2, 20, 40)
     assert grid[0, 0, 0] == 2 and grid[1, -1, -1] == 1 and grid[1, -1, 0] == 2 and grid.sum() == 5
@@ -316,7 +448,11 @@ def test_places_in_a_plane_are_counted_from_the_top_left() -> None:
 def test_shades_go_from_white_through_the_colour_into_the_dark() -> None:
     colour = np.array([0.8, 0.4, 0.0])
     shades = positions.shade(colour, np.array([0.0, 0.5, 1.0]))
-    assert shades[0].tolist() == [1, 1, 1] and shades[1].tolist() == colour.tolist() and (shades[2] <= colour).all()
+    assert (
+        shades[0].tolist() == [1, 1, 1]
+        and shades[1].tolist() == colour.tolist()
+        and (shades[2] <= colour).all()
+    )
 
 
 # Saved runs, played again
@@ -326,13 +462,21 @@ def test_a_played_run_earns_what_the_runner_says(run: pathlib.Path) -> None:
     env, learner, _ = trained.load(run, 3, "last")
     films = shoot(env, learner, seed=5, t=120)
     keys = fold(root_key(5, "watch"), torch.arange(3))
-    outcome = Rollout(env, torch.device("cpu")).run(learner.act, keys, torch.tensor(120.0), greedy=True).outcome()
+    outcome = (
+        Rollout(env, torch.device("cpu"))
+        .run(learner.act, keys, torch.tensor(120.0), greedy=True)
+        .outcome()
+    )
     assert [film[-1].total for film in films] == outcome.returns.tolist()
     assert [len(film) for film in films] == (outcome.length + 1).tolist()
-    assert len(films[0][3].recognised) == 4 and films[0][-1].info["rooms_visited"] == [float(outcome.info["rooms_visited"][0])]
+    assert len(films[0][3].recognised) == 4 and films[0][-1].info["rooms_visited"] == [
+        float(outcome.info["rooms_visited"][0])
+    ]
 
 
-def test_a_film_has_a_frame_for_every_moment(world: World, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_film_has_a_frame_for_every_moment(
+    world: World, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "film.gif"
     assert watch.main([str(world.folder), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
     assert capsys.readouterr().out == f"{path}\n"
@@ -346,19 +490,35 @@ def test_a_film_has_a_frame_for_every_moment(world: World, tmp_path: pathlib.Pat
 
 
 def test_the_terminal_shows_every_moment_and_a_pipe_the_last(
-    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     argv = [str(run), "--out", str(tmp_path / "film.gif")]
     assert watch.main(argv) == 0
     piped = capsys.readouterr().out
-    assert "\x1b" not in piped and "t = 30 " in piped and "t = 29 " not in piped and "p(i|o)" in piped and "episode 1: return" in piped
+    assert (
+        "\x1b" not in piped
+        and "t = 30 " in piped
+        and "t = 29 " not in piped
+        and "p(i|o)" in piped
+        and "episode 1: return" in piped
+    )
     slept: list[float] = []
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=slept.append))  # not the module's own: other threads sleep too
+    monkeypatch.setattr(
+        watch, "time", SimpleNamespace(sleep=slept.append)
+    )  # not the module's own: other threads sleep too
     monkeypatch.setenv("LINES", "60")
     assert watch.main([*argv, "--fps", "8"]) == 0
     live = capsys.readouterr().out
-    assert slept == [0.125] * 31 and "t = 29 " in live and live.count("\x1b[26A") == 30 and "\x1b[1;38;2;214;39;40m0" in live
+    assert (
+        slept == [0.125] * 31
+        and "t = 29 " in live
+        and live.count("\x1b[26A") == 30
+        and "\x1b[1;38;2;214;39;40m0" in live
+    )
 
 
 def test_digits_are_agents_unless_they_count_something() -> None:
@@ -366,7 +526,9 @@ def test_digits_are_agents_unless_they_count_something() -> None:
     assert watch.marked("#01 #\n0:45 1:30") == f"#{zero}{one} #\n{zero}:45 {one}:30"
 
 
-def test_runs_that_cannot_be_played_are_refused(run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_cannot_be_played_are_refused(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = fake(tmp_path / "1", 1, [0.0])
     (copy / "models").mkdir()
     (copy / "models" / "last.pt").write_bytes(b"not networks")
@@ -374,6 +536,8 @@ def test_runs_that_cannot_be_played_are_refused(run: pathlib.Path, tmp_path: pat
     (copy / "config.json").write_text((run / "config.json").read_text())
     assert "there is --model last" in refused(watch, [copy], capsys)
     assert "not a readable checkpoint" in refused(watch, [copy, "--model", "last"], capsys)
-    (copy / "config.json").write_text((run / "config.json").read_text().replace('"hidden_dim": 8', '"hidden_dim": 9'))
+    (copy / "config.json").write_text(
+        (run / "config.json").read_text().replace('"hidden_dim": 8', '"hidden_dim": 9')
+    )
     (copy / "models" / "last.pt").write_bytes((run / "models" / "last.pt").read_bytes())
     assert "not those of this configuration" in refused(watch, [copy, "--model", "last"], capsys)

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from components.episodes import Episodes
-from components.replay_buffer import ReplayBuffer, ReplayConfig, transitions
-from components.returns import gae, standardised
 from conftest import SPEC, keys, random_batch
-from controllers.controller import Controller, ControllerConfig
-from learners.feeds import Lesson, Rolled, RolledConfig
-from learners.learner import Descent
-from learners.ppo import PPO, PPOConfig
-from modules.critics import StateValue, ValueConfig
+from eoi.components.episodes import Episodes
+from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig, transitions
+from eoi.components.returns import gae, standardised
+from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.learners.feeds import Lesson, Rolled, RolledConfig
+from eoi.learners.learner import Descent
+from eoi.learners.ppo import PPO, PPOConfig
+from eoi.modules.critics import StateValue, ValueConfig
 
 NOW, CPU = torch.tensor(0.0), torch.device("cpu")
 CONFIG = {
@@ -30,7 +30,10 @@ CONFIG = {
 
 def learner(critic_input: str = "obs", seed: int = 0, extras=(), shaping=None, **changes) -> PPO:
     torch.manual_seed(seed)
-    controller = Controller(SPEC, ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False))
+    controller = Controller(
+        SPEC,
+        ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False),
+    )
     critic = StateValue(SPEC, ValueConfig(critic_input=critic_input), (8, 8))
     return PPO(PPOConfig(**{**CONFIG, **changes}), controller, critic, extras, shaping)
 
@@ -56,15 +59,23 @@ def number(x: float) -> torch.Tensor:
 
 def test_advantages_by_hand():
     """Fact 1."""
-    reward, value = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1), torch.tensor([0.5, 0.5, 0.5, 9.0]).view(1, 4, 1)
+    reward, value = (
+        torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1),
+        torch.tensor([0.5, 0.5, 0.5, 9.0]).view(1, 4, 1),
+    )
     terminated, valid = torch.tensor([[False, False, True]]), torch.ones(1, 3, dtype=torch.bool)
     advantage = gae(reward, value, terminated, valid, number(0.98), number(0.95))
     assert advantage.flatten().tolist() == pytest.approx([0.414071, 0.4555, 0.5], abs=1e-5)
-    assert (advantage + value[:, :-1]).flatten().tolist() == pytest.approx([0.914071, 0.9555, 1.0], abs=1e-5)
+    assert (advantage + value[:, :-1]).flatten().tolist() == pytest.approx(
+        [0.914071, 0.9555, 1.0], abs=1e-5
+    )
 
 
 def test_a_time_out_is_bootstrapped_and_padding_is_not_read():
-    reward, value = torch.tensor([1.0, 77.0]).view(1, 2, 1), torch.tensor([0.5, 2.0, 55.0]).view(1, 3, 1)
+    reward, value = (
+        torch.tensor([1.0, 77.0]).view(1, 2, 1),
+        torch.tensor([0.5, 2.0, 55.0]).view(1, 3, 1),
+    )
     never, valid = torch.zeros(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
     advantage = gae(reward, value, never, valid, number(0.9), number(0.95))
     assert advantage.flatten().tolist() == pytest.approx([1 + 0.9 * 2 - 0.5, 0.0])
@@ -88,21 +99,40 @@ def test_individuality_of_one_adds_a_known_return(steps, bound):
     value, valid = torch.zeros(1, steps + 1, 1), torch.ones(1, steps, dtype=torch.bool)
     terminated = torch.arange(steps)[None] == steps - 1
     reward = torch.rand(1, steps, 1)
-    plain, shaped = (gae(reward + more, value, terminated, valid, number(0.98), number(1.0)) for more in (0.0, 0.2))
+    plain, shaped = (
+        gae(reward + more, value, terminated, valid, number(0.98), number(1.0))
+        for more in (0.0, 0.2)
+    )
     added = (shaped - plain).flatten().tolist()
-    assert added == pytest.approx([0.2 * (1 - 0.98 ** (steps - t)) / 0.02 for t in range(steps)], abs=1e-4)
+    assert added == pytest.approx(
+        [0.2 * (1 - 0.98 ** (steps - t)) / 0.02 for t in range(steps)], abs=1e-4
+    )
     assert added[0] == pytest.approx(bound, abs=6e-4)
 
 
 @pytest.mark.parametrize(
-    ("ratio", "advantage", "objective", "moves"), [(1.5, 1.0, 1.2, False), (1.5, -1.0, -1.5, True), (0.5, -1.0, -0.8, False)]
+    ("ratio", "advantage", "objective", "moves"),
+    [(1.5, 1.0, 1.2, False), (1.5, -1.0, -1.5, True), (0.5, -1.0, -0.8, False)],
 )
 def test_the_clipped_objective(ratio, advantage, objective, moves):
     """Fact 2."""
     made, batch = learner(), random_batch()
-    log_p = made.log_policy(batch.obs, batch.avail).gather(-1, batch.actions[..., None]).squeeze(-1).detach()
+    log_p = (
+        made.log_policy(batch.obs, batch.avail)
+        .gather(-1, batch.actions[..., None])
+        .squeeze(-1)
+        .detach()
+    )
     full = torch.full((5, 3), advantage)
-    lesson = Lesson(batch.obs, batch.state, batch.avail, batch.actions, log_p - number(ratio).log(), full, torch.zeros(5, 3))
+    lesson = Lesson(
+        batch.obs,
+        batch.state,
+        batch.avail,
+        batch.actions,
+        log_p - number(ratio).log(),
+        full,
+        torch.zeros(5, 3),
+    )
     term = made(lesson, NOW).terms["policy"]
     assert term.item() == pytest.approx(-3 * objective, abs=1e-5)
     gradient = torch.autograd.grad(term, made.shared())
@@ -122,12 +152,16 @@ def test_values_and_entropy_by_hand(critic_input, loss):
     batch.obs[..., 0], batch.state[:, 0] = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0])
     returns = torch.tensor([[0.0], [1.0]]).expand(2, 3)
     zeros = torch.zeros(2, 3)
-    terms, stats = made(Lesson(batch.obs, batch.state, batch.avail, batch.actions, zeros, zeros, returns), NOW)
+    terms, stats = made(
+        Lesson(batch.obs, batch.state, batch.avail, batch.actions, zeros, zeros, returns), NOW
+    )
     assert terms["value"].item() == pytest.approx(loss, abs=1e-5)
     assert terms["entropy"].item() == pytest.approx(-0.01 * 3 * 1.213008, abs=1e-6)
     assert stats["entropy"].item() == pytest.approx(1.213008, abs=1e-5)
     (slope,) = torch.autograd.grad(terms["entropy"], made.controller.agents.layers[-1].bias)
-    expected = (0.01 * p * (p.log() + 1.213008)).tolist()  # -coef dH/dz: down it goes, towards even policies
+    expected = (
+        0.01 * p * (p.log() + 1.213008)
+    ).tolist()  # -coef dH/dz: down it goes, towards even policies
     assert slope.flatten().tolist() == pytest.approx(3 * expected, abs=1e-7)
 
 
@@ -146,16 +180,29 @@ def test_before_the_first_step_the_whole_rollout_weighs_nothing(critic_input):
 def test_a_lesson_holds_what_was_lived_and_no_padding():
     made, lived = learner(), episodes()
     lesson = made.study(lived, NOW)
-    torch.testing.assert_close(lesson.obs, torch.cat([lived.obs[0, :7], lived.obs[1, :4], lived.obs[2, :1]]))
-    assert torch.equal(lesson.actions, torch.cat([lived.actions[0, :7], lived.actions[1, :4], lived.actions[2, :1]]))
-    assert torch.equal(lesson.avail, torch.cat([lived.avail[0, :7], lived.avail[1, :4], lived.avail[2, :1]]))
+    torch.testing.assert_close(
+        lesson.obs, torch.cat([lived.obs[0, :7], lived.obs[1, :4], lived.obs[2, :1]])
+    )
+    assert torch.equal(
+        lesson.actions,
+        torch.cat([lived.actions[0, :7], lived.actions[1, :4], lived.actions[2, :1]]),
+    )
+    assert torch.equal(
+        lesson.avail, torch.cat([lived.avail[0, :7], lived.avail[1, :4], lived.avail[2, :1]])
+    )
     last = lesson.returns[-1]
-    torch.testing.assert_close(last, lived.reward[2, 0].expand(3))  # one step and an end: nothing is bootstrapped
+    torch.testing.assert_close(
+        last, lived.reward[2, 0].expand(3)
+    )  # one step and an end: nothing is bootstrapped
 
 
 def test_values_see_what_they_are_said_to():
     obs, state = torch.randn(5, 3, SPEC.obs_size), torch.randn(5, SPEC.state_size)
-    for sees, on_obs, on_state in (("obs", True, False), ("state", False, True), ("both", True, True)):
+    for sees, on_obs, on_state in (
+        ("obs", True, False),
+        ("state", False, True),
+        ("both", True, True),
+    ):
         net = StateValue(SPEC, ValueConfig(critic_input=sees), (8, 8))
         value = net(obs, state)
         assert torch.equal(net(obs + 1, state), value) is not on_obs
@@ -165,7 +212,9 @@ def test_values_see_what_they_are_said_to():
 def test_each_agents_own_reward_reaches_its_own_advantage():
     individual = torch.zeros(21, 3)
     individual[:, 1] = 5.0
-    plain, shaped = (learner(shaping=s).study(episodes(), NOW) for s in (None, lambda batch, t: individual))
+    plain, shaped = (
+        learner(shaping=s).study(episodes(), NOW) for s in (None, lambda batch, t: individual)
+    )
     assert torch.equal(plain.returns[:, [0, 2]], shaped.returns[:, [0, 2]])
     assert (shaped.returns[:, 1] > plain.returns[:, 1] + 4.9).all()
 
@@ -208,7 +257,10 @@ def test_extra_terms_get_transitions_of_earlier_rollouts_too():
         fed.insert(episodes(seed=seed))
     lessons = list(fed.batches(keys(1)[0], NOW, 12, 0))
     assert fed.replay.size == 36
-    assert all(lesson.memory is not None and lesson.memory.positive.shape == (5, 3, SPEC.obs_size) for lesson in lessons)
+    assert all(
+        lesson.memory is not None and lesson.memory.positive.shape == (5, 3, SPEC.obs_size)
+        for lesson in lessons
+    )
 
 
 def test_it_climbs():
@@ -226,4 +278,7 @@ def test_it_climbs():
 
 
 def test_standardised():
-    assert standardised(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    assert standardised(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist() == [
+        [-1.0, 0.0],
+        [1.0, 0.0],
+    ]

@@ -5,13 +5,19 @@ import torch
 from torch import nn
 
 from conftest import SPEC, masked, random_batch
-from controllers.controller import Controller, ControllerConfig
-from learners.learner import Descent, track, without_conflict
-from learners.q_learner import QConfig, QLearner
-from modules.mixers import MixerConfig, make_mixer
+from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.learners.learner import Descent, track, without_conflict
+from eoi.learners.q_learner import QConfig, QLearner
+from eoi.modules.mixers import MixerConfig, make_mixer
 
 NOW = torch.tensor(0.0)
-MIXER = {"mixing_embed_dim": 4, "mixing_activation": "elu", "mixing_bias": "mlp", "hypernet_layers": 1, "hypernet_embed": 8}
+MIXER = {
+    "mixing_embed_dim": 4,
+    "mixing_activation": "elu",
+    "mixing_bias": "mlp",
+    "hypernet_layers": 1,
+    "hypernet_embed": 8,
+}
 Q = {
     "gamma": 0.9,
     "lr": 1e-2,
@@ -27,9 +33,16 @@ Q = {
 
 def learner(mixer: str = "qmix", seed: int = 0, **changes) -> QLearner:
     torch.manual_seed(seed)
-    controller = Controller(SPEC, ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False))
-    made = QLearner(QConfig(**{**Q, **changes}), controller, make_mixer(SPEC, MixerConfig(mixer=mixer, **MIXER)))
-    for p in made.target_controller.parameters():  # so that a target that reads the wrong network is seen
+    controller = Controller(
+        SPEC,
+        ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False),
+    )
+    made = QLearner(
+        QConfig(**{**Q, **changes}), controller, make_mixer(SPEC, MixerConfig(mixer=mixer, **MIXER))
+    )
+    for p in (
+        made.target_controller.parameters()
+    ):  # so that a target that reads the wrong network is seen
         p.data += 0.3 * torch.randn_like(p)
     return made
 
@@ -73,34 +86,54 @@ def test_vdn_of_one_agent_is_a_hand_worked_dqn():
     made = learner("vdn")
     batch = random_batch(count=1, reward=torch.tensor([2.0]), terminated=torch.tensor([0.0]))
     with torch.no_grad():
-        for net, values in ((made.controller, [1.0, 0, 0, 0]), (made.target_controller, [0.0, 5, 3, 0])):
+        for net, values in (
+            (made.controller, [1.0, 0, 0, 0]),
+            (made.target_controller, [0.0, 5, 3, 0]),
+        ):
             for p in net.parameters():
                 p.zero_()
             net.agents.layers[-1].bias.copy_(torch.tensor(values)[None, :, None])
-    batch = random_batch(count=1, reward=torch.tensor([2.0]), terminated=torch.tensor([0.0]), actions=torch.zeros(1, 3, dtype=torch.long))
+    batch = random_batch(
+        count=1,
+        reward=torch.tensor([2.0]),
+        terminated=torch.tensor([0.0]),
+        actions=torch.zeros(1, 3, dtype=torch.long),
+    )
     terms, stats = made(batch, NOW)
     assert stats["target_mean"].item() == pytest.approx(2 + 0.9 * 15)
     assert terms["td"].item() == pytest.approx((3 - 15.5) ** 2)
     double = learner("vdn", double_q=True)
     double.load_state_dict(made.state_dict())
-    assert double(batch, NOW).stats["target_mean"].item() == pytest.approx(2.0)  # online prefers action 0, worth 0 to the target
+    assert double(batch, NOW).stats["target_mean"].item() == pytest.approx(
+        2.0
+    )  # online prefers action 0, worth 0 to the target
 
 
 def test_nothing_is_bootstrapped_past_the_end():
     made, batch = learner(), random_batch(terminated=torch.ones(5))
-    assert made(batch, NOW).stats["target_mean"].item() == pytest.approx(batch.reward.mean().item(), abs=1e-6)
+    assert made(batch, NOW).stats["target_mean"].item() == pytest.approx(
+        batch.reward.mean().item(), abs=1e-6
+    )
 
 
 def test_only_the_online_networks_get_a_gradient():
     made = learner(double_q=True)
     made(random_batch(), NOW).terms["td"].backward()
-    reached = {name.split(".")[0] for name, p in made.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    reached = {
+        name.split(".")[0]
+        for name, p in made.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert reached == {"controller", "mixer"}
 
 
 def test_individual_rewards_reach_each_agent_or_their_sum_the_team():
     individual = torch.arange(15.0).view(5, 3)
-    for mixer, expected in (("none", individual), ("vdn", individual.sum(1, keepdim=True)), ("qmix", individual.sum(1, keepdim=True))):
+    for mixer, expected in (
+        ("none", individual),
+        ("vdn", individual.sum(1, keepdim=True)),
+        ("qmix", individual.sum(1, keepdim=True)),
+    ):
         made, batch = learner(mixer), random_batch(terminated=torch.ones(5))
         made.shaping = lambda batch, t: individual
         target = made._target(batch, made._values(batch).next_q, NOW)
@@ -125,7 +158,9 @@ def test_hard_targets_are_copied_every_interval_of_episodes():
     descent.update(random_batch(), NOW, episode=9)
     assert torch.equal(made.target_controller.agents.layers[0].weight, before)
     descent.update(random_batch(), NOW, episode=10)
-    assert torch.equal(made.target_controller.agents.layers[0].weight, made.controller.agents.layers[0].weight)
+    assert torch.equal(
+        made.target_controller.agents.layers[0].weight, made.controller.agents.layers[0].weight
+    )
     assert torch.equal(made.target_mixer.first.weight, made.mixer.first.weight)
 
 
@@ -134,13 +169,18 @@ def test_gradients_are_clipped():
     for made in (free, clipped):
         made.groups()
         Descent(made).update(random_batch(), NOW, 0)
-    sizes = [torch.stack([p.grad.square().sum() for p in m.controller.parameters()]).sum() for m in (free, clipped)]
+    sizes = [
+        torch.stack([p.grad.square().sum() for p in m.controller.parameters()]).sum()
+        for m in (free, clipped)
+    ]
     assert sizes[0] > 1e-4 and sizes[1].sqrt() <= 1e-3 + 1e-6
 
 
 def test_descent_is_adam_on_the_sum_of_the_terms():
     made, other, batch = learner(), learner(), random_batch()
-    optimiser = torch.optim.Adam([*other.controller.parameters(), *other.mixer.parameters()], lr=1e-2)
+    optimiser = torch.optim.Adam(
+        [*other.controller.parameters(), *other.mixer.parameters()], lr=1e-2
+    )
     descent = Descent(made)
     for _ in range(3):
         descent.update(batch, NOW, 0)
@@ -162,8 +202,8 @@ def test_conflicting_gradients_are_projected_agent_by_agent():
 
 def test_acting():
     made, batch = learner(), random_batch()
-    from components.action_selection import Draws
     from conftest import keys
+    from eoi.components.action_selection import Draws
 
     draws = Draws.of_episodes(keys(5), 1, 3).at(0)
     greedy, q = made.act(batch.obs, batch.avail, draws, NOW, True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from components.episodes import Episodes
-from components.replay_buffer import ReplayBuffer, ReplayConfig
 from conftest import SPEC, keys
-from envs.base import EnvSpec
+from eoi.components.episodes import Episodes
+from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.envs.base import EnvSpec
 
 CPU = torch.device("cpu")
 
@@ -56,7 +56,9 @@ def test_every_sampled_field_belongs_to_one_transition(filled):
     assert torch.equal(batch.next_state[:, 0], mark + 1)
     assert torch.equal(batch.actions[:, 0], step % SPEC.n_actions)
     for avail, at in ((batch.avail, step), (batch.next_avail, step + 1)):
-        assert torch.equal(avail, one_hot(at % SPEC.n_actions, SPEC.n_actions).bool()[:, None].expand_as(avail))
+        assert torch.equal(
+            avail, one_hot(at % SPEC.n_actions, SPEC.n_actions).bool()[:, None].expand_as(avail)
+        )
     assert torch.equal(batch.terminated, last.float())
     assert batch.q is not None
     assert torch.equal(batch.q[:, 0, 0], mark)
@@ -117,7 +119,9 @@ def test_what_is_kept_holds_no_autograd_graph(parts):
     assert any(p.requires_grad for p in made.learner.parameters())
     made.feed.insert(made.train.run(made.learner.act, keys(2), torch.tensor(0.0)))
     assert made.replay.size > 0 and made.replay.fields["q"].abs().sum() > 0
-    assert all(field.grad_fn is None and not field.requires_grad for field in made.replay.fields.values())
+    assert all(
+        field.grad_fn is None and not field.requires_grad for field in made.replay.fields.values()
+    )
 
 
 def test_more_episodes_at_once_than_the_ring_holds_are_refused():

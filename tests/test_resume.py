@@ -12,26 +12,27 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import envs
-import learners
-import main as program
-from assembly import build
-from components.replay_buffer import ReplayBuffer, ReplayConfig
-from config import loader
 from conftest import SPEC, worlds
-from run import Training
-from settings import RunConfig, configure
+from eoi import envs, learners
+from eoi import main as program
+from eoi.assembly import build
+from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.config import loader
+from eoi.run import Training
+from eoi.settings import RunConfig, configure
+from eoi.utils import checkpoints
+from eoi.utils.checkpoints import Checkpoints
+from eoi.utils.errors import UserError
+from eoi.utils.locks import Lock
+from eoi.utils.logging import RunLog
+from eoi.utils.records import is_run
 from test_replay import numbered
-from utils import checkpoints
-from utils.checkpoints import Checkpoints
-from utils.errors import UserError
-from utils.locks import Lock
-from utils.logging import RunLog
-from utils.records import is_run
 
 CPU = torch.device("cpu")
 # Every algorithm, and every world: not every pair of them, which would take minutes and show no more.
-PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [("eoi_qmix", world) for world in worlds() if world != "pac_men"]
+PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [
+    ("eoi_qmix", world) for world in worlds() if world != "pac_men"
+]
 
 
 IN_THIS_PROCESS = {
@@ -41,16 +42,26 @@ IN_THIS_PROCESS = {
 
 def test_these_are_all_that_the_registries_have():
     used = [configure(loader.load(algorithm, world, {"seed": 1})).run for algorithm, world in PAIRS]
-    assert {run.learner for run in used} == set(learners.REGISTRY) and {run.env for run in used} == set(envs.REGISTRY)
+    assert {run.learner for run in used} == set(learners.REGISTRY) and {
+        run.env for run in used
+    } == set(envs.REGISTRY)
 
 
 def training(settings, folder: pathlib.Path) -> Training:
-    return Training(build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder)
+    return Training(
+        build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder
+    )
 
 
 def flat(content, prefix=""):
     """Everything in a checkpoint but its clock, as (name, value)."""
-    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, (list, tuple)) else None
+    items = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content)
+        if isinstance(content, (list, tuple))
+        else None
+    )
     if items is None:
         yield prefix, content
         return
@@ -64,7 +75,11 @@ def assert_same(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         other = theirs[name]
-        same = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other or value != value
+        same = (
+            torch.equal(value, other)
+            if isinstance(value, torch.Tensor)
+            else value == other or value != value
+        )
         assert same, name
 
 
@@ -79,10 +94,17 @@ def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_
     """The first part stops between two reports, so what the next one needs is carried over too."""
     place = IN_THIS_PROCESS if world == "pettingzoo" else {}
     limit = build(settings(algorithm, world, **place)).train.env.spec.episode_limit
-    whole = place | {"t_max": 8 * limit, "log_interval": 4 * limit, "test_interval": 4 * limit, "update_interval": limit}
+    whole = place | {
+        "t_max": 8 * limit,
+        "log_interval": 4 * limit,
+        "test_interval": 4 * limit,
+        "update_interval": limit,
+    }
     uninterrupted = training(settings(algorithm, world, **whole), tmp_path / "whole")
     uninterrupted.train()
-    training(settings(algorithm, world, **(whole | {"t_max": 5 * limit})), tmp_path / "parts").train()
+    training(
+        settings(algorithm, world, **(whole | {"t_max": 5 * limit})), tmp_path / "parts"
+    ).train()
     found = Checkpoints(tmp_path / "parts" / "checkpoints").newest()
     assert found is not None
     continued = training(settings(algorithm, world, **whole), tmp_path / "parts")
@@ -109,7 +131,9 @@ def test_so_it_is_with_other_settings(updates, settings, tmp_path):
     uninterrupted.train()
     training(settings("eoi_qmix", **updates, t_max=61), tmp_path / "parts").train()
     continued = training(full, tmp_path / "parts")
-    continued.resume(*(Checkpoints(tmp_path / "parts" / "checkpoints").newest() or pytest.fail("no checkpoint")))
+    continued.resume(
+        *(Checkpoints(tmp_path / "parts" / "checkpoints").newest() or pytest.fail("no checkpoint"))
+    )
     continued.train()
     assert_same(final(tmp_path / "parts"), final(tmp_path / "whole"))
 
@@ -200,8 +224,12 @@ def test_every_few_minutes_and_never_before(settings, tmp_path, monkeypatch):
     """A jump of the wall clock changes nothing: the interval is measured on the monotonic one."""
     chosen = settings("qmix", t_max=600, save_interval=5, update_interval=600, test_interval=600)
     written, clock = [], iter(range(0, 10**6, 100))
-    own = SimpleNamespace(monotonic=lambda: float(next(clock)), time=lambda: random.uniform(-1e9, 1e9))
-    monkeypatch.setattr("run.time", own)  # of this module alone: threads elsewhere look at the clock too
+    own = SimpleNamespace(
+        monotonic=lambda: float(next(clock)), time=lambda: random.uniform(-1e9, 1e9)
+    )
+    monkeypatch.setattr(
+        "eoi.run.time", own
+    )  # of this module alone: threads elsewhere look at the clock too
     monkeypatch.setattr(Checkpoints, "write", lambda self, t, content: written.append(t))
     training(chosen, tmp_path).train()
     assert written[-1] == 600 and written[:3] == [180, 360, 540]
@@ -213,7 +241,11 @@ def test_zero_writes_none(settings, tmp_path):
 
 
 def test_old_records_have_no_save_interval(settings):
-    config = {key: value for key, value in loader.load("qmix", "pac_men", {"seed": 1}).items() if key != "save_interval"}
+    config = {
+        key: value
+        for key, value in loader.load("qmix", "pac_men", {"seed": 1}).items()
+        if key != "save_interval"
+    }
     assert configure(config).run.save_interval == 5.0
     assert RunConfig.__dataclass_fields__["save_interval"].default == 5.0
 
@@ -280,15 +312,24 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path, monkeypatch):
     """Between two kills lie at most as many function calls as a start, and a KILLS-th of all the others, take: so none is left out."""
     whole, cut = (f"local_results_path={tmp_path / name}" for name in ("whole", "cut"))
     length = f"t_max={180 * KILLS}"
-    assert program.main([*START, *LONG, "t_max=60", f"local_results_path={tmp_path / 'warm'}"]) == 0  # the first run of a process imports
+    assert (
+        program.main([*START, *LONG, "t_max=60", f"local_results_path={tmp_path / 'warm'}"]) == 0
+    )  # the first run of a process imports
     start, total = calls_of([*START, *LONG, length, whole], monkeypatch)
     moments = random.Random(1)
     at, lives = [-1], 0
     for _ in range(KILLS):
         runs = [folder for folder in (tmp_path / "cut" / "sacred").glob("[0-9]*") if is_run(folder)]
         assert len(runs) <= 1
-        again = ["--resume", str(runs[0])] if runs else [*START, *LONG, length, cut, "save_interval=0.00001"]
-        assert in_a_child(again, moments.randrange(start + (total - start) // KILLS)) == -signal.SIGKILL
+        again = (
+            ["--resume", str(runs[0])]
+            if runs
+            else [*START, *LONG, length, cut, "save_interval=0.00001"]
+        )
+        assert (
+            in_a_child(again, moments.randrange(start + (total - start) // KILLS))
+            == -signal.SIGKILL
+        )
         found = Checkpoints(runs[0] / "checkpoints").newest() if runs else None
         at.append(found[1]["counters"]["t"] if found else -1)
         lives += at[-1] > at[-2]
@@ -297,7 +338,9 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path, monkeypatch):
     ours, theirs = runs[0], tmp_path / "whole" / "sacred" / "1"
     assert_same(final(ours), final(theirs))
     for model in ("best.pt", "last.pt"):
-        assert_same(checkpoints.load(ours / "models" / model), checkpoints.load(theirs / "models" / model))
+        assert_same(
+            checkpoints.load(ours / "models" / model), checkpoints.load(theirs / "models" / model)
+        )
     assert_same(*(json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)))
     run = json.loads((ours / "run.json").read_text())
     assert run["status"] == "COMPLETED" and len(run["resumed"]) >= 1
@@ -306,7 +349,9 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path, monkeypatch):
 
 @pytest.fixture
 def finished(tmp_path) -> pathlib.Path:
-    assert program.main(["--config=qmix", *LONG, "t_max=120", f"local_results_path={tmp_path}"]) == 0
+    assert (
+        program.main(["--config=qmix", *LONG, "t_max=120", f"local_results_path={tmp_path}"]) == 0
+    )
     return tmp_path / "sacred" / "1"
 
 
@@ -314,7 +359,9 @@ def test_a_finished_run_can_be_made_longer_and_nothing_else(finished, capsys):
     before = json.loads((finished / "run.json").read_text())
     assert program.main(["--resume", str(finished)]) == 0
     assert program.main(["--resume", str(finished), "with", "t_max=600"]) == 0
-    metrics, config, run = (json.loads((finished / f"{name}.json").read_text()) for name in ("metrics", "config", "run"))
+    metrics, config, run = (
+        json.loads((finished / f"{name}.json").read_text()) for name in ("metrics", "config", "run")
+    )
     assert metrics["test_return_mean"]["steps"] == [0, 300, 600]  # none twice
     assert config["t_max"] == 600 and run["start_time"] == before["start_time"]
     assert run["meta"]["number"] == before["meta"]["number"]

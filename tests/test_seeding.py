@@ -1,6 +1,6 @@
 import torch
 
-from utils.seeding import fold, integers, root_key, uniform
+from eoi.utils.seeding import fold, integers, root_key, uniform
 
 
 def reference(state: int, count: int) -> list[int]:
@@ -25,7 +25,9 @@ def test_uniform_is_the_top_of_splitmix64():
 
 
 def test_integers_scale_the_upper_half():
-    assert integers(torch.tensor(1234567), 1000, 4).tolist() == [((x >> 32) * 1000) >> 32 for x in reference(1234567, 4)]
+    assert integers(torch.tensor(1234567), 1000, 4).tolist() == [
+        ((x >> 32) * 1000) >> 32 for x in reference(1234567, 4)
+    ]
 
 
 def test_streams_differ_by_seed_name_and_index_and_repeat_by_key():
@@ -37,7 +39,10 @@ def test_streams_differ_by_seed_name_and_index_and_repeat_by_key():
 
 
 def test_a_copy_draws_the_same_whatever_stands_beside_it():
-    alone, among = fold(root_key(0, "x"), torch.tensor([4])), fold(root_key(0, "x"), torch.arange(9))
+    alone, among = (
+        fold(root_key(0, "x"), torch.tensor([4])),
+        fold(root_key(0, "x"), torch.arange(9)),
+    )
     assert torch.equal(uniform(alone, 3, 2)[0], uniform(among, 3, 2)[4])
 
 

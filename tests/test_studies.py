@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from utils import records
+from eoi.utils import records
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
 PRETENDS = """
@@ -45,6 +45,8 @@ def test_a_cut_fleet_starts_again_beside_what_it_had_and_a_finished_one_is_not_r
     kept, again = (results / f"_seeds-1-2.{name}" for name in ("cut", "cut-2"))
     assert set(results.iterdir()) == {results / "seeds-1-2", kept, again}
     assert [(folder / "number").read_text() for folder in (kept, again)] == ["1", "2"]
-    assert [folder for folder in results.iterdir() if (folder / "finished").exists()] == [results / "seeds-1-2"]
+    assert [folder for folder in results.iterdir() if (folder / "finished").exists()] == [
+        results / "seeds-1-2"
+    ]
     assert records.locate([tree / "results"]) == [results / "seeds-1-2" / "sacred" / "1"]
     assert records.locate([kept]) == [kept / "sacred" / "1"]

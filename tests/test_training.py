@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from assembly import build, build_learner
-from config import loader
 from conftest import worlds
-from run import Training
-from settings import configure
-from utils.logging import RunLog
+from eoi.assembly import build, build_learner
+from eoi.config import loader
+from eoi.run import Training
+from eoi.settings import configure
+from eoi.utils.logging import RunLog
 
 
 def trained(parts, settings, folder=None):
@@ -24,7 +24,14 @@ def trained(parts, settings, folder=None):
 OWN = {
     "q_learner": {"epsilon", "q_taken_mean"},
     "maac": {"q_taken_mean", "actor_loss", "entropy", "actor_grad_norm"},
-    "ppo": {"policy_loss", "value_mean", "entropy", "ratio_clipped", "policy_change", "policy_grad_norm"},
+    "ppo": {
+        "policy_loss",
+        "value_mean",
+        "entropy",
+        "ratio_clipped",
+        "policy_change",
+        "policy_grad_norm",
+    },
 }
 
 
@@ -33,15 +40,32 @@ OWN = {
 def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings, tmp_path):
     chosen = settings(algorithm, share_params=shared, obs_agent_id=shared)
     training, seen = trained(build(chosen), chosen, tmp_path)
-    on_policy = chosen.run.learner == "ppo"  # two rollouts of 60 steps, ten epochs of three minibatches
+    on_policy = (
+        chosen.run.learner == "ppo"
+    )  # two rollouts of 60 steps, ten epochs of three minibatches
     assert training.at.t == 120 and training.at.updates == (60 if on_policy else 12)
     assert all(math.isfinite(value) for _, value, _ in seen)
     names = {name for name, _, _ in seen}
-    assert {"return_mean", "test_return_mean", "ep_length_mean", "loss", "td_error_abs", "target_mean", "grad_norm"} <= names
+    assert {
+        "return_mean",
+        "test_return_mean",
+        "ep_length_mean",
+        "loss",
+        "td_error_abs",
+        "target_mean",
+        "grad_norm",
+    } <= names
     assert {"test_snd", "test_position_overlap", "test_probe_accuracy"} <= names
     assert OWN[chosen.run.learner] <= names
     if chosen.eoi.form != "none":
-        assert {"classifier_loss", "classifier_ce", "classifier_pd", "classifier_mi", "classifier_accuracy", "individuality_mean"} <= names
+        assert {
+            "classifier_loss",
+            "classifier_ce",
+            "classifier_pd",
+            "classifier_mi",
+            "classifier_accuracy",
+            "individuality_mean",
+        } <= names
     if chosen.eoi.form in ("pull", "explore"):
         assert "intrinsic_value_loss" in names
     if chosen.eoi.form == "pull":
@@ -60,7 +84,11 @@ def weights(training, part: str):
 
 
 def equal(ours, theirs, parts=("controller", "mixer", "critic", "target")) -> bool:
-    return all(torch.equal(v, weights(theirs, part)[k]) for part in parts for k, v in weights(ours, part).items())
+    return all(
+        torch.equal(v, weights(theirs, part)[k])
+        for part in parts
+        for k, v in weights(ours, part).items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,11 +112,18 @@ def test_without_its_weight_eoi_is_the_base_learner_bit_for_bit(algorithm, base,
 
 @pytest.mark.parametrize(
     ("algorithm", "base"),
-    [("eoi_qmix", "qmix"), ("eoi_explore_qmix", "qmix"), ("eoi_maac", "maac"), ("eoi_ippo", "ippo"), ("kl_maac", "maac")],
+    [
+        ("eoi_qmix", "qmix"),
+        ("eoi_explore_qmix", "qmix"),
+        ("eoi_maac", "maac"),
+        ("eoi_ippo", "ippo"),
+        ("kl_maac", "maac"),
+    ],
 )
 def test_with_its_weight_it_is_not(algorithm, base, settings):
     ours, theirs = (
-        trained(build(chosen), chosen)[0] for chosen in (settings(algorithm, epsilon_start=0.1), settings(base, epsilon_start=0.1))
+        trained(build(chosen), chosen)[0]
+        for chosen in (settings(algorithm, epsilon_start=0.1), settings(base, epsilon_start=0.1))
     )
     assert not equal(ours, theirs)
 
@@ -123,8 +158,18 @@ def test_an_addition_of_no_weight_is_its_base_bit_for_bit(section, key, algorith
     assert equal(trained(build(off), off)[0], theirs)
 
 
-@pytest.mark.parametrize("algorithm", ["qmix", "eoi_qmix", "eoi_explore_qmix", "iql", "maac", "eoi_maac"])
-@pytest.mark.parametrize("lfo", [{}, {"importance_weight": False}, {"schedule": "decay", "derangement": True}, {"schedule": "adaptive"}])
+@pytest.mark.parametrize(
+    "algorithm", ["qmix", "eoi_qmix", "eoi_explore_qmix", "iql", "maac", "eoi_maac"]
+)
+@pytest.mark.parametrize(
+    "lfo",
+    [
+        {},
+        {"importance_weight": False},
+        {"schedule": "decay", "derangement": True},
+        {"schedule": "adaptive"},
+    ],
+)
 def test_experience_is_shared_whatever_the_learner(algorithm, lfo, settings):
     chosen = settings(algorithm, lfo={"omega": 0.5, **lfo})
     training, seen = trained(build(chosen), chosen)
@@ -134,31 +179,46 @@ def test_experience_is_shared_whatever_the_learner(algorithm, lfo, settings):
 
 
 @pytest.mark.parametrize(
-    "eoi", [{"q_source": "stored"}, {"q_input": "normalised"}, {"project": True}, {"centred": True}, {"alpha_warmup": 100}]
+    "eoi",
+    [
+        {"q_source": "stored"},
+        {"q_input": "normalised"},
+        {"project": True},
+        {"centred": True},
+        {"alpha_warmup": 100},
+    ],
 )
 def test_settings_of_the_pull_change_the_run_and_nothing_breaks(eoi, settings):
-    ours, theirs = (trained(build(chosen), chosen)[0] for chosen in (settings("eoi_qmix", eoi=eoi), settings("eoi_qmix")))
+    ours, theirs = (
+        trained(build(chosen), chosen)[0]
+        for chosen in (settings("eoi_qmix", eoi=eoi), settings("eoi_qmix"))
+    )
     assert not equal(ours, theirs)
     assert all(torch.isfinite(v).all() for v in ours.parts.learner.state_dict().values())
 
 
 def test_a_run_is_a_function_of_its_seed(settings):
     first, again, other = (
-        trained(build(chosen), chosen)[0] for chosen in (settings("eoi_qmix"), settings("eoi_qmix"), settings("eoi_qmix", seed=4))
+        trained(build(chosen), chosen)[0]
+        for chosen in (settings("eoi_qmix"), settings("eoi_qmix"), settings("eoi_qmix", seed=4))
     )
     assert equal(first, again, ("",))
     assert not equal(first, other)
 
 
 def test_same_init(settings):
-    learner = build_learner(chosen := settings("eoi_qmix", same_init=True), build(chosen).train.env.spec)
+    learner = build_learner(
+        chosen := settings("eoi_qmix", same_init=True), build(chosen).train.env.spec
+    )
     weight = learner.controller.agents.layers[0].weight
     assert torch.equal(weight[0], weight[3])
     value = learner.extras[0].value.first.weight
     assert not torch.equal(value[0], value[3])
 
 
-@pytest.mark.parametrize(("interval", "start", "updates"), [(10, 0, 12), (40, 0, 3), (10, 100, 12), (10, 121, 0)])
+@pytest.mark.parametrize(
+    ("interval", "start", "updates"), [(10, 0, 12), (40, 0, 3), (10, 100, 12), (10, 121, 0)]
+)
 def test_cadence(interval, start, updates, settings):
     chosen = settings("qmix", update_interval=interval, learning_starts=start)
     assert trained(build(chosen), chosen)[0].at.updates == updates
@@ -166,7 +226,8 @@ def test_cadence(interval, start, updates, settings):
 
 def test_tests_do_not_change_the_training(settings):
     often, seldom = (
-        trained(build(chosen), chosen)[0] for chosen in (settings("qmix", test_interval=30), settings("qmix", test_interval=120))
+        trained(build(chosen), chosen)[0]
+        for chosen in (settings("qmix", test_interval=30), settings("qmix", test_interval=120))
     )
     assert equal(often, seldom)
 

@@ -12,9 +12,9 @@ import sys
 
 import pytest
 
-import main as command
-import watch
-from pictures.page import page
+from eoi import main as command
+from eoi import watch
+from eoi.pictures.page import page
 from test_pictures import refused, run  # noqa: F401 - a fixture
 
 SRC = pathlib.Path(__file__).parent.parent / "src"
@@ -24,33 +24,55 @@ SRC = pathlib.Path(__file__).parent.parent / "src"
 def fire(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     results = tmp_path_factory.mktemp("fire")
     keys = "seed=3 t_max=40 hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200 learning_starts=0 test_nepisode=2"
-    assert command.main(["--config=eoi_qmix", "--env-config=firefighters", "with", *keys.split(), f"local_results_path={results}"]) == 0
+    assert (
+        command.main(
+            [
+                "--config=eoi_qmix",
+                "--env-config=firefighters",
+                "with",
+                *keys.split(),
+                f"local_results_path={results}",
+            ]
+        )
+        == 0
+    )
     return results / "sacred" / "1"
 
 
 def data(path: pathlib.Path) -> dict:
-    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL)
+    found = re.search(
+        r'<script id="data" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL
+    )
     assert found
     return json.loads(found[1])
 
 
-def test_a_page_holds_every_moment_and_needs_nothing_else(fire: pathlib.Path, tmp_path: pathlib.Path, capsys) -> None:
+def test_a_page_holds_every_moment_and_needs_nothing_else(
+    fire: pathlib.Path, tmp_path: pathlib.Path, capsys
+) -> None:
     path = tmp_path / "film.html"
     assert watch.main([str(fire), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
     assert capsys.readouterr().out == f"{path}\n"
     content = data(path)
-    assert [len(episode) for episode in content["episodes"]] == [21, 21] and len(content["colours"]) == 4
+    assert [len(episode) for episode in content["episodes"]] == [21, 21] and len(
+        content["colours"]
+    ) == 4
     first, last = content["episodes"][0][0], content["episodes"][0][-1]
-    assert first["history"] == {"water": 4.0, "fire": 18.0} and last["history"]["fire"] == 18 - last["total"]
+    assert (
+        first["history"] == {"water": 4.0, "fire": 18.0}
+        and last["history"]["fire"] == 18 - last["total"]
+    )
     assert len(last["recognised"]) == 4 and "water_pumped" in last["info"]
     assert not re.search(r"https?://|src=\"(?!data:)", path.read_text())
 
 
 def test_nothing_in_the_data_ends_the_script() -> None:
-    from pictures.film import Shot
+    from eoi.pictures.film import Shot
 
     shot = Shot(watch_picture(), "", 0, 0.0, ["</script>"], [], {})
-    assert page([[shot]], "a & b", 4.0).count("</script>") == 2 and "a &amp; b" in page([[shot]], "a & b", 4.0)
+    assert page([[shot]], "a & b", 4.0).count("</script>") == 2 and "a &amp; b" in page(
+        [[shot]], "a & b", 4.0
+    )
 
 
 def watch_picture():
@@ -88,16 +110,41 @@ def test_a_browser_shows_it(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert watch.main([str(fire), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
     episodes = data(path)["episodes"]
     path.write_text(path.read_text().replace("</body>", f"<script>{USER}</script></body>"))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=2000"]
-    seen = subprocess.run(["chromium", *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    told = [json.loads(html.unescape(each)) for each in re.findall(r'<pre class="told">(.*?)</pre>', seen)]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
+    flags += [
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'browser'}",
+        "--virtual-time-budget=2000",
+    ]
+    seen = subprocess.run(
+        ["chromium", *flags, "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    told = [
+        json.loads(html.unescape(each))
+        for each in re.findall(r'<pre class="told">(.*?)</pre>', seen)
+    ]
     expected = [episodes[which][t] for which, t in ((0, 0), (0, 7), (1, 0), (1, 20))]
-    assert [each["when"] for each in told] == [f"t = {shot['step']}    return {shot['total']:g}" for shot in expected]
+    assert [each["when"] for each in told] == [
+        f"t = {shot['step']}    return {shot['total']:g}" for shot in expected
+    ]
     assert [shot["step"] for shot in expected] == [0, 7, 0, 20]
-    assert [each["picture"] for each in told] == [shot["picture"] for shot in expected] and len({shot["picture"] for shot in expected}) == 4
+    assert [each["picture"] for each in told] == [shot["picture"] for shot in expected] and len(
+        {shot["picture"] for shot in expected}
+    ) == 4
     assert [each["actions"] for each in told] == [shot["actions"] for shot in expected]
-    assert [each["chart"] for each in told] == [[f"{name} {value:g}" for name, value in shot["history"].items()] for shot in expected]
+    assert [each["chart"] for each in told] == [
+        [f"{name} {value:g}" for name, value in shot["history"].items()] for shot in expected
+    ]
     assert len(re.findall(r'<polyline points="\d', seen)) == 2 and 'max="20"' in seen
 
 
@@ -108,19 +155,37 @@ def test_keys_lead_through_the_episodes(fire: pathlib.Path, capsys) -> None:
     def times(keys: str) -> list[tuple[int, bool]]:
         watch.step_through(films, iter(re.findall(r"\x1b\[[A-D]|.", keys)))
         screens = capsys.readouterr().out.split("\x1b[H\x1b[J")[1:]
-        return [(int(re.search(r"t = (\d+)", screen)[1]), "episode 2 of 2" in screen) for screen in screens]  # type: ignore[index]
+        return [
+            (int(re.search(r"t = (\d+)", screen)[1]), "episode 2 of 2" in screen)
+            for screen in screens
+        ]  # type: ignore[index]
 
     assert [t for t, _ in times("nn\x1b[Cbx\x1b[D\x1b[Dbq")] == [0, 1, 2, 3, 2, 2, 1, 0, 0]
-    assert times("Gn]G]gq")[1:] == [(20, False), (20, False), (0, False), (20, True), (0, False), (0, False)]
+    assert times("Gn]G]gq")[1:] == [
+        (20, False),
+        (20, False),
+        (0, False),
+        (20, True),
+        (0, False),
+        (0, False),
+    ]
     assert times("") == [(0, False)]
 
 
 def test_stepping_reads_a_terminal(fire: pathlib.Path, capsys) -> None:
     ours, theirs = pty.openpty()
     program = [sys.executable, str(SRC / "watch.py"), str(fire), "--step"]
-    process = subprocess.Popen(program, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        program, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     os.write(ours, b"n\x1b[CGq")
     said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0 and "t = 1 " in said and "t = 2 " in said and "t = 20 " in said and "episode 1 of 1: return" in said
+    assert (
+        process.returncode == 0
+        and "t = 1 " in said
+        and "t = 2 " in said
+        and "t = 20 " in said
+        and "episode 1 of 1: return" in said
+    )
     assert "wants a terminal" in refused(watch, [fire, "--step"], capsys)
     assert "ends with .gif" in refused(watch, [fire, "--out", "film.mp4"], capsys)

@@ -10,9 +10,9 @@ from PIL import Image
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "src"))
 
-from envs import REGISTRY
-from envs.starcraft import LiteConfig, LiteStarCraft
-from utils.seeding import fold, root_key
+from eoi.envs import REGISTRY
+from eoi.envs.starcraft import LiteConfig, LiteStarCraft
+from eoi.utils.seeding import fold, root_key
 
 KEY = fold(root_key(1, "picture"), torch.arange(1))
 WEST = 5

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batches.jobs import ROOT, Job
-from batches.report import Screen
-from utils.errors import UserError
-from utils.script import write_text
+from eoi.batches.jobs import ROOT, Job
+from eoi.batches.report import Screen
+from eoi.utils.errors import UserError
+from eoi.utils.script import write_text
 
 _GLANCE = 0.2  # seconds between two looks: Ray's cancel reaches Python, but ends no system call
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -101,7 +101,12 @@ def _hear(news: News, threads: int, stop: Callable[[], None]) -> None:
 
 def tell_end(job: Job, status: int, last: str, screen: Screen) -> None:
     job.remark = "" if status == 0 else last[:200]
-    screen.say(job, {0: "finished", 130: "stopped; the next call continues it"}.get(status, f"failed ({status}): {job.remark}"))
+    screen.say(
+        job,
+        {0: "finished", 130: "stopped; the next call continues it"}.get(
+            status, f"failed ({status}): {job.remark}"
+        ),
+    )
 
 
 class Local:
@@ -143,7 +148,9 @@ class Local:
             if self._stopping or not self._waiting:
                 return None
             job = self._waiting.popleft()
-            process = Process(job.command(self._pace.mongo), lambda line: self._screen.progress(job, line))
+            process = Process(
+                job.command(self._pace.mongo), lambda line: self._screen.progress(job, line)
+            )
             self._live.add(process)
         return job, process
 
@@ -154,7 +161,9 @@ def local(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
 
 def _remote(command: list[str]) -> tuple[int, str]:
     """On a worker of the cluster, which sees this folder. Cancelled, it asks the run to end where its state is whole; again, it ends it."""
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it, and the run would inherit that
+    before = signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, {signal.SIGINT}
+    )  # Ray blocks it, and the run would inherit that
     process, status = Process(command, lambda line: None), []
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     by = itertools.chain([signal.SIGINT], itertools.repeat(signal.SIGKILL))
@@ -169,16 +178,24 @@ def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError("--on ray: Ray is not installed; `.venv/bin/pip install ray`, or leave --on out") from None
+        raise UserError(
+            "--on ray: Ray is not installed; `.venv/bin/pip install ray`, or leave --on out"
+        ) from None
     own = not ray.is_initialized()
     if own:
         paths = {"env_vars": {"PYTHONPATH": str(ROOT / "src")}}
-        where: dict[str, Any] = {"address": pace.address} if pace.address else {"num_cpus": pace.jobs, "include_dashboard": False}
+        where: dict[str, Any] = (
+            {"address": pace.address}
+            if pace.address
+            else {"num_cpus": pace.jobs, "include_dashboard": False}
+        )
         ray.init(**where, runtime_env=paths, log_to_driver=False, configure_logging=False)
     try:
         with _stops_are_news(signal.SIGINT, signal.SIGTERM) as news:
             task = ray.remote(num_cpus=1, max_retries=0)(_remote)
-            return _ray_tasks(ray, {task.remote(job.command(pace.mongo)): job for job in jobs}, news, screen)
+            return _ray_tasks(
+                ray, {task.remote(job.command(pace.mongo)): job for job in jobs}, news, screen
+            )
     finally:
         if own:
             ray.shutdown()
@@ -241,4 +258,8 @@ def _without_engine(argv: Sequence[str]) -> list[str]:
     return kept
 
 
-ENGINES: dict[str, Callable[[Sequence[Job], Pace, Screen], bool]] = {"local": local, "ray": on_ray, "slurm": slurm}
+ENGINES: dict[str, Callable[[Sequence[Job], Pace, Screen], bool]] = {
+    "local": local,
+    "ray": on_ray,
+    "slurm": slurm,
+}

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from config import loader
-from settings import configure
-from utils import records
-from utils.errors import UserError
-from utils.locks import is_locked
+from eoi.config import loader
+from eoi.settings import configure
+from eoi.utils import records
+from eoi.utils.errors import UserError
+from eoi.utils.locks import is_locked
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _ASIDE = frozenset(
@@ -40,7 +40,9 @@ class Job:
 
     @property
     def group(self) -> str:
-        return " ".join([records.labelled(self.env, self.config["env_args"]), self.algorithm, *self.varied])
+        return " ".join(
+            [records.labelled(self.env, self.config["env_args"]), self.algorithm, *self.varied]
+        )
 
     @property
     def t_max(self) -> int:
@@ -51,11 +53,21 @@ class Job:
         return _identity(self.config)
 
     def command(self, mongo: str = "") -> list[str]:
-        program = [sys.executable, str(ROOT / "src" / "main.py"), *(["--mongo", mongo] if mongo else [])]
+        program = [
+            sys.executable,
+            str(ROOT / "src" / "main.py"),
+            *(["--mongo", mongo] if mongo else []),
+        ]
         if self.state in ("cut", "failed") and self.folder is not None:
             return [*program, "--resume", str(self.folder)]
         settings = [*self.given, *self.varied, f"seed={self.seed}", "threads=1"]
-        return [*program, f"--config={self.algorithm}", f"--env-config={self.env}", "with", *settings]
+        return [
+            *program,
+            f"--config={self.algorithm}",
+            f"--env-config={self.env}",
+            "with",
+            *settings,
+        ]
 
 
 def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str]) -> Job:
@@ -68,12 +80,18 @@ def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str
 
 def _identity(config: dict[str, Any]) -> str:
     """As Sacred's JSON would have it; numbers compare by value."""
-    return json.dumps(_plain({key: value for key, value in config.items() if key not in _ASIDE}), sort_keys=True)
+    return json.dumps(
+        _plain({key: value for key, value in config.items() if key not in _ASIDE}), sort_keys=True
+    )
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return _plain(value["py/tuple"]) if set(value) == {"py/tuple"} else {key: _plain(inner) for key, inner in value.items()}
+        return (
+            _plain(value["py/tuple"])
+            if set(value) == {"py/tuple"}
+            else {key: _plain(inner) for key, inner in value.items()}
+        )
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

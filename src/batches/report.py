@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Sequence
 
-from batches.jobs import Job
-from utils import records
-from utils.errors import UserError
+from eoi.batches.jobs import Job
+from eoi.utils import records
+from eoi.utils.errors import UserError
 
 _EVERY = 30.0  # seconds between two lines of one run, where lines cannot be rewritten
 
@@ -86,8 +86,14 @@ def table(jobs: Sequence[Job]) -> str:
         mean = f"{statistics.fmean(values):.3f}" if values else "-"
         spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         which = ",".join(str(job.folder.name) for job in done if job.folder)
-        lines.append(f"{name:{width}}  {f'{len(done)}/{len(members)}':>8}  {mean + spread:11}  {which}")
-    lines += [f"{job.title}: {job.state}{': ' + job.remark if job.remark else ''}" for job in jobs if job.state != "finished"]
+        lines.append(
+            f"{name:{width}}  {f'{len(done)}/{len(members)}':>8}  {mean + spread:11}  {which}"
+        )
+    lines += [
+        f"{job.title}: {job.state}{': ' + job.remark if job.remark else ''}"
+        for job in jobs
+        if job.state != "finished"
+    ]
     return os.linesep.join(lines)
 
 

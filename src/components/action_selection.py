@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from utils.seeding import fold, uniform
+from eoi.utils.seeding import fold, uniform
 
 
 def masked_argmax(values: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Int[Tensor, "*b"]:
@@ -21,7 +21,11 @@ def random_available(avail: Bool[Tensor, "*b U"], draw: Float[Tensor, "*b"]) -> 
 
 
 def epsilon_greedy(
-    greedy: Int[Tensor, "*b"], avail: Bool[Tensor, "*b U"], epsilon: Float[Tensor, ""], flip: Float[Tensor, "*b"], draw: Float[Tensor, "*b"]
+    greedy: Int[Tensor, "*b"],
+    avail: Bool[Tensor, "*b U"],
+    epsilon: Float[Tensor, ""],
+    flip: Float[Tensor, "*b"],
+    draw: Float[Tensor, "*b"],
 ) -> Int[Tensor, "*b"]:
     """Each agent flips its own coin: with probability epsilon a random available action, else `greedy`."""
     return torch.where(flip < epsilon, random_available(avail, draw), greedy)
@@ -44,7 +48,9 @@ class Draws(NamedTuple):
     @staticmethod
     def of_episodes(keys: Int[Tensor, " N"], steps: int, n_agents: int) -> "Draws":
         """All draws of whole episodes, with a time axis in front: [T, N, A] and [T, N]."""
-        flip, choice, follow = uniform(fold(keys, 0), steps, n_agents, 3).permute(3, 1, 0, 2)  # [T, N, A] each
+        flip, choice, follow = uniform(fold(keys, 0), steps, n_agents, 3).permute(
+            3, 1, 0, 2
+        )  # [T, N, A] each
         return Draws(flip, choice, follow, uniform(fold(keys, 1)).expand(steps, -1))
 
     def at(self, step: int) -> "Draws":
@@ -62,5 +68,10 @@ class UpdateDraws(NamedTuple):
     @staticmethod
     def of_updates(keys: Int[Tensor, " K"], count: int, n_agents: int) -> "list[UpdateDraws]":
         """For K updates of `count` transitions; `keys` are those of the transitions' own draw."""
-        action, following, order = uniform(fold(keys, 2), count, n_agents, 3).unbind(-1)  # [K, B, A] each
-        return [UpdateDraws(*draws) for draws in zip(action, following, uniform(fold(keys, 3), count), order, strict=True)]
+        action, following, order = uniform(fold(keys, 2), count, n_agents, 3).unbind(
+            -1
+        )  # [K, B, A] each
+        return [
+            UpdateDraws(*draws)
+            for draws in zip(action, following, uniform(fold(keys, 3), count), order, strict=True)
+        ]

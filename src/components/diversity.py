@@ -20,7 +20,9 @@ def neural_diversity(policies: Float[Tensor, "B A U"]) -> Scalar:
 
     0: all agents act alike; 1: no two would ever do the same. `policies` are all agents' on the same observations.
     """
-    first, second = policies[:, _pairs(policies.shape[1], policies.device)].unbind(1)  # [B, P, U] each
+    first, second = policies[:, _pairs(policies.shape[1], policies.device)].unbind(
+        1
+    )  # [B, P, U] each
     return 0.5 * (first - second).abs().sum(-1).mean()
 
 
@@ -35,18 +37,27 @@ def overlap(maps: Float[Tensor, "A C"]) -> Scalar:
     """1 - Jensen-Shannon divergence (in bits) between two agents' distributions over cells, mean over pairs: 1 alike, 0 apart."""
     first, second = maps[_pairs(len(maps), maps.device)]  # [P, C] each
     middle = (first + second) / 2
-    divergence = sum(torch.special.xlogy(p, p) - torch.special.xlogy(p, middle) for p in (first, second)) / 2
+    divergence = (
+        sum(torch.special.xlogy(p, p) - torch.special.xlogy(p, middle) for p in (first, second)) / 2
+    )
     return 1 - (torch.as_tensor(divergence).sum(-1) / torch.log(torch.tensor(2.0))).mean()
 
 
-def probe_accuracy(seen: Float[Tensor, "K A O"], held_out: Float[Tensor, "L A O"], units: int = 64, ridge: float = 1e-3) -> Scalar:
+def probe_accuracy(
+    seen: Float[Tensor, "K A O"],
+    held_out: Float[Tensor, "L A O"],
+    units: int = 64,
+    ridge: float = 1e-3,
+) -> Scalar:
     """How often a classifier fitted afresh to whose observation it is, without any regulariser but a small ridge, is right on others.
 
     Least squares on a fixed random hidden layer: no steps to tune and no randomness, so that all algorithms are measured alike, in
     milliseconds. 1/A: the agents cannot be told apart by what they see.
     """
     agents = seen.shape[1]
-    weights = torch.randn(seen.shape[-1], units, generator=torch.Generator().manual_seed(0)).to(seen)
+    weights = torch.randn(seen.shape[-1], units, generator=torch.Generator().manual_seed(0)).to(
+        seen
+    )
     mean, scale = seen.mean((0, 1)), seen.std((0, 1)) + 1e-3
 
     def features(obs: Tensor) -> Tensor:
@@ -55,7 +66,10 @@ def probe_accuracy(seen: Float[Tensor, "K A O"], held_out: Float[Tensor, "L A O"
         return torch.cat([x, hidden, torch.ones_like(x[:, :1])], 1)
 
     names = torch.arange(agents, device=seen.device)
-    x, wanted = features(seen), torch.nn.functional.one_hot(names.repeat(len(seen)), agents).to(seen)
+    x, wanted = (
+        features(seen),
+        torch.nn.functional.one_hot(names.repeat(len(seen)), agents).to(seen),
+    )
     gram = x.T @ x + ridge * len(x) * torch.eye(x.shape[1], device=x.device)
     answer = (features(held_out) @ torch.linalg.solve(gram, x.T @ wanted)).argmax(-1)
     return (answer == names.repeat(len(held_out))).float().mean()

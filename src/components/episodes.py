@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.base import EnvSpec
+from eoi.envs.base import EnvSpec
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,15 @@ class Episodes:
     terminated: Bool[Tensor, "N T"]
     length: Int[Tensor, " N"]
     rewards: Float[Tensor, "N T A"] | None = None  # each agent's own, in worlds that have them
-    q: Float[Tensor, "N T A U"] | None = None  # the action values the agents acted on, where somebody wants them
+    q: Float[Tensor, "N T A U"] | None = (
+        None  # the action values the agents acted on, where somebody wants them
+    )
     info: dict[str, Tensor] = field(default_factory=dict)  # of the finished episodes
 
     @staticmethod
-    def allocate(spec: EnvSpec, n_envs: int, device: torch.device, with_q: bool = False) -> "Episodes":
+    def allocate(
+        spec: EnvSpec, n_envs: int, device: torch.device, with_q: bool = False
+    ) -> "Episodes":
         n, t, agents, actions = n_envs, spec.episode_limit, spec.n_agents, spec.n_actions
         return Episodes(
             obs=torch.zeros(n, t + 1, agents, spec.obs_size, dtype=spec.obs_dtype, device=device),
@@ -51,7 +55,11 @@ class Episodes:
 
     def at(self, copies: Bool[Tensor, " N"]) -> "Episodes":
         """Some of them."""
-        fields: dict[str, Any] = {name: None if value is None else value[copies] for name, value in vars(self).items() if name != "info"}
+        fields: dict[str, Any] = {
+            name: None if value is None else value[copies]
+            for name, value in vars(self).items()
+            if name != "info"
+        }
         return Episodes(**fields, info={name: value[copies] for name, value in self.info.items()})
 
     def outcome(self) -> "Outcome":

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from components.action_selection import UpdateDraws
-from components.episodes import Episodes
-from config.schema import setting
-from envs.base import EnvSpec
-from utils.memory import require
-from utils.seeding import fold, integers, uniform
+from eoi.components.action_selection import UpdateDraws
+from eoi.components.episodes import Episodes
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec
+from eoi.utils.memory import require
+from eoi.utils.seeding import fold, integers, uniform
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,9 @@ class Batch:
     next_state: Float[Tensor, "*r B S"]
     next_avail: Bool[Tensor, "*r B A U"]
     positive: Float[Tensor, "*r B A O"]
-    has_positive: Float[Tensor, "*r B"]  # 0 at the first step of an episode, where `positive` is the observation itself
+    has_positive: Float[
+        Tensor, "*r B"
+    ]  # 0 at the first step of an episode, where `positive` is the observation itself
     rewards: Float[Tensor, "*r B A"] | None = None  # each agent's own, in worlds that have them
     q: Float[Tensor, "*r B A U"] | None = None  # Q^a(o) at the time of acting
     draws: UpdateDraws | None = None  # for losses that draw
@@ -97,7 +99,14 @@ class Rows(NamedTuple):
 class ReplayBuffer:
     """A ring that drops its oldest episodes whole."""
 
-    def __init__(self, spec: EnvSpec, cfg: ReplayConfig, device: torch.device, with_q: bool = False, runs: int = 1):
+    def __init__(
+        self,
+        spec: EnvSpec,
+        cfg: ReplayConfig,
+        device: torch.device,
+        with_q: bool = False,
+        runs: int = 1,
+    ):
         """Raises UserError when this and `runs` - 1 more of its size do not fit the free memory; 0: somebody has asked already."""
         episodes = -(-cfg.buffer_size // spec.episode_limit)
         self.rows = max(cfg.buffer_size, spec.episode_limit) + episodes
@@ -118,12 +127,29 @@ class ReplayBuffer:
             shapes["rewards"] = (torch.float32, (agents,))
         if with_q:
             shapes["q"] = (torch.float32, (agents, actions))
-        size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes.values()) * self.rows
+        size = (
+            sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes.values()) * self.rows
+        )
         if runs:
             times = f"{runs} times " if runs > 1 else ""
-            log.info("replay: %s%d transitions, %.0f MB on %s", times, cfg.buffer_size, runs * size / 1e6, device)
-            require(runs * size, device, f"buffer_size: a replay of {times}{cfg.buffer_size} transitions", "buffer_size", cfg.buffer_size)
-        self.fields = {k: torch.zeros(self.rows, *shape, dtype=dtype, device=device) for k, (dtype, shape) in shapes.items()}
+            log.info(
+                "replay: %s%d transitions, %.0f MB on %s",
+                times,
+                cfg.buffer_size,
+                runs * size / 1e6,
+                device,
+            )
+            require(
+                runs * size,
+                device,
+                f"buffer_size: a replay of {times}{cfg.buffer_size} transitions",
+                "buffer_size",
+                cfg.buffer_size,
+            )
+        self.fields = {
+            k: torch.zeros(self.rows, *shape, dtype=dtype, device=device)
+            for k, (dtype, shape) in shapes.items()
+        }
         self._lengths: deque[int] = deque()  # of the episodes held, oldest first
         self._head = 0  # next row to write
         self._used = 0  # rows held
@@ -133,7 +159,10 @@ class ReplayBuffer:
     def state(self) -> dict[str, Any]:
         """What `load_state` wants; rows that were never written are left out."""
         end = self._head if self._head == self._used and self._first == 0 else self.rows
-        fields = {name: field if end == self.rows else field[:end].clone() for name, field in self.fields.items()}
+        fields = {
+            name: field if end == self.rows else field[:end].clone()
+            for name, field in self.fields.items()
+        }
         numbers = {name: getattr(self, name) for name in ("_head", "_used", "_first", "size")}
         return {"fields": fields, "lengths": list(self._lengths), **numbers}
 
@@ -149,14 +178,25 @@ class ReplayBuffer:
     def insert(self, episodes: Episodes) -> None:
         """Copies the episodes in, [N, T1, ...] without their padding."""
         n, limit = episodes.actions.shape[:2]
-        whole = self.fixed_length is not None  # then there is no padding, and the device need not be asked where it is
+        whole = (
+            self.fixed_length is not None
+        )  # then there is no padding, and the device need not be asked where it is
         lengths = [self.fixed_length] * n if self.fixed_length else episodes.length.tolist()
         step = torch.arange(limit + 1, device=self.device).expand(n, -1)  # [N, T1]
         keep = step <= episodes.length[:, None]
         rows = (self._head + torch.arange(sum(lengths) + n, device=self.device)) % self.rows
         self._make_room(len(rows))
-        values = {"obs": episodes.obs, "state": episodes.state, "avail": episodes.avail, "step": step}
-        acted = {"actions": episodes.actions, "reward": episodes.reward, "terminated": episodes.terminated}
+        values = {
+            "obs": episodes.obs,
+            "state": episodes.state,
+            "avail": episodes.avail,
+            "step": step,
+        }
+        acted = {
+            "actions": episodes.actions,
+            "reward": episodes.reward,
+            "terminated": episodes.terminated,
+        }
         if episodes.rewards is not None:
             acted["rewards"] = episodes.rewards
         if episodes.q is not None and "q" in self.fields:
@@ -164,12 +204,16 @@ class ReplayBuffer:
         values |= {k: torch.cat([x, torch.zeros_like(x[:, :1])], 1) for k, x in acted.items()}
         past = step >= episodes.length[:, None]
         for name in () if whole else acted:
-            values[name][past] = 0  # nothing was done after the last observation, whatever lay in that memory before
+            values[name][past] = (
+                0  # nothing was done after the last observation, whatever lay in that memory before
+            )
         for name, value in values.items():
             flat = value.flatten(0, 1) if whole else value[keep]
             self.fields[name].index_copy_(0, rows, flat.to(self.fields[name].dtype))
         acted_on = rows.view(n, -1)[:, :-1].flatten() if whole else rows[~past[keep]]
-        places = (self._first + self.size + torch.arange(sum(lengths), device=self.device)) % self.rows
+        places = (
+            self._first + self.size + torch.arange(sum(lengths), device=self.device)
+        ) % self.rows
         self.fields["row_of"].index_copy_(0, places, acted_on)
         self._lengths.extend(lengths)
         self._head = (self._head + len(rows)) % self.rows
@@ -178,7 +222,9 @@ class ReplayBuffer:
 
     def _make_room(self, wanted: int) -> None:
         if wanted > self.rows:
-            raise ValueError(f"{wanted} rows do not fit a replay of {self.rows}: lower batch_size_run or raise buffer_size")
+            raise ValueError(
+                f"{wanted} rows do not fit a replay of {self.rows}: lower batch_size_run or raise buffer_size"
+            )
         while self._used + wanted > self.rows:
             oldest = self._lengths.popleft()
             self._used -= oldest + 1
@@ -191,10 +237,18 @@ class ReplayBuffer:
         row = self.fields["row_of"][(self._first + place) % self.rows]
         reach = self.fields["step"][row].clamp(max=delta_t)
         back = (uniform(fold(keys, 1), count) * reach).long() + (reach > 0)
-        return [Rows(*rows) for rows in zip(row, (row + 1) % self.rows, (row - back) % self.rows, reach > 0, strict=True)]
+        return [
+            Rows(*rows)
+            for rows in zip(
+                row, (row + 1) % self.rows, (row - back) % self.rows, reach > 0, strict=True
+            )
+        ]
 
     def read(self, rows: Rows) -> Batch:
-        count, read = len(rows.row), {name: field.index_select for name, field in self.fields.items()}
+        count, read = (
+            len(rows.row),
+            {name: field.index_select for name, field in self.fields.items()},
+        )
         both = torch.cat([rows.row, rows.following])
         obs = read["obs"](0, torch.cat([both, rows.positive])).float()
         state, avail = read["state"](0, both), read["avail"](0, both)

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from config.schema import nearest
-from utils.errors import UserError
+from eoi.config.schema import nearest
+from eoi.utils.errors import UserError
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -42,7 +42,11 @@ class _Loader(yaml.SafeLoader):
     """PyYAML reads 5e-4 as a string; YAML 1.2 and everybody else read a number."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 def read_yaml(path: pathlib.Path) -> dict[str, Any]:
@@ -51,7 +55,9 @@ def read_yaml(path: pathlib.Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+        raise UserError(
+            f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})"
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -69,10 +75,14 @@ def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) ->
     if name in above:
         raise UserError(f"config/{kind}/{name}.yaml: its `base` leads back to itself")
     if name not in names(kind):
-        raise UserError(f"{flag}={name}: there is no such file. There are: {', '.join(names(kind))}.")
+        raise UserError(
+            f"{flag}={name}: there is no such file. There are: {', '.join(names(kind))}."
+        )
     content = read_yaml(FOLDER / kind / f"{name}.yaml")
     base = content.pop("base", None)
-    return content if base is None else merged(_read_named(kind, flag, base, (*above, name)), content)
+    return (
+        content if base is None else merged(_read_named(kind, flag, base, (*above, name)), content)
+    )
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,13 +99,19 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 OPEN = frozenset({"vary"})  # dictionaries whose keys are data, not settings
 
 
-def _refuse_unknown(content: Mapping[str, Any], known: Mapping[str, Any], source: str, prefix: str = "") -> None:
+def _refuse_unknown(
+    content: Mapping[str, Any], known: Mapping[str, Any], source: str, prefix: str = ""
+) -> None:
     for key, value in content.items():
         if prefix == "env_args.":
             return  # the environment's own dataclass knows them
         if key not in known:
             hint = PYMARL.get(key) if not prefix else None
-            reason = f" {hint[0].upper()}{hint[1:]}." if hint else nearest(f"{prefix}{key}", _flat(known, prefix))
+            reason = (
+                f" {hint[0].upper()}{hint[1:]}."
+                if hint
+                else nearest(f"{prefix}{key}", _flat(known, prefix))
+            )
             raise UserError(f"{source}{prefix}{key}: there is no such setting.{reason}")
         if isinstance(known[key], dict):
             if not isinstance(value, Mapping):

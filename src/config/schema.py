@@ -7,12 +7,17 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from utils.errors import UserError
+from eoi.utils.errors import UserError
 
 T = TypeVar("T")
 
 
-def setting(low: float | None = None, high: float | None = None, default: Any = dataclasses.MISSING, varies: bool = False) -> Any:
+def setting(
+    low: float | None = None,
+    high: float | None = None,
+    default: Any = dataclasses.MISSING,
+    varies: bool = False,
+) -> Any:
     """A dataclass field with bounds, both inclusive. `varies`: runs stacked in a fleet may differ in it."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "varies": varies})
 
@@ -55,7 +60,9 @@ def _checked(name: str, value: Any, hint: Any, f: dataclasses.Field) -> Any:
     try:
         value = _convert(value, hint)
     except TypeError:
-        raise UserError(f"{name}: expected {_show(hint)}, got {value!r} ({type(value).__name__})") from None
+        raise UserError(
+            f"{name}: expected {_show(hint)}, got {value!r} ({type(value).__name__})"
+        ) from None
     low, high = f.metadata.get("low"), f.metadata.get("high")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not isinstance(number, bool):
@@ -125,4 +132,8 @@ _CONVERTERS = {
 def _show(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
-    return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else str(hint).replace("NoneType", "None")
+    return (
+        hint.__name__
+        if isinstance(hint, type) and typing.get_origin(hint) is None
+        else str(hint).replace("NoneType", "None")
+    )

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from config.schema import setting
-from envs.base import EnvSpec
-from modules.layers import AgentMLP
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec
+from eoi.modules.layers import AgentMLP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,12 @@ class Controller(nn.Module):
         super().__init__()
         self.n_agents, self.n_actions = spec.n_agents, spec.n_actions
         inputs = spec.obs_size + (spec.n_agents if cfg.obs_agent_id else 0)
-        self.agents = AgentMLP(spec.n_agents, [inputs, *cfg.hidden, spec.n_actions], cfg.share_params, cfg.same_init)
-        self.register_buffer("ids", torch.eye(spec.n_agents) if cfg.obs_agent_id else None, persistent=False)
+        self.agents = AgentMLP(
+            spec.n_agents, [inputs, *cfg.hidden, spec.n_actions], cfg.share_params, cfg.same_init
+        )
+        self.register_buffer(
+            "ids", torch.eye(spec.n_agents) if cfg.obs_agent_id else None, persistent=False
+        )
 
     def forward(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A U"]:
         if self.ids is not None:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from config.schema import parse
-from envs.base import EnvSpec, TimeStep, VecEnv
-from envs.firefighters import Firefighters
-from envs.pac_men import PacMen
-from envs.pettingzoo import PettingZoo
-from envs.starcraft import StarCraft
-from envs.windy_maze import WindyMaze
+from eoi.config.schema import parse
+from eoi.envs.base import EnvSpec, TimeStep, VecEnv
+from eoi.envs.firefighters import Firefighters
+from eoi.envs.pac_men import PacMen
+from eoi.envs.pettingzoo import PettingZoo
+from eoi.envs.starcraft import StarCraft
+from eoi.envs.windy_maze import WindyMaze
 
 REGISTRY = {
     "pac_men": PacMen,

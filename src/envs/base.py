@@ -22,8 +22,12 @@ class EnvSpec:
     state_size: int
     episode_limit: int  # longest episode, in steps
     fixed_length: bool  # every episode lasts exactly `episode_limit` steps
-    obs_dtype: torch.dtype  # uint8 where an observation is small counts, so that a replay stays small
-    metrics: tuple[str, ...]  # the entries of TimeStep.info whose mean over episodes is worth a curve
+    obs_dtype: (
+        torch.dtype
+    )  # uint8 where an observation is small counts, so that a replay stays small
+    metrics: tuple[
+        str, ...
+    ]  # the entries of TimeStep.info whose mean over episodes is worth a curve
     reward_max: float | None = None  # best possible return, where it is known
     notice: str = ""  # what the user must know of this world; said once when a run starts
     scarce: bool = False  # copies are heavy programs: there may be fewer than asked for, and training and tests share them

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from config.schema import setting
-from envs.grid import GridConfig, GridMap, GridWorld, plus_map
-from utils.errors import UserError
-from utils.seeding import fold, uniform
+from eoi.config.schema import setting
+from eoi.envs.grid import GridConfig, GridMap, GridWorld, plus_map
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, uniform
 
 SPRAY, PUMP = 4, 5
 AREAS = "AB"  # a map's burning cells; `W` is water
@@ -27,22 +27,32 @@ UNIT = 0.25  # of the gauge; a power of two, so that every level is exact
 class FirefightersConfig(GridConfig):
     episode_limit: int = setting(1, default=20)  # T, steps
     tank: int = setting(0, 500, default=4)  # units of water at the start
-    corridors: tuple[int, int, int, int] = setting(0, default=(2, 2, 2, 2))  # lengths: top, bottom, left, right
+    corridors: tuple[int, int, int, int] = setting(
+        0, default=(2, 2, 2, 2)
+    )  # lengths: top, bottom, left, right
     area_width: int = setting(1, default=3)  # across the corridor
     area_depth: int = setting(1, default=3)  # along the corridor
-    layout: str = ""  # an ASCII map with cells A, B and W, and perhaps S, instead of the generated one
+    layout: str = (
+        ""  # an ASCII map with cells A, B and W, and perhaps S, instead of the generated one
+    )
 
     def __post_init__(self) -> None:
         for name in AREAS + "W":
             self.map.region(name)
         if self.n_agents > len(self.starts):
-            raise UserError(f"env_args.n_agents: {self.n_agents} agents do not fit {len(self.starts)} start cells")
+            raise UserError(
+                f"env_args.n_agents: {self.n_agents} agents do not fit {len(self.starts)} start cells"
+            )
         if self.tank + self.n_agents * self.episode_limit > 2048 * UNIT:
-            raise UserError("env_args.episode_limit: so much water could be pumped that the gauge would no longer be exact")
+            raise UserError(
+                "env_args.episode_limit: so much water could be pumped that the gauge would no longer be exact"
+            )
 
     @property
     def map(self) -> GridMap:
-        return GridMap(self.layout or plus_map(3, self.corridors, self.area_width, self.area_depth, "WWAB."))
+        return GridMap(
+            self.layout or plus_map(3, self.corridors, self.area_width, self.area_depth, "WWAB.")
+        )
 
     @property
     def starts(self) -> Int[Tensor, " K"]:
@@ -69,17 +79,29 @@ class Firefighters(GridWorld):
     }
     gauges = ("water",)
     regions = "areas"
-    metrics = ("extinguished_a", "extinguished_b", "water_pumped", "sprayed", "pumped", "areas_visited", "areas_occupied")
+    metrics = (
+        "extinguished_a",
+        "extinguished_b",
+        "water_pumped",
+        "sprayed",
+        "pumped",
+        "areas_visited",
+        "areas_occupied",
+    )
     obs_dtype = torch.float16
     cfg: FirefightersConfig
 
     def __init__(self, cfg: FirefightersConfig, n_envs: int, device: torch.device | str = "cpu"):
         fires = [cfg.map.region(name) for name in AREAS]
         regions = [*fires, *cfg.map.parts("W")]  # rivers have one letter
-        super().__init__(cfg, cfg.map, regions, float(sum(len(area) for area in fires)), n_envs, device)
+        super().__init__(
+            cfg, cfg.map, regions, float(sum(len(area) for area in fires)), n_envs, device
+        )
         self._areas = [area.to(device) for area in fires]
         self._starts = cfg.starts.to(device)
-        self._river = torch.tensor([self.map.grid[cell] == "W" for cell in self.map.cells], device=device)
+        self._river = torch.tensor(
+            [self.map.grid[cell] == "W" for cell in self.map.cells], device=device
+        )
         self._all_fires = torch.zeros(self.spec.n_cells + 1, dtype=self.obs_dtype, device=device)
         self._all_fires[torch.cat(self._areas)] = 1
 
@@ -88,10 +110,15 @@ class Firefighters(GridWorld):
         self._position = self._drawn_starts(fold(keys, 0), self._starts)
         turn = uniform(fold(keys, 1), cfg.episode_limit, cfg.n_agents)
         mine, theirs = turn[..., :, None], turn[..., None, :]
-        self._ahead = (theirs < mine) | ((theirs == mine) & self._in_order)  # [N, T, A, A]: [i, j]: j is served before i
+        self._ahead = (theirs < mine) | (
+            (theirs == mine) & self._in_order
+        )  # [N, T, A, A]: [i, j]: j is served before i
         self._maps[:, _FIRE] = self._all_fires
         self._water = torch.full((self.n_envs,), cfg.tank, device=self.device)
-        self._sprayed, self._pumped = torch.zeros_like(self._position), torch.zeros_like(self._position)
+        self._sprayed, self._pumped = (
+            torch.zeros_like(self._position),
+            torch.zeros_like(self._position),
+        )
         self._gauges[:] = cfg.tank * UNIT
 
     def _act(self, actions: Int[Tensor, "N A"]) -> None:

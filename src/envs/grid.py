@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from config.schema import setting
-from envs.base import EnvSpec, TimeStep
-from utils.errors import UserError
-from utils.seeding import uniform
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec, TimeStep
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import uniform
 
 UP, DOWN, LEFT, RIGHT = range(4)
 _MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows grow downwards
@@ -28,7 +28,14 @@ BORDER = 2  # walls around a generated map
 RGB = tuple[int, int, int]
 
 
-def plus_map(centre: int, corridors: tuple[int, int, int, int], width: int, depth: int, names: str, border: int = BORDER) -> str:
+def plus_map(
+    centre: int,
+    corridors: tuple[int, int, int, int],
+    width: int,
+    depth: int,
+    names: str,
+    border: int = BORDER,
+) -> str:
     """Four areas around a square, at the end of one-cell-wide corridors.
 
     `corridors`, and the characters in `names`, go top, bottom, left, right, and then that of the square; an area is `width` across
@@ -85,7 +92,10 @@ class GridMap:
     @cached_property
     def neighbours(self) -> Int[Tensor, "C 4"]:
         """The cell reached by each move; a move into a wall stays."""
-        rows = [[self._index.get((r + dr, c + dc), i) for dr, dc in _MOVES] for i, (r, c) in enumerate(self.cells)]
+        rows = [
+            [self._index.get((r + dr, c + dc), i) for dr, dc in _MOVES]
+            for i, (r, c) in enumerate(self.cells)
+        ]
         return torch.tensor(rows)
 
     def parts(self, name: str) -> list[Int[Tensor, " K"]]:
@@ -105,27 +115,43 @@ class GridMap:
         """The cells in the view centred on each cell, row by row; C for walls and beyond the map."""
         half, outside = VIEW // 2, len(self.cells)
         span = range(-half, half + 1)
-        return torch.tensor([[self._index.get((r + dr, c + dc), outside) for dr in span for dc in span] for r, c in self.cells])
+        return torch.tensor(
+            [
+                [self._index.get((r + dr, c + dc), outside) for dr in span for dc in span]
+                for r, c in self.cells
+            ]
+        )
 
 
 _COLOURS = "d62728 1f77b4 ffbb00 9467bd 17becf e377c2 2ca02c ff7f0e 8c564b 96a01e"
-AGENT_COLOURS = np.array([list(bytes.fromhex(colour)) for colour in _COLOURS.split()], dtype=np.uint8)  # [10, RGB]
+AGENT_COLOURS = np.array(
+    [list(bytes.fromhex(colour)) for colour in _COLOURS.split()], dtype=np.uint8
+)  # [10, RGB]
 FLOOR, WALL = (238, 238, 232), (52, 58, 70)
 
 
-def picture(grid_map: GridMap, fills: dict[int, RGB], agents: list[int], scale: int = 16) -> np.ndarray:
+def picture(
+    grid_map: GridMap, fills: dict[int, RGB], agents: list[int], scale: int = 16
+) -> np.ndarray:
     """RGB picture: `fills` colours cells, agents are squares that shift a little when several share a cell."""
     height, width = grid_map.grid.shape
     image = np.full((height * scale, width * scale, 3), WALL, dtype=np.uint8)
     for i, (r, c) in enumerate(grid_map.cells):
-        image[r * scale : (r + 1) * scale - 1, c * scale : (c + 1) * scale - 1] = fills.get(i, FLOOR)
+        image[r * scale : (r + 1) * scale - 1, c * scale : (c + 1) * scale - 1] = fills.get(
+            i, FLOOR
+        )
     for who, cell in enumerate(agents):
         r, c = grid_map.cells[cell]
         crowd = [other for other, there in enumerate(agents) if there == cell]
-        shift, size = (crowd.index(who) * scale // 4, scale // 2) if len(crowd) > 1 else (scale // 8, 3 * scale // 4)
-        image[r * scale + shift : r * scale + shift + size, c * scale + shift : c * scale + shift + size] = AGENT_COLOURS[
-            who % len(AGENT_COLOURS)
-        ]
+        shift, size = (
+            (crowd.index(who) * scale // 4, scale // 2)
+            if len(crowd) > 1
+            else (scale // 8, 3 * scale // 4)
+        )
+        image[
+            r * scale + shift : r * scale + shift + size,
+            c * scale + shift : c * scale + shift + size,
+        ] = AGENT_COLOURS[who % len(AGENT_COLOURS)]
     return image
 
 
@@ -161,8 +187,12 @@ class GridWorld:
     scenery: str = ""  # a map's characters that agents see and nothing changes
     items: tuple[str, ...] = ()  # kinds of things that come and go
     gauges: tuple[str, ...] = ()  # numbers that everybody sees
-    looks: ClassVar[Mapping[str, tuple[str, RGB]]] = {}  # of items and scenery: a character and a colour
-    regions: str = "regions"  # what the world calls the parts of its map that teams are to share out
+    looks: ClassVar[
+        Mapping[str, tuple[str, RGB]]
+    ] = {}  # of items and scenery: a character and a colour
+    regions: str = (
+        "regions"  # what the world calls the parts of its map that teams are to share out
+    )
     metrics: tuple[str, ...] = ()
     obs_dtype = torch.uint8
 
@@ -196,19 +226,29 @@ class GridWorld:
         # What comes and goes is one row a copy: kind k at k * (C + 1), its last place for what lies outside; then the gauges.
         kinds = len(self.items) + 1
         gauges = torch.arange(len(self.gauges)).expand(cells, -1) + kinds * (cells + 1)
-        self._views = torch.cat([*(grid_map.windows + k * (cells + 1) for k in range(kinds)), gauges], 1).to(device)
+        self._views = torch.cat(
+            [*(grid_map.windows + k * (cells + 1) for k in range(kinds)), gauges], 1
+        ).to(device)
         self._others = slice(fixed + moving - VIEW**2, fixed + moving)
         self._centre = self._others.start + VIEW**2 // 2  # an agent does not see itself
-        self._memory = torch.zeros(n_envs, kinds * (cells + 1) + len(self.gauges), dtype=self.obs_dtype, device=device)
-        self._maps = self._memory[:, : kinds * (cells + 1)].unflatten(1, (kinds, cells + 1))  # [N, K, C + 1]
+        self._memory = torch.zeros(
+            n_envs, kinds * (cells + 1) + len(self.gauges), dtype=self.obs_dtype, device=device
+        )
+        self._maps = self._memory[:, : kinds * (cells + 1)].unflatten(
+            1, (kinds, cells + 1)
+        )  # [N, K, C + 1]
         self._gauges = self._memory[:, kinds * (cells + 1) :]
-        self._seen = self._views.new_empty(n_envs * cfg.n_agents, self._views.shape[1])  # kept, because it is large
+        self._seen = self._views.new_empty(
+            n_envs * cfg.n_agents, self._views.shape[1]
+        )  # kept, because it is large
         self._avail = torch.ones(n_envs, cfg.n_agents, actions, dtype=torch.bool, device=device)
         self._zero = torch.zeros(n_envs, device=device)
         self._never = torch.zeros(n_envs, dtype=torch.bool, device=device)
         self._always = ~self._never
         self._ones = torch.ones(n_envs, cfg.n_agents, dtype=self.obs_dtype, device=device)
-        self._in_order = torch.ones(cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device).tril(-1)  # [i, j]: j < i
+        self._in_order = torch.ones(
+            cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device
+        ).tril(-1)  # [i, j]: j < i
         self._position = torch.zeros(n_envs, cfg.n_agents, dtype=torch.int64, device=device)
         region_of = torch.full((cells,), len(regions))  # the last number stands for "in none"
         for k, region in enumerate(regions):
@@ -219,8 +259,12 @@ class GridWorld:
 
     def _seen_scenery(self) -> Shaped[Tensor, "C fixed"]:
         """The views of walls and scenery from each cell."""
-        drawn = ["#", *(self.map.grid[cell] for cell in reversed(self.map.cells))][::-1]  # the last stands for what lies outside
-        layers = torch.tensor([[character == kind for character in drawn] for kind in "#" + self.scenery])
+        drawn = ["#", *(self.map.grid[cell] for cell in reversed(self.map.cells))][
+            ::-1
+        ]  # the last stands for what lies outside
+        layers = torch.tensor(
+            [[character == kind for character in drawn] for kind in "#" + self.scenery]
+        )
         return torch.cat([layer[self.map.windows] for layer in layers], 1).to(self.obs_dtype)
 
     # The rules
@@ -243,7 +287,9 @@ class GridWorld:
 
     # Their tools
 
-    def _drawn_starts(self, keys: Int[Tensor, " N"], cells: Int[Tensor, " K"]) -> Int[Tensor, "N A"]:
+    def _drawn_starts(
+        self, keys: Int[Tensor, " N"], cells: Int[Tensor, " K"]
+    ) -> Int[Tensor, "N A"]:
         """Distinct random cells of those given."""
         return cells[uniform(keys, len(cells)).argsort(1)[:, : self.cfg.n_agents]]
 
@@ -254,7 +300,9 @@ class GridWorld:
         """Who stands on a cell that holds it; `item` is its place in `items`."""
         return self._maps[:, item].gather(1, self._position) > 0
 
-    def _first(self, tries: Bool[Tensor, "N A"], ahead: Bool[Tensor, "*N A A"]) -> Bool[Tensor, "N A"]:
+    def _first(
+        self, tries: Bool[Tensor, "N A"], ahead: Bool[Tensor, "*N A A"]
+    ) -> Bool[Tensor, "N A"]:
         """Of those who try in the same cell, the one who is served first; `ahead` [i, j]: j is served before i."""
         together = self._position[:, :, None] == self._position[:, None, :]
         return tries & ~(together & tries[:, None, :] & ahead).any(2)
@@ -285,8 +333,13 @@ class GridWorld:
 
     def _presence(self) -> dict[str, Tensor]:
         """How many regions somebody was in so far, and how many somebody is in now."""
-        occupied = torch.zeros_like(self._visited).scatter_(1, self._region_of[self._position], True)
-        return {f"{self.regions}_{how}": at[:, :-1].sum(1).float() for how, at in (("visited", self._visited), ("occupied", occupied))}
+        occupied = torch.zeros_like(self._visited).scatter_(
+            1, self._region_of[self._position], True
+        )
+        return {
+            f"{self.regions}_{how}": at[:, :-1].sum(1).float()
+            for how, at in (("visited", self._visited), ("occupied", occupied))
+        }
 
     def _moment(self, repeated: bool = False) -> TimeStep:
         agents = self._maps[:, -1].zero_()
@@ -294,7 +347,9 @@ class GridWorld:
         places = self._position.flatten()
         torch.index_select(self._views, 0, places, out=self._seen)
         moving = self._memory.gather(1, self._seen.view(self.n_envs, -1)).view(len(places), -1)
-        obs = torch.cat([self._still.index_select(0, places), moving], 1).view(self.n_envs, self.cfg.n_agents, -1)
+        obs = torch.cat([self._still.index_select(0, places), moving], 1).view(
+            self.n_envs, self.cfg.n_agents, -1
+        )
         if self.cfg.see_others:
             obs[..., self._centre] -= 1
         else:
@@ -302,7 +357,15 @@ class GridWorld:
         done = self._t >= self.cfg.episode_limit
         reward = self._earned().float() if done and not repeated else self._zero
         terminated = self._always if done else self._never
-        return TimeStep(obs, self._state(), self._avail, reward, terminated, self._never, self._info() | self._presence() if done else {})
+        return TimeStep(
+            obs,
+            self._state(),
+            self._avail,
+            reward,
+            terminated,
+            self._never,
+            self._info() | self._presence() if done else {},
+        )
 
     def _state(self) -> Float[Tensor, "N S"]:
         cells, gauges = self.spec.n_cells, len(self.gauges)
@@ -325,13 +388,28 @@ class GridWorld:
 
     def _contents(self, copy: int) -> dict[int, tuple[str, RGB]]:
         """What to draw in cells that are not plain floor."""
-        scenery = {i: self.looks[self.map.grid[cell]] for i, cell in enumerate(self.map.cells) if self.map.grid[cell] in self.looks}
-        return scenery | {cell: self.looks[self.items[item]] for item, cell in self._maps[copy, :-1, :-1].nonzero().tolist()}
+        scenery = {
+            i: self.looks[self.map.grid[cell]]
+            for i, cell in enumerate(self.map.cells)
+            if self.map.grid[cell] in self.looks
+        }
+        return scenery | {
+            cell: self.looks[self.items[item]]
+            for item, cell in self._maps[copy, :-1, :-1].nonzero().tolist()
+        }
 
     def render(self, copy: int = 0) -> np.ndarray:
-        return picture(self.map, {cell: colour for cell, (_, colour) in self._contents(copy).items()}, self._position[copy].tolist())
+        return picture(
+            self.map,
+            {cell: colour for cell, (_, colour) in self._contents(copy).items()},
+            self._position[copy].tolist(),
+        )
 
     def text(self, copy: int = 0) -> str:
-        return drawing(self.map, {cell: mark for cell, (mark, _) in self._contents(copy).items()}, self._position[copy].tolist())
+        return drawing(
+            self.map,
+            {cell: mark for cell, (mark, _) in self._contents(copy).items()},
+            self._position[copy].tolist(),
+        )
 
     def close(self) -> None: ...

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from config.schema import setting
-from envs.grid import GridConfig, GridMap, GridWorld, plus_map
-from utils.errors import UserError
-from utils.seeding import fold, uniform
+from eoi.config.schema import setting
+from eoi.envs.grid import GridConfig, GridMap, GridWorld, plus_map
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, uniform
 
 EAT = 4
 ROOMS = "TBLR"  # top, bottom, left, right
@@ -22,24 +22,38 @@ _DOT = 0  # item
 
 @dataclass(frozen=True, kw_only=True)
 class PacMenConfig(GridConfig):
-    dots_per_room: int = setting(1, default=10, varies=True)  # drawn anew each episode, in distinct cells
+    dots_per_room: int = setting(
+        1, default=10, varies=True
+    )  # drawn anew each episode, in distinct cells
     easy: bool = False  # dots in the bottom room only (paper A.4)
     distinct_starts: bool = True  # False: every agent starts in the middle of the centre
-    corridors: tuple[int, int, int, int] = setting(0, default=(3, 1, 2, 2))  # lengths: top, bottom, left, right
+    corridors: tuple[int, int, int, int] = setting(
+        0, default=(3, 1, 2, 2)
+    )  # lengths: top, bottom, left, right
     room_width: int = setting(1, default=3)  # across the corridor
     room_depth: int = setting(1, default=5)  # along the corridor
     layout: str = ""  # an ASCII map with cells S, T, B, L, R instead of the generated one
 
     def __post_init__(self) -> None:
-        smallest, starts = min(len(self.map.region(name)) for name in ROOMS), len(self.map.region("S"))
+        smallest, starts = (
+            min(len(self.map.region(name)) for name in ROOMS),
+            len(self.map.region("S")),
+        )
         if self.dots_per_room > smallest:
-            raise UserError(f"env_args.dots_per_room: {self.dots_per_room} dots do not fit a room of {smallest} cells")
+            raise UserError(
+                f"env_args.dots_per_room: {self.dots_per_room} dots do not fit a room of {smallest} cells"
+            )
         if self.distinct_starts and self.n_agents > starts:
-            raise UserError(f"env_args.n_agents: {self.n_agents} agents do not fit {starts} start cells")
+            raise UserError(
+                f"env_args.n_agents: {self.n_agents} agents do not fit {starts} start cells"
+            )
 
     @property
     def map(self) -> GridMap:
-        return GridMap(self.layout or plus_map(3, self.corridors, self.room_width, self.room_depth, ROOMS + "S"))
+        return GridMap(
+            self.layout
+            or plus_map(3, self.corridors, self.room_width, self.room_depth, ROOMS + "S")
+        )
 
 
 class PacMen(GridWorld):
@@ -55,7 +69,9 @@ class PacMen(GridWorld):
 
     def __init__(self, cfg: PacMenConfig, n_envs: int, device: torch.device | str = "cpu"):
         rooms = [cfg.map.region(name) for name in ROOMS]
-        super().__init__(cfg, cfg.map, rooms, float(cfg.dots_per_room * (1 if cfg.easy else 4)), n_envs, device)
+        super().__init__(
+            cfg, cfg.map, rooms, float(cfg.dots_per_room * (1 if cfg.easy else 4)), n_envs, device
+        )
         self._dot_rooms = [room.to(device) for room in (rooms[1:2] if cfg.easy else rooms)]
         self._starts = self.map.region("S").to(device)
         self.dots_per_room = torch.full((n_envs,), cfg.dots_per_room, device=device)
@@ -64,11 +80,17 @@ class PacMen(GridWorld):
         if self.cfg.distinct_starts:
             self._position = self._drawn_starts(fold(keys, 0), self._starts)
         else:
-            self._position = self._starts[len(self._starts) // 2].expand(self.n_envs, self.cfg.n_agents).contiguous()
+            self._position = (
+                self._starts[len(self._starts) // 2]
+                .expand(self.n_envs, self.cfg.n_agents)
+                .contiguous()
+            )
         dots = self._maps[:, _DOT].zero_()
         for k, room in enumerate(self._dot_rooms):
             draw = uniform(fold(keys, 1 + k), len(room))  # [N, K]
-            last = draw.sort(1).values.gather(1, self.dots_per_room[:, None] - 1)  # the highest draw that still gets a dot
+            last = draw.sort(1).values.gather(
+                1, self.dots_per_room[:, None] - 1
+            )  # the highest draw that still gets a dot
             dots[:, room] = (draw <= last).to(torch.uint8)
         self._eaten = torch.zeros_like(self._position)
 
@@ -87,7 +109,9 @@ class PacMen(GridWorld):
     def _info(self) -> dict[str, Tensor]:
         return {
             "dots_eaten": self._eaten.float(),  # [N, A]
-            "room": self._region_of[self._position],  # [N, A] at the end: 0 to 3 as in ROOMS, 4 outside
+            "room": self._region_of[
+                self._position
+            ],  # [N, A] at the end: 0 to 3 as in ROOMS, 4 outside
         }
 
     def history(self, copy: int = 0) -> dict[str, float]:

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from config.schema import setting
-from envs.base import EnvSpec
-from envs.workers import GameEnv, GameStep
-from utils.errors import UserError
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec
+from eoi.envs.workers import GameEnv, GameStep
+from eoi.utils.errors import UserError
 
 _INSTALL = "install what it needs: bash run.sh pip install -r requirements-pettingzoo.txt"
 _INSTALLED = ("mpe2", "pettingzoo")  # by it
@@ -34,8 +34,12 @@ _INSTALLED = ("mpe2", "pettingzoo")  # by it
 class PettingZooConfig:
     key: str = "mpe2.simple_spread_v3"  # a module with `parallel_env`, or MODULE:FUNCTION
     kwargs: dict | None = None  # what the function takes
-    episode_limit: int | None = setting(1, default=None)  # steps; null: the environment's own max_cycles
-    reward: Literal["sum", "mean", "individual"] = "sum"  # of the agents' rewards, as the team's; individual: everybody learns from its own
+    episode_limit: int | None = setting(
+        1, default=None
+    )  # steps; null: the environment's own max_cycles
+    reward: Literal["sum", "mean", "individual"] = (
+        "sum"  # of the agents' rewards, as the team's; individual: everybody learns from its own
+    )
     state: Literal["observations", "own"] = "observations"
     workers: int = setting(0, default=0)  # processes; 0: all copies in this one
 
@@ -52,7 +56,9 @@ def constructor(key: str) -> Callable[..., Any]:
     except ImportError as error:
         raise UserError(f"env_args.key: {_not_imported(key, error)}") from None
     if not callable(found):
-        raise UserError(f"env_args.key: {module} has no function {name!r}; MODULE:FUNCTION names another one")
+        raise UserError(
+            f"env_args.key: {module} has no function {name!r}; MODULE:FUNCTION names another one"
+        )
     return found
 
 
@@ -61,7 +67,11 @@ def _not_imported(key: str, error: ImportError) -> str:
     first = re.split(r"[.:]", key)[0]
     if isinstance(error, ModuleNotFoundError) and error.name == first and first not in _INSTALLED:
         return f"no module named {first} was found; put the folder it is in on PYTHONPATH"
-    moved = "; the MPE games are in a package of their own now, mpe2" if key.startswith("pettingzoo.mpe") else ""
+    moved = (
+        "; the MPE games are in a package of their own now, mpe2"
+        if key.startswith("pettingzoo.mpe")
+        else ""
+    )
     return f"{key} cannot be imported ({error}){moved}; {_INSTALL}"
 
 
@@ -75,13 +85,19 @@ class Parallel:
         kwargs = dict(cfg.kwargs or {})
         self.env = self._made(constructor(cfg.key), kwargs)
         self.names: list[str] = list(self.env.possible_agents)
-        self._views = {name: _inner(spaces, self.env.observation_space(name)) for name in self.names}
+        self._views = {
+            name: _inner(spaces, self.env.observation_space(name)) for name in self.names
+        }
         moves = {name: self.env.action_space(name) for name in self.names}
         for name, space in moves.items():
             if not isinstance(space, spaces.Discrete):
-                raise UserError(f"env_args.key: the actions of {name} in {cfg.key} are {space}, not Discrete")
+                raise UserError(
+                    f"env_args.key: the actions of {name} in {cfg.key} are {space}, not Discrete"
+                )
         self._first = {name: int(space.start) for name, space in moves.items()}
-        self._own = np.zeros((len(self.names), max(int(space.n) for space in moves.values())), dtype=bool)
+        self._own = np.zeros(
+            (len(self.names), max(int(space.n) for space in moves.values())), dtype=bool
+        )
         for i, space in enumerate(moves.values()):
             self._own[i, : int(space.n)] = True
         width = max(spaces.flatdim(space) for space in self._views.values())
@@ -103,12 +119,16 @@ class Parallel:
         try:
             return make(**kwargs)
         except TypeError as error:
-            raise UserError(f"env_args.kwargs: {self.cfg.key} does not take them ({error})") from None
+            raise UserError(
+                f"env_args.kwargs: {self.cfg.key} does not take them ({error})"
+            ) from None
 
     def _limit(self) -> int:
         limit = self.cfg.episode_limit or getattr(self.env.unwrapped, "max_cycles", None)
         if limit is None:
-            raise UserError(f"env_args.episode_limit: {self.cfg.key} does not say how long an episode is; set it")
+            raise UserError(
+                f"env_args.episode_limit: {self.cfg.key} does not say how long an episode is; set it"
+            )
         return int(limit)
 
     def _state_size(self) -> int:
@@ -118,7 +138,9 @@ class Parallel:
         try:
             return int(np.asarray(self.env.state()).size)
         except (NotImplementedError, AttributeError):
-            raise UserError(f"env_args.state: {self.cfg.key} has no state of its own; set env_args.state=observations") from None
+            raise UserError(
+                f"env_args.state: {self.cfg.key} has no state of its own; set env_args.state=observations"
+            ) from None
 
     def reset(self, seed: int) -> GameStep:
         self.t, self.returns = 0, np.zeros(len(self.names), dtype=np.float32)
@@ -127,13 +149,19 @@ class Parallel:
 
     def step(self, actions: Int[np.ndarray, " A"]) -> GameStep:
         self.t += 1
-        chosen = {name: int(actions[i]) + self._first[name] for i, name in enumerate(self.names) if name in self.env.agents}
+        chosen = {
+            name: int(actions[i]) + self._first[name]
+            for i, name in enumerate(self.names)
+            if name in self.env.agents
+        }
         observations, rewards, _, truncations, infos = self.env.step(chosen)
         earned = np.array([float(rewards.get(name, 0.0)) for name in self.names], dtype=np.float32)
         self.returns = self.returns + earned
         over = not self.env.agents
         truncated = (over and any(truncations.values())) or (not over and self.t >= self.limit)
-        return self._moment(observations, infos, self._shared(earned), over and not truncated, truncated)
+        return self._moment(
+            observations, infos, self._shared(earned), over and not truncated, truncated
+        )
 
     def _shared(self, earned: Float[np.ndarray, " A"]) -> float | np.ndarray:
         if self.cfg.reward == "individual":
@@ -141,7 +169,12 @@ class Parallel:
         return float(earned.sum() if self.cfg.reward == "sum" else earned.mean())
 
     def _moment(
-        self, observations: Mapping[str, Any], infos: Mapping[str, Any], reward: float | np.ndarray, terminated: bool, truncated: bool
+        self,
+        observations: Mapping[str, Any],
+        infos: Mapping[str, Any],
+        reward: float | np.ndarray,
+        terminated: bool,
+        truncated: bool,
     ) -> GameStep:
         obs, avail = np.zeros_like(self._obs), np.zeros_like(self._own)
         avail[:, 0] = True  # of the agents that are gone
@@ -157,7 +190,15 @@ class Parallel:
                     if mask is not None and np.any(mask):
                         avail[i, : len(mask)] &= np.asarray(mask, dtype=bool)
         self._last = obs
-        return GameStep(obs, self._state(obs), avail, reward, terminated, truncated, {"agent_return": self.returns})
+        return GameStep(
+            obs,
+            self._state(obs),
+            avail,
+            reward,
+            terminated,
+            truncated,
+            {"agent_return": self.returns},
+        )
 
     def _state(self, obs: Float[np.ndarray, "A O"]) -> Float[np.ndarray, " S"]:
         if self.cfg.state == "own":
@@ -174,7 +215,10 @@ class Parallel:
         return np.repeat(np.repeat(grey, 24, 0), 8, 1)[..., None].repeat(3, 2)
 
     def text(self) -> str:
-        rows = [f"{name}: {' '.join(f'{value:.2f}' for value in row)}" for name, row in zip(self.names, self._last, strict=True)]
+        rows = [
+            f"{name}: {' '.join(f'{value:.2f}' for value in row)}"
+            for name, row in zip(self.names, self._last, strict=True)
+        ]
         return "\n".join([self.cfg.key, f"step {self.t}", *rows])
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The worlds as gymnasium vector environments, N copies in step, on arrays, for programs of other people.
 
-    from envs.to_gymnasium import vector_env
+    from eoi.envs.to_gymnasium import vector_env
 
     envs = vector_env("firefighters", num_envs=64, tank=8)
 
@@ -17,11 +17,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int, Shaped
 
-from config.schema import parse
-from envs import REGISTRY
-from envs.base import TimeStep
-from utils.errors import UserError
-from utils.seeding import fold, root_key
+from eoi.config.schema import parse
+from eoi.envs import REGISTRY
+from eoi.envs.base import TimeStep
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, root_key
 
 Info = dict[str, np.ndarray]
 
@@ -38,9 +38,16 @@ class Worlds(VectorEnv):
         self.world = cls(parse(cls.Config, env_args, "env_args."), num_envs)
         spec = self.world.spec
         if not spec.fixed_length:  # the copies of a world are reset together
-            raise UserError(f"{name}: its episodes differ in length, and copies can only be reset together")
+            raise UserError(
+                f"{name}: its episodes differ in length, and copies can only be reset together"
+            )
         self.num_envs, self.render_mode = num_envs, "rgb_array"
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 4, "name": name, "autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": 4,
+            "name": name,
+            "autoreset_mode": AutoresetMode.NEXT_STEP,
+        }
         self._small = spec.obs_dtype == torch.uint8
         self.single_observation_space = box((spec.n_agents, spec.obs_size), self._small)
         self.single_action_space = spaces.MultiDiscrete([spec.n_actions] * spec.n_agents)
@@ -48,17 +55,27 @@ class Worlds(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._root, self._episodes = root_key(secrets.randbits(31), "gymnasium"), 0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Shaped[np.ndarray, "N A O"], Info]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Shaped[np.ndarray, "N A O"], Info]:
         """The seed starts a stream of episodes in each copy; without one the streams go on."""
         if seed is not None:
             self._root, self._episodes = root_key(seed, "gymnasium"), 0
-        self._now = self.world.reset(fold(fold(self._root, self._episodes), torch.arange(self.num_envs)))
+        self._now = self.world.reset(
+            fold(fold(self._root, self._episodes), torch.arange(self.num_envs))
+        )
         self._episodes += 1
         return self._seen(self._now), self._info(self._now)
 
     def step(
         self, actions: Int[np.ndarray, "N A"]
-    ) -> tuple[Shaped[np.ndarray, "N A O"], Float[np.ndarray, " N"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"], Info]:
+    ) -> tuple[
+        Shaped[np.ndarray, "N A O"],
+        Float[np.ndarray, " N"],
+        Bool[np.ndarray, " N"],
+        Bool[np.ndarray, " N"],
+        Info,
+    ]:
         if self._now.done.all():
             obs, info = self.reset()
         elif not self.action_space.contains(actions):
@@ -67,14 +84,22 @@ class Worlds(VectorEnv):
             self._now = self.world.step(torch.as_tensor(actions, dtype=torch.int64))
             obs, info = self._seen(self._now), self._info(self._now)
         now = self._now
-        return obs, now.reward.numpy().copy(), now.terminated.numpy().copy(), now.truncated.numpy().copy(), info
+        return (
+            obs,
+            now.reward.numpy().copy(),
+            now.terminated.numpy().copy(),
+            now.truncated.numpy().copy(),
+            info,
+        )
 
     def _seen(self, now: TimeStep) -> Shaped[np.ndarray, "N A O"]:
         return (now.obs if self._small else now.obs.float()).numpy()
 
     def _info(self, now: TimeStep) -> Info:
         """The action mask, and what the world says of finished episodes."""
-        return {"action_mask": now.avail.numpy().astype(np.int8)} | {name: value.numpy() for name, value in now.info.items()}
+        return {"action_mask": now.avail.numpy().astype(np.int8)} | {
+            name: value.numpy() for name, value in now.info.items()
+        }
 
     def state(self) -> Float[np.ndarray, "N S"]:
         return self._now.state.numpy()
@@ -87,7 +112,11 @@ class Worlds(VectorEnv):
 
 
 def box(shape: tuple[int, ...], small: bool) -> spaces.Box:
-    return spaces.Box(0, 255, shape, np.uint8) if small else spaces.Box(-np.inf, np.inf, shape, np.float32)
+    return (
+        spaces.Box(0, 255, shape, np.uint8)
+        if small
+        else spaces.Box(-np.inf, np.inf, shape, np.float32)
+    )
 
 
 def vector_env(name: str, num_envs: int = 1, **env_args: Any) -> Worlds:

@@ -1,6 +1,6 @@
 """The worlds as PettingZoo parallel environments, one game at a time, for programs of other people.
 
-    from envs.to_pettingzoo import parallel_env
+    from eoi.envs.to_pettingzoo import parallel_env
 
     env = parallel_env("firefighters", tank=8)
 
@@ -17,11 +17,11 @@ import torch
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from config.schema import parse
-from envs import REGISTRY
-from envs.base import TimeStep
-from envs.to_gymnasium import box
-from utils.seeding import fold, root_key
+from eoi.config.schema import parse
+from eoi.envs import REGISTRY
+from eoi.envs.base import TimeStep
+from eoi.envs.to_gymnasium import box
+from eoi.utils.seeding import fold, root_key
 
 
 class World(ParallelEnv):
@@ -38,8 +38,12 @@ class World(ParallelEnv):
         self.possible_agents = [f"agent_{i}" for i in range(self.spec.n_agents)]
         self.agents: list[str] = []
         self._small = self.spec.obs_dtype == torch.uint8
-        self._seen = {agent: box((self.spec.obs_size,), self._small) for agent in self.possible_agents}
-        self._moves = {agent: spaces.Discrete(self.spec.n_actions) for agent in self.possible_agents}
+        self._seen = {
+            agent: box((self.spec.obs_size,), self._small) for agent in self.possible_agents
+        }
+        self._moves = {
+            agent: spaces.Discrete(self.spec.n_actions) for agent in self.possible_agents
+        }
         self._root, self._episodes = root_key(secrets.randbits(31), "pettingzoo"), 0
         self.state_space = box((self.spec.state_size,), small=False)
 
@@ -49,7 +53,9 @@ class World(ParallelEnv):
     def action_space(self, agent: str) -> spaces.Discrete:
         return self._moves[agent]
 
-    def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def reset(
+        self, seed: int | None = None, options: dict | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The seed starts a stream of episodes; without one the stream goes on."""
         if seed is not None:
             self._root, self._episodes = root_key(seed, "pettingzoo"), 0
@@ -58,7 +64,9 @@ class World(ParallelEnv):
         self.agents = list(self.possible_agents)
         return self._observations(self._now), self._infos(self._now)
 
-    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
         chosen = [int(actions[agent]) for agent in self.possible_agents]
         for agent, action in zip(self.possible_agents, chosen, strict=True):
             if not 0 <= action < self.spec.n_actions:
@@ -71,7 +79,13 @@ class World(ParallelEnv):
         if terminated or truncated:
             self.agents = []
         ended, timed_out = dict.fromkeys(there, terminated), dict.fromkeys(there, truncated)
-        return self._observations(now), dict.fromkeys(there, reward), ended, timed_out, self._infos(now)
+        return (
+            self._observations(now),
+            dict.fromkeys(there, reward),
+            ended,
+            timed_out,
+            self._infos(now),
+        )
 
     def _observations(self, now: TimeStep) -> dict[str, np.ndarray]:
         obs = (now.obs[0] if self._small else now.obs[0].float()).numpy()
@@ -81,7 +95,10 @@ class World(ParallelEnv):
         """The action mask, and what the world says of a finished episode."""
         said = {name: value[0].numpy() for name, value in now.info.items()}
         masks = now.avail[0].numpy().astype(np.int8)
-        return {agent: {"action_mask": mask, **said} for agent, mask in zip(self.possible_agents, masks, strict=True)}
+        return {
+            agent: {"action_mask": mask, **said}
+            for agent, mask in zip(self.possible_agents, masks, strict=True)
+        }
 
     def state(self) -> np.ndarray:
         return self._now.state[0].numpy()

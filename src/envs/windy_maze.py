@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from config.schema import setting
-from envs.grid import BORDER, RIGHT, GridConfig, GridMap, GridWorld
-from utils.errors import UserError
-from utils.seeding import fold, uniform
+from eoi.config.schema import setting
+from eoi.envs.grid import BORDER, RIGHT, GridConfig, GridMap, GridWorld
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, uniform
 
 OPEN = 4
 BOXES = "LR"  # a map's cells: the left box, where it is calm, and the right one, in the wind
@@ -44,15 +44,21 @@ def t_map(stem: int, arm: int, wind_from: int, border: int = BORDER) -> str:
 class WindyMazeConfig(GridConfig):
     n_agents: int = setting(1, default=2)
     episode_limit: int = setting(1, default=15)  # T, steps
-    wind: float = setting(0, 1, default=0.4)  # probability, at each step and for each agent in it, of being blown to the right
+    wind: float = setting(
+        0, 1, default=0.4
+    )  # probability, at each step and for each agent in it, of being blown to the right
     stem: int = setting(1, default=1)  # cells below the junction
     arm: int = setting(1, default=6)  # cells on each side of it
     wind_from: int = 0  # where the wind begins: cells right of the junction, below 0 left of it
-    layout: str = ""  # an ASCII map with one L and one R and cells S and > instead of the generated one
+    layout: str = (
+        ""  # an ASCII map with one L and one R and cells S and > instead of the generated one
+    )
 
     def __post_init__(self) -> None:
         if not -self.arm < self.wind_from <= self.arm:
-            raise UserError(f"env_args.wind_from: must lie on the bar right of its left end, {1 - self.arm} to {self.arm}")
+            raise UserError(
+                f"env_args.wind_from: must lie on the bar right of its left end, {1 - self.arm} to {self.arm}"
+            )
         for name in BOXES:
             if len(self.map.region(name)) > 1:
                 raise UserError(f"env_args.layout: a Windy Maze has one box {name}")
@@ -84,14 +90,20 @@ class WindyMaze(GridWorld):
         super().__init__(cfg, cfg.map, ends, float(len(BOXES)), n_envs, device)
         self._starts = self.map.region("S").to(device)
         self._boxes = torch.cat(ends).to(device)
-        self._windy = torch.tensor([self.map.grid[cell] in (WIND, "R") for cell in self.map.cells], device=device)
+        self._windy = torch.tensor(
+            [self.map.grid[cell] in (WIND, "R") for cell in self.map.cells], device=device
+        )
         self._agents = torch.arange(cfg.n_agents, device=device).expand(n_envs, -1)
 
     def _begin(self, keys: Int[Tensor, " N"]) -> None:
         cfg = self.cfg
-        start = (uniform(fold(keys, 0), cfg.n_agents) * len(self._starts)).long()  # several may share one
+        start = (
+            uniform(fold(keys, 0), cfg.n_agents) * len(self._starts)
+        ).long()  # several may share one
         self._position = self._starts[start]
-        self._gusts = uniform(fold(keys, 1), cfg.episode_limit, cfg.n_agents) < cfg.wind  # [N, T, A]
+        self._gusts = (
+            uniform(fold(keys, 1), cfg.episode_limit, cfg.n_agents) < cfg.wind
+        )  # [N, T, A]
         self._maps[:, _BOX, self._boxes] = 1
         self._opener = torch.full((self.n_envs, len(BOXES) + 1), NOBODY, device=self.device)
 
@@ -110,7 +122,11 @@ class WindyMaze(GridWorld):
     def _info(self) -> dict[str, Tensor]:
         opener = self._opener[:, :-1].clone()
         left, right = (opener != NOBODY).float().unbind(1)
-        return {"left_open": left, "right_open": right, "opener": opener}  # [N, 2]: which agent opened the left and right box, or -1
+        return {
+            "left_open": left,
+            "right_open": right,
+            "opener": opener,
+        }  # [N, 2]: which agent opened the left and right box, or -1
 
     def history(self, copy: int = 0) -> dict[str, float]:
         return {"boxes open": float((self._opener[copy, :-1] != NOBODY).sum())}

@@ -25,11 +25,13 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from envs.base import EnvSpec, TimeStep
-from utils.errors import Failure, UserError
+from eoi.envs.base import EnvSpec, TimeStep
+from eoi.utils.errors import Failure, UserError
 
 _PATIENCE = 2.0  # seconds that a worker may take to end by itself
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"  # safe beside threads and CUDA
+_METHOD = (
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)  # safe beside threads and CUDA
 
 
 class GameStep(NamedTuple):
@@ -79,7 +81,9 @@ class _Copies:
     def step(self, actions: Int[np.ndarray, "K A"]) -> GameStep:
         for k, (game, last) in enumerate(zip(self.games, self.last, strict=True)):
             over = last.terminated or last.truncated
-            self.last[k] = last._replace(reward=last.reward * 0.0) if over else game.step(actions[k])
+            self.last[k] = (
+                last._replace(reward=last.reward * 0.0) if over else game.step(actions[k])
+            )
         return _stacked(self.last)
 
     def render(self, copy: int) -> np.ndarray:
@@ -103,7 +107,11 @@ def _stacked(steps: Sequence[GameStep]) -> GameStep:
 def _joined(steps: Sequence[GameStep], join: Callable[[list[Any]], np.ndarray]) -> GameStep:
     """Field by field."""
     info = {name: join([np.asarray(step.info[name]) for step in steps]) for name in steps[0].info}
-    fields = {name: join([np.asarray(getattr(step, name)) for step in steps]) for name in GameStep._fields if name != "info"}
+    fields = {
+        name: join([np.asarray(getattr(step, name)) for step in steps])
+        for name in GameStep._fields
+        if name != "info"
+    }
     return GameStep(**fields, info=info)
 
 
@@ -129,12 +137,16 @@ class _Worker:
     def __init__(self, make: Callable[[], Game], count: int):
         context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
-            context.set_forkserver_preload(["torch", __name__])  # imported once, not in each worker (torch even where src is not found)
+            context.set_forkserver_preload(
+                ["torch", __name__]
+            )  # imported once, not in each worker (torch even where src is not found)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, make, count), daemon=True)
         self._process.start()
         theirs.close()
-        self.close = weakref.finalize(self, _end, self._process, self._pipe)  # also when this process ends
+        self.close = weakref.finalize(
+            self, _end, self._process, self._pipe
+        )  # also when this process ends
 
     def ask(self, name: str, *args: Any) -> None:
         with contextlib.suppress(OSError):  # a dead worker is reported where its answer is missed
@@ -146,7 +158,9 @@ class _Worker:
             answer, failure = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(_PATIENCE)
-            raise WorkerError(f"a worker process died (exit status {self._process.exitcode})") from None
+            raise WorkerError(
+                f"a worker process died (exit status {self._process.exitcode})"
+            ) from None
         if isinstance(failure, (UserError, Failure)):
             raise failure
         if failure is not None:
@@ -168,8 +182,12 @@ def _end(process: Any, pipe: connection.Connection) -> None:
 
 def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> None:
     """A worker's life: build, then answer until told to stop or nobody is left to ask."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(
+        target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True
+    ).start()
     torch.set_num_threads(1)
     copies = None
     try:
@@ -190,7 +208,9 @@ def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> 
 def _leave_with(parent: Any) -> None:
     """Ends this process when its parent has ended, however that happened and whatever the game is doing."""
     parent.join()
-    time.sleep(_PATIENCE)  # the pipe is closed, so that a worker that waits for questions closes its games now
+    time.sleep(
+        _PATIENCE
+    )  # the pipe is closed, so that a worker that waits for questions closes its games now
     os._exit(1)
 
 
@@ -218,7 +238,13 @@ class GameEnv:
 
     action_names: tuple[str, ...] | None = None
 
-    def __init__(self, make: Callable[[], Game], n_envs: int, workers: int = 0, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        make: Callable[[], Game],
+        n_envs: int,
+        workers: int = 0,
+        device: torch.device | str = "cpu",
+    ):
         self.n_envs, self.device = n_envs, torch.device(device)
         sizes = in_workers(workers, n_envs) if workers else [n_envs]
         self._groups: list[_Here | _Worker] = []
@@ -247,11 +273,15 @@ class GameEnv:
 
     def _refuse(self, actions: Int[np.ndarray, "N A"]) -> None:
         inside = (actions >= 0) & (actions < self.spec.n_actions)
-        allowed = np.take_along_axis(self._avail, actions.clip(0, self.spec.n_actions - 1)[..., None], 2)[..., 0]
+        allowed = np.take_along_axis(
+            self._avail, actions.clip(0, self.spec.n_actions - 1)[..., None], 2
+        )[..., 0]
         wrong = ~(inside & allowed) & ~self._done[:, None]
         if wrong.any():
             copy, agent = np.argwhere(wrong)[0].tolist()
-            raise ValueError(f"copy {copy}: action {actions[copy, agent]} is not available to agent {agent}")
+            raise ValueError(
+                f"copy {copy}: action {actions[copy, agent]} is not available to agent {agent}"
+            )
 
     def _ask_all(self, name: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
         """All workers work at once. The first failure closes them all and is raised."""
@@ -295,7 +325,11 @@ class GameEnv:
 
     def ask_games(self, name: str) -> list[Any]:
         """Calls a method of every game that takes nothing."""
-        return [answer for answers in self._ask_all("each", [(name,)] * len(self._groups)) for answer in answers]
+        return [
+            answer
+            for answers in self._ask_all("each", [(name,)] * len(self._groups))
+            for answer in answers
+        ]
 
     def close(self) -> None:
         groups, self._groups = self._groups, []

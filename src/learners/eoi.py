@@ -15,14 +15,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from components.action_selection import Draws, masked_argmax
-from components.replay_buffer import Batch
-from components.schedules import trapezoid
-from config.schema import setting
-from envs.base import EnvSpec
-from learners.learner import Group, Losses, Pair, Scalar, Slot, Stats, Values, frozen_copy, scalar, weighted
-from modules.individuality import Classifier, IntrinsicValue
-from modules.layers import AgentMLP
+from eoi.components.action_selection import Draws, masked_argmax
+from eoi.components.replay_buffer import Batch
+from eoi.components.schedules import trapezoid
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec
+from eoi.learners.learner import (
+    Group,
+    Losses,
+    Pair,
+    Scalar,
+    Slot,
+    Stats,
+    Values,
+    frozen_copy,
+    scalar,
+    weighted,
+)
+from eoi.modules.individuality import Classifier, IntrinsicValue
+from eoi.modules.layers import AgentMLP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +76,9 @@ class ExploreConfig(EOIConfig):
     explore_ratio: float = setting(0, 1, varies=True)
 
 
-def normalised(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"], eps: float = 1e-8) -> Float[Tensor, "*b U"]:
+def normalised(
+    q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"], eps: float = 1e-8
+) -> Float[Tensor, "*b U"]:
     """Zero mean and unit deviation over the available actions, 0 elsewhere: a value function of it cannot reward magnitude."""
     n = avail.sum(-1, keepdim=True).clamp(min=1)
     centred = (q - q.masked_fill(~avail, 0).sum(-1, keepdim=True) / n).masked_fill(~avail, 0)
@@ -113,11 +126,15 @@ class Individuality(nn.Module):
         log_p = self.classifier(batch.obs).log_softmax(-1)  # [B, A, A]
         p = log_p.exp()
         with torch.no_grad():
-            positive = self.classifier(batch.positive).softmax(-1)  # a constant target: the anchor moves to its positive
+            positive = self.classifier(batch.positive).softmax(
+                -1
+            )  # a constant target: the anchor moves to its positive
         own = log_p.diagonal(dim1=-2, dim2=-1)  # [B, A]
         likelihood = -own.mean()
         distance = (-(positive * log_p).sum(-1) * batch.has_positive[:, None]).mean()
-        information = -(p * log_p).sum(-1).mean()  # H(I|O); its gradient goes through both of its places
+        information = (
+            -(p * log_p).sum(-1).mean()
+        )  # H(I|O); its gradient goes through both of its places
         loss = likelihood + self.beta1 * distance + self.beta2 * information
         right = (log_p.argmax(-1) == torch.arange(log_p.shape[-1], device=log_p.device)).float()
         stats = {
@@ -130,7 +147,9 @@ class Individuality(nn.Module):
         }
         with torch.no_grad():
             recognised = own.exp() if now is batch else self.recognised(now.obs)
-        return Losses({"classifier": loss}, {name: value.detach() for name, value in stats.items()}), recognised.detach()
+        return Losses(
+            {"classifier": loss}, {name: value.detach() for name, value in stats.items()}
+        ), recognised.detach()
 
     def groups(self) -> Sequence[Group]:
         return [Group([self.classifier], self.classifier_lr)]
@@ -184,21 +203,34 @@ class Pull(ShapedReward):
         self.value = IntrinsicValue(spec.n_agents, spec.obs_size, spec.n_actions, hidden)
         self.target_value = frozen_copy(self.value)
 
-    def prepare(self, q: Float[Tensor, "B A U"], avail: Bool[Tensor, "B A U"]) -> Float[Tensor, "B A U"]:
+    def prepare(
+        self, q: Float[Tensor, "B A U"], avail: Bool[Tensor, "B A U"]
+    ) -> Float[Tensor, "B A U"]:
         """Action values as the intrinsic value function sees them; what cannot be done counts 0."""
-        return normalised(q, avail) if self.cfg.q_input == "normalised" else q.masked_fill(~avail, 0)
+        return (
+            normalised(q, avail) if self.cfg.q_input == "normalised" else q.masked_fill(~avail, 0)
+        )
 
     def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses:
         (terms, stats), p = self._classify(batch)
         lived = batch.q if self.cfg.q_source == "stored" else values.q.detach()
         assert lived is not None, "eoi.q_source=stored wants a replay that keeps q"
         encoded = self.value.encode(batch.obs)
-        value = weighted(self.value(encoded, self.prepare(lived, batch.avail)), batch.weight)  # [B, A]
+        value = weighted(
+            self.value(encoded, self.prepare(lived, batch.avail)), batch.weight
+        )  # [B, A]
         with torch.no_grad():
-            following = self.target_value(self.target_value.encode(batch.next_obs), self.prepare(values.next_q, batch.next_avail))
-            target = self.individuality(p) + self.gamma * (1 - batch.terminated[:, None]) * following
+            following = self.target_value(
+                self.target_value.encode(batch.next_obs),
+                self.prepare(values.next_q, batch.next_avail),
+            )
+            target = (
+                self.individuality(p) + self.gamma * (1 - batch.terminated[:, None]) * following
+            )
         error = (value - target).square().mean(0).sum()
-        reached = weighted(self.value(encoded, self.prepare(values.q, batch.avail), frozen=True), batch.weight)
+        reached = weighted(
+            self.value(encoded, self.prepare(values.q, batch.avail), frozen=True), batch.weight
+        )
         pull = -self.weight(t) * reached.mean(0).sum()
         q = values.q.detach()
         stats |= {
@@ -219,7 +251,9 @@ class Pull(ShapedReward):
     def diagnose(self, batch: Batch, values: Values) -> Stats:
         """The slope |dQ^p/dq|: how much the pull could gain by moving an agent's values, right or not."""
         q = values.q.detach().requires_grad_()
-        reached = self.value(self.value.encode(batch.obs), self.prepare(q, batch.avail), frozen=True)
+        reached = self.value(
+            self.value.encode(batch.obs), self.prepare(q, batch.avail), frozen=True
+        )
         (slope,) = torch.autograd.grad(reached.sum(), q)
         return {"intrinsic_slope": slope.norm(dim=-1).mean()}
 
@@ -243,7 +277,11 @@ class Explore(Individuality):
             scalar(self, name, getattr(cfg, name))
 
     def explore(
-        self, greedy: Int[Tensor, "N A"], obs: Float[Tensor, "N A O"], avail: Bool[Tensor, "N A U"], draws: Draws
+        self,
+        greedy: Int[Tensor, "N A"],
+        obs: Float[Tensor, "N A O"],
+        avail: Bool[Tensor, "N A U"],
+        draws: Draws,
     ) -> Int[Tensor, "N A"]:
         """In an exploring episode each agent follows its intrinsic Q at a step with probability `explore_ratio`."""
         follow = (draws.episode[:, None] < self.episode_ratio) & (draws.follow < self.explore_ratio)
@@ -251,13 +289,22 @@ class Explore(Individuality):
 
     def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses:
         (terms, stats), p = self._classify(batch)
-        value = weighted(self.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1), batch.weight)  # [B, A]
+        value = weighted(
+            self.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1), batch.weight
+        )  # [B, A]
         with torch.no_grad():
-            best = self.target_value(batch.next_obs).masked_fill(~batch.next_avail, -torch.inf).amax(-1)
+            best = (
+                self.target_value(batch.next_obs)
+                .masked_fill(~batch.next_avail, -torch.inf)
+                .amax(-1)
+            )
             reward = self.reward_scale * self.individuality(p)
             target = reward + self.gamma * (1 - batch.terminated[:, None]) * best
         error = (value - target).square().mean(0).sum()
-        stats |= {"intrinsic_value_loss": error.detach(), "intrinsic_value_mean": value.detach().mean()}
+        stats |= {
+            "intrinsic_value_loss": error.detach(),
+            "intrinsic_value_mean": value.detach().mean(),
+        }
         return Losses(terms | {"intrinsic_value": error}, stats)
 
     def groups(self) -> Sequence[Group]:

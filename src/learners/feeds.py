@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from components.action_selection import UpdateDraws
-from components.episodes import Episodes
-from components.replay_buffer import Batch, ReplayBuffer
-from config.schema import setting
-from utils.seeding import fold, uniform
+from eoi.components.action_selection import UpdateDraws
+from eoi.components.episodes import Episodes
+from eoi.components.replay_buffer import Batch, ReplayBuffer
+from eoi.config.schema import setting
+from eoi.utils.seeding import fold, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +26,34 @@ class Replayed:
 
     Config = ReplayedConfig
 
-    def __init__(self, cfg: ReplayedConfig, learner: Any, replay: ReplayBuffer, batch_size: int, delta_t: int):
-        self.cfg, self.learner, self.replay, self.batch_size, self.delta_t = cfg, learner, replay, batch_size, delta_t
+    def __init__(
+        self, cfg: ReplayedConfig, learner: Any, replay: ReplayBuffer, batch_size: int, delta_t: int
+    ):
+        self.cfg, self.learner, self.replay, self.batch_size, self.delta_t = (
+            cfg,
+            learner,
+            replay,
+            batch_size,
+            delta_t,
+        )
 
     def insert(self, episodes: Episodes) -> None:
         self.replay.insert(episodes)
 
-    def batches(self, key: Int[Tensor, ""], now: Float[Tensor, ""], t: int, updates: int) -> Iterator[Batch]:
+    def batches(
+        self, key: Int[Tensor, ""], now: Float[Tensor, ""], t: int, updates: int
+    ) -> Iterator[Batch]:
         """After `t` environment steps and `updates` updates."""
         due = t // self.cfg.update_interval - updates if t >= self.cfg.learning_starts else 0
         if due <= 0:
             return
         keys = fold(key, updates + torch.arange(due, device=key.device))
         drawn = self.replay.draw(keys, self.batch_size, self.delta_t)
-        draws = UpdateDraws.of_updates(keys, self.batch_size, self.replay.n_agents) if self.learner.draws else [None] * due
+        draws = (
+            UpdateDraws.of_updates(keys, self.batch_size, self.replay.n_agents)
+            if self.learner.draws
+            else [None] * due
+        )
         for rows, chance in zip(drawn, draws, strict=True):
             yield replace(self.replay.read(rows), draws=chance)
 
@@ -60,7 +74,9 @@ class Lesson:
     log_p: Float[Tensor, "*r B A"]  # log pi_i(a_i | o_i) of the policies that acted
     advantage: Float[Tensor, "*r B A"]
     returns: Float[Tensor, "*r B A"]
-    memory: Batch | None = None  # transitions of this and earlier rollouts, for extra terms that want more than the last one
+    memory: Batch | None = (
+        None  # transitions of this and earlier rollouts, for extra terms that want more than the last one
+    )
 
     def at(self, rows: Int[Tensor, " C"], memory: Batch | None) -> "Lesson":
         fields = {name: value[rows] for name, value in vars(self).items() if name != "memory"}
@@ -75,8 +91,16 @@ class Rolled:
 
     Config = RolledConfig
 
-    def __init__(self, cfg: RolledConfig, learner: Any, replay: ReplayBuffer, batch_size: int, delta_t: int):
-        self.cfg, self.learner, self.replay, self.batch_size, self.delta_t = cfg, learner, replay, batch_size, delta_t
+    def __init__(
+        self, cfg: RolledConfig, learner: Any, replay: ReplayBuffer, batch_size: int, delta_t: int
+    ):
+        self.cfg, self.learner, self.replay, self.batch_size, self.delta_t = (
+            cfg,
+            learner,
+            replay,
+            batch_size,
+            delta_t,
+        )
         self._episodes: Episodes | None = None
 
     def insert(self, episodes: Episodes) -> None:
@@ -84,14 +108,22 @@ class Rolled:
         if len(self.learner.extras):
             self.replay.insert(episodes)
 
-    def batches(self, key: Int[Tensor, ""], now: Float[Tensor, ""], t: int, updates: int) -> Iterator[Lesson]:
+    def batches(
+        self, key: Int[Tensor, ""], now: Float[Tensor, ""], t: int, updates: int
+    ) -> Iterator[Lesson]:
         assert self._episodes is not None, "a rollout comes first"
         lesson: Lesson = self.learner.study(self._episodes, now)
         count = len(lesson.obs)
         parts, key = max(1, count // self.batch_size), fold(key, updates)
-        orders = uniform(fold(key, torch.arange(self.cfg.epochs, device=key.device)), count).argsort(1)  # [epochs, rows]
+        orders = uniform(
+            fold(key, torch.arange(self.cfg.epochs, device=key.device)), count
+        ).argsort(1)  # [epochs, rows]
         chosen = [rows for order in orders for rows in order.tensor_split(parts)]
         keys = fold(fold(key, self.cfg.epochs), torch.arange(len(chosen), device=key.device))
-        memory = self.replay.draw(keys, self.batch_size, self.delta_t) if len(self.learner.extras) else [None] * len(chosen)
+        memory = (
+            self.replay.draw(keys, self.batch_size, self.delta_t)
+            if len(self.learner.extras)
+            else [None] * len(chosen)
+        )
         for rows, remembered in zip(chosen, memory, strict=True):
             yield lesson.at(rows, None if remembered is None else self.replay.read(remembered))

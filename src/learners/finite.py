@@ -30,4 +30,8 @@ class Finite:
             return [], 0
         counts = (self._updates if run is None else self._updates[:, run]).tolist()
         first = min(counts)
-        return [name for name, count in zip(self._names, counts, strict=True) if count == first < self._seen], self._seen - first
+        return [
+            name
+            for name, count in zip(self._names, counts, strict=True)
+            if count == first < self._seen
+        ], self._seen - first

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from components.replay_buffer import Batch
-from config.schema import setting
-from learners.learner import Group, Losses, Pair, Policies, Scalar, Slot, Stats, scalar
+from eoi.components.replay_buffer import Batch
+from eoi.config.schema import setting
+from eoi.learners.learner import Group, Losses, Pair, Policies, Scalar, Slot, Stats, scalar
 
 FLOOR = -10.0  # of log-probabilities: KL is unbounded, and a pair cannot give more than 10
 
@@ -32,12 +32,19 @@ class KLDivergence(nn.Module):
     def losses(self, batch: Batch, policies: Policies, t: Scalar) -> Losses:
         log_p, n_agents = policies.log_p[:, :, None], policies.log_p.shape[1]  # [B, A, 1, U]
         with torch.no_grad():  # [B, A, A, U]: what agent j would do on what agent i sees
-            others = policies.of(*(x[:, :, None].expand(-1, -1, n_agents, -1) for x in (batch.obs, batch.avail)))
+            others = policies.of(
+                *(x[:, :, None].expand(-1, -1, n_agents, -1) for x in (batch.obs, batch.avail))
+            )
             itself = torch.eye(n_agents, dtype=torch.bool, device=others.device)
             raw = (log_p.exp() * (log_p - others)).sum(-1).masked_fill(itself, 0)
-        bounded = (log_p.exp() * (log_p.clamp(min=FLOOR) - others.clamp(min=FLOOR))).sum(-1)  # [B, A, A]
+        bounded = (log_p.exp() * (log_p.clamp(min=FLOOR) - others.clamp(min=FLOOR))).sum(
+            -1
+        )  # [B, A, A]
         divergence = bounded.masked_fill(itself, 0).sum(-1).mean(0).sum()
-        return Losses({"kl": -self.weight * divergence}, {"kl_mean": raw.sum() / (len(raw) * n_agents * max(n_agents - 1, 1))})
+        return Losses(
+            {"kl": -self.weight * divergence},
+            {"kl_mean": raw.sum() / (len(raw) * n_agents * max(n_agents - 1, 1))},
+        )
 
     def groups(self) -> Sequence[Group]:
         return []

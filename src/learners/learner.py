@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from components.replay_buffer import Batch
-from learners.finite import Finite
+from eoi.components.replay_buffer import Batch
+from eoi.learners.finite import Finite
 
 Scalar = Float[Tensor, ""]
 PerRun = Float[Tensor, "*r"]  # [] in one run, [R] in a stack
@@ -39,7 +39,9 @@ class Group(NamedTuple):
     modules: Sequence[nn.Module]
     lr: float
     clip: float = 0.0  # largest gradient norm; 0: any
-    axes: int = 0  # leading axes of every parameter whose slices are clipped one by one; 1: agent by agent
+    axes: int = (
+        0  # leading axes of every parameter whose slices are clipped one by one; 1: agent by agent
+    )
 
 
 class Pair(NamedTuple):
@@ -62,7 +64,9 @@ class Policies(NamedTuple):
     """What a policy learner lends instead."""
 
     log_p: Float[Tensor, "B A U"]  # log pi_i(. | o_i), with its graph
-    of: Callable[[Float[Tensor, "*b A O"], Bool[Tensor, "*b A U"]], Float[Tensor, "*b A U"]]  # the same of other observations
+    of: Callable[
+        [Float[Tensor, "*b A O"], Bool[Tensor, "*b A U"]], Float[Tensor, "*b A U"]
+    ]  # the same of other observations
 
 
 @runtime_checkable
@@ -84,15 +88,23 @@ class Learner(Protocol):
     projected: frozenset[str]  # terms whose gradient gives up what opposes the rest's
     phases: int  # losses descended one after the other
 
-    def __call__(self, batch: Any, t: Scalar, phase: int = 0) -> Losses: ...  # a Batch, or what the learner is fed with
-    def shared(self) -> Sequence[nn.Parameter]: ...  # the agents' parameters, which several terms reach
+    def __call__(
+        self, batch: Any, t: Scalar, phase: int = 0
+    ) -> Losses: ...  # a Batch, or what the learner is fed with
+    def shared(
+        self,
+    ) -> Sequence[nn.Parameter]: ...  # the agents' parameters, which several terms reach
     def groups(self) -> Sequence[Group]: ...
     def targets(self) -> Sequence[Pair]: ...
     def diagnose(self, batch: Any, t: Scalar) -> Stats: ...
 
 
-Shaping = Callable[[Batch, Scalar], Float[Tensor, "B A"]]  # rewards of the single agents, added to the team's
-Rearrange = Callable[[Batch, Scalar], tuple[Batch, Stats]]  # hands agents each other's experience before they learn
+Shaping = Callable[
+    [Batch, Scalar], Float[Tensor, "B A"]
+]  # rewards of the single agents, added to the team's
+Rearrange = Callable[
+    [Batch, Scalar], tuple[Batch, Stats]
+]  # hands agents each other's experience before they learn
 
 # Where others attach to a learner: what it lends to extra terms, and arguments of its constructor. A learner `accepts` some, an
 # addition `needs` some; every learner takes extra terms that need nothing.
@@ -165,7 +177,10 @@ class Descent:
 
     def __init__(self, learner: Learner):
         self.learner = learner
-        groups = [(group, [p for m in group.modules for p in m.parameters()]) for group in learner.groups()]
+        groups = [
+            (group, [p for m in group.modules for p in m.parameters()])
+            for group in learner.groups()
+        ]
         self._groups = [(group, parameters) for group, parameters in groups if parameters]
         self.optimiser = torch.optim.Adam(self._optimised(), fused=True)
         self.copied_at = 0  # training episodes at the last hard copy of the targets
@@ -214,11 +229,26 @@ class Descent:
 
     def _backward(self, terms: dict[str, PerRun]) -> None:
         side = {name: term for name, term in terms.items() if name in self.learner.projected}
-        gradients = [torch.autograd.grad(term.sum(), self.learner.shared(), retain_graph=True) for term in side.values()]
+        gradients = [
+            torch.autograd.grad(term.sum(), self.learner.shared(), retain_graph=True)
+            for term in side.values()
+        ]
         torch.stack([term for name, term in terms.items() if name not in side]).sum().backward()
-        main = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.learner.shared()] if side else []
+        main = (
+            [
+                torch.zeros_like(p) if p.grad is None else p.grad.clone()
+                for p in self.learner.shared()
+            ]
+            if side
+            else []
+        )
         for gradient in gradients:
-            for p, g, m in zip(self.learner.shared(), without_conflict(gradient, main, 1 + self.run_axes), main, strict=True):
+            for p, g, m in zip(
+                self.learner.shared(),
+                without_conflict(gradient, main, 1 + self.run_axes),
+                main,
+                strict=True,
+            ):
                 p.grad = (m if p.grad is None else p.grad) + g
 
     def _follow(self, episode: int) -> None:

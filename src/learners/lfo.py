@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from components.replay_buffer import Batch
-from components.schedules import linear
-from config.schema import setting
-from learners.learner import Scalar, Slot, Stats, scalar
+from eoi.components.replay_buffer import Batch
+from eoi.components.schedules import linear
+from eoi.config.schema import setting
+from eoi.learners.learner import Scalar, Slot, Stats, scalar
 
 Posterior = Callable[[Float[Tensor, "B A O"]], Float[Tensor, "B A n"]]
 
@@ -60,20 +60,32 @@ class LFO(nn.Module):
         assert batch.draws is not None
         p = self.posterior(batch.obs)  # [B, A, A]
         n_agents = p.shape[-1]
-        others = (1 - p.diagonal(dim1=-2, dim2=-1).mean()) / max(n_agents - 1, 1)  # the weight of somebody else's experience
+        others = (1 - p.diagonal(dim1=-2, dim2=-1).mean()) / max(
+            n_agents - 1, 1
+        )  # the weight of somebody else's experience
         omega = self.share(t, n_agents * others)
         swapped = batch.draws.swap[:, None] < omega  # [B, 1]
         shuffled = (cycle if self.cfg.derangement else permutation)(batch.draws.order)
-        source = torch.where(swapped, shuffled, torch.arange(n_agents, device=p.device))  # [B, A]: agent i gets source[i]'s
+        source = torch.where(
+            swapped, shuffled, torch.arange(n_agents, device=p.device)
+        )  # [B, A]: agent i gets source[i]'s
         weight = torch.ones_like(batch.draws.order)
         if self.cfg.importance_weight:
-            weight = torch.where(swapped, p.gather(1, source[:, None]).squeeze(1), weight)  # p(i | o_source[i])
+            weight = torch.where(
+                swapped, p.gather(1, source[:, None]).squeeze(1), weight
+            )  # p(i | o_source[i])
 
         def handed(x: Tensor) -> Tensor:
             return x.gather(1, source.view(*source.shape, *(1 for _ in x.shape[2:])).expand_as(x))
 
-        fields = {name: handed(getattr(batch, name)) for name in ("obs", "avail", "actions", "next_obs", "next_avail")}
-        fields |= {name: None if getattr(batch, name) is None else handed(getattr(batch, name)) for name in ("rewards", "q")}
+        fields = {
+            name: handed(getattr(batch, name))
+            for name in ("obs", "avail", "actions", "next_obs", "next_avail")
+        }
+        fields |= {
+            name: None if getattr(batch, name) is None else handed(getattr(batch, name))
+            for name in ("rewards", "q")
+        }
         stats = {"lfo_weight_mean": others, "lfo_omega": omega}
         return replace(batch, **fields, weight=weight, lived=batch), stats
 

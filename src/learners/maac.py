@@ -14,14 +14,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from components.action_selection import sample
-from components.replay_buffer import Batch
-from config.schema import setting
-from controllers.controller import Controller
-from learners.feeds import Replayed
-from learners.learner import Losses, Pair, Policies, Rearrange, Scalar, Shaping, Slot, Stats, frozen_copy, norm, scalar, weighted
-from learners.policy import PolicyConfig, PolicyLearner, log_policy, of
-from modules.critics import AttentionConfig, AttentionCritic
+from eoi.components.action_selection import sample
+from eoi.components.replay_buffer import Batch
+from eoi.config.schema import setting
+from eoi.controllers.controller import Controller
+from eoi.learners.feeds import Replayed
+from eoi.learners.learner import (
+    Losses,
+    Pair,
+    Policies,
+    Rearrange,
+    Scalar,
+    Shaping,
+    Slot,
+    Stats,
+    frozen_copy,
+    norm,
+    scalar,
+    weighted,
+)
+from eoi.learners.policy import PolicyConfig, PolicyLearner, log_policy, of
+from eoi.modules.critics import AttentionConfig, AttentionCritic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +93,10 @@ class MAAC(PolicyLearner):
             "q_taken_mean": taken.mean(),
             "target_mean": target.mean(),
         }
-        return Losses({"td": loss, "attention": self.logit_decay * logits}, {name: value.detach() for name, value in stats.items()})
+        return Losses(
+            {"td": loss, "attention": self.logit_decay * logits},
+            {name: value.detach() for name, value in stats.items()},
+        )
 
     @torch.no_grad()
     def _target(self, batch: Batch, t: Scalar) -> Float[Tensor, "B A"]:
@@ -104,12 +120,18 @@ class MAAC(PolicyLearner):
             p = log_p.exp()
             actions = sample(p, batch.draws.action)
             q, _ = self.critic(batch.obs, self._one_hot(actions))
-            advantage = of(q, actions) - (p * q).sum(-1)  # against what the agent would do on average, the others' actions given
+            advantage = of(q, actions) - (p * q).sum(
+                -1
+            )  # against what the agent would do on average, the others' actions given
             signal = of(log_p, actions) / self.reward_scale - advantage
         chosen = weighted(of(log_p, actions), batch.weight)
         loss = (chosen * signal).mean(0).sum()
         decay = self.logit_decay * logits.square().mean((0, 2)).sum()
-        stats = {"actor_loss": loss.detach(), "entropy": -(p * log_p.detach()).sum(-1).mean(), "advantage_abs": advantage.abs().mean()}
+        stats = {
+            "actor_loss": loss.detach(),
+            "entropy": -(p * log_p.detach()).sum(-1).mean(),
+            "advantage_abs": advantage.abs().mean(),
+        }
         return Losses({"actor": loss, "logits": decay}, stats), log_p
 
     def _one_hot(self, actions: Int[Tensor, "B A"]) -> Float[Tensor, "B A U"]:
@@ -117,13 +139,22 @@ class MAAC(PolicyLearner):
 
     def targets(self) -> Sequence[Pair]:
         tau, interval = self.cfg.target_update_tau, self.cfg.target_update_interval
-        pairs = [Pair(self.target_controller, self.controller, tau, interval), Pair(self.target_critic, self.critic, tau, interval)]
+        pairs = [
+            Pair(self.target_controller, self.controller, tau, interval),
+            Pair(self.target_critic, self.critic, tau, interval),
+        ]
         return [*pairs, *(pair for extra in self._extras() for pair in extra.targets())]
 
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
-        stats = {"grad_norm": norm(torch.autograd.grad(self(batch, t, 0).terms["td"], [*self.critic.parameters()]))}
+        stats = {
+            "grad_norm": norm(
+                torch.autograd.grad(self(batch, t, 0).terms["td"], [*self.critic.parameters()])
+            )
+        }
         stats |= self._gradients(self(batch, t, 1).terms, "actor")
         batch, _ = self.rearrange(batch, t) if self.rearrange else (batch, {})
         for extra in self._extras():
-            stats |= extra.diagnose(batch, Policies(self.log_policy(batch.obs, batch.avail), self.log_policy))
+            stats |= extra.diagnose(
+                batch, Policies(self.log_policy(batch.obs, batch.avail), self.log_policy)
+            )
         return stats

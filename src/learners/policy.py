@@ -11,10 +11,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from components.action_selection import Draws, masked_argmax, sample
-from config.schema import setting
-from controllers.controller import Controller
-from learners.learner import Extra, Group, Losses, Policies, Scalar, Shaping, Stats, cosine, norm
+from eoi.components.action_selection import Draws, masked_argmax, sample
+from eoi.config.schema import setting
+from eoi.controllers.controller import Controller
+from eoi.learners.learner import (
+    Extra,
+    Group,
+    Losses,
+    Policies,
+    Scalar,
+    Shaping,
+    Stats,
+    cosine,
+    norm,
+)
 
 
 def log_policy(logits: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b U"]:
@@ -41,7 +51,14 @@ class PolicyLearner(nn.Module):
 
     projected: frozenset[str] = frozenset()
 
-    def __init__(self, cfg: PolicyConfig, controller: Controller, critic: nn.Module, extras: Sequence[nn.Module], shaping: Shaping | None):
+    def __init__(
+        self,
+        cfg: PolicyConfig,
+        controller: Controller,
+        critic: nn.Module,
+        extras: Sequence[nn.Module],
+        shaping: Shaping | None,
+    ):
         super().__init__()
         self.cfg, self.controller, self.critic, self.shaping = cfg, controller, critic, shaping
         self.extras = nn.ModuleList(extras)
@@ -50,7 +67,12 @@ class PolicyLearner(nn.Module):
         return cast(list[Extra], list(self.extras))
 
     def act(
-        self, obs: Float[Tensor, "N A O"], avail: Bool[Tensor, "N A U"], draws: Draws, t: Scalar, greedy: bool
+        self,
+        obs: Float[Tensor, "N A O"],
+        avail: Bool[Tensor, "N A U"],
+        draws: Draws,
+        t: Scalar,
+        greedy: bool,
     ) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A U"]]:
         """Actions, and the logits they were drawn by; the most probable ones for tests."""
         logits = self.controller(obs)
@@ -58,14 +80,20 @@ class PolicyLearner(nn.Module):
             return masked_argmax(logits, avail), logits
         return sample(log_policy(logits, avail).exp(), draws.choice), logits
 
-    def policy(self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]) -> Float[Tensor, "*b A U"]:
+    def policy(
+        self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]
+    ) -> Float[Tensor, "*b A U"]:
         """What training acts by."""
         return self.log_policy(obs, avail).exp()
 
-    def log_policy(self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]) -> Float[Tensor, "*b A U"]:
+    def log_policy(
+        self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]
+    ) -> Float[Tensor, "*b A U"]:
         return log_policy(self.controller(obs), avail)
 
-    def _with_extras(self, losses: Losses, batch: Any, log_p: Float[Tensor, "B A U"], t: Scalar) -> Losses:
+    def _with_extras(
+        self, losses: Losses, batch: Any, log_p: Float[Tensor, "B A U"], t: Scalar
+    ) -> Losses:
         """`losses` and the extra terms' on `batch`."""
         terms, stats = losses
         for extra in self._extras():
@@ -76,7 +104,9 @@ class PolicyLearner(nn.Module):
     def groups(self) -> Sequence[Group]:
         own = [
             Group([self.controller], self.cfg.actor_lr, self.cfg.actor_clip, axes=1),
-            Group([self.critic], self.cfg.critic_lr, self.cfg.critic_clip * self.controller.n_agents),
+            Group(
+                [self.critic], self.cfg.critic_lr, self.cfg.critic_clip * self.controller.n_agents
+            ),
         ]
         return [*own, *(group for extra in self._extras() for group in extra.groups())]
 
@@ -87,8 +117,16 @@ class PolicyLearner(nn.Module):
         """Norms of what each term does to the agents, and its cosine with the term `main`."""
         gradients = {}
         for name, term in terms.items():
-            found = torch.autograd.grad(term, self.shared(), retain_graph=True, allow_unused=True) if term.requires_grad else [None]
+            found = (
+                torch.autograd.grad(term, self.shared(), retain_graph=True, allow_unused=True)
+                if term.requires_grad
+                else [None]
+            )
             if found[0] is not None:
                 gradients[name] = [g for g in found if g is not None]
         stats = {f"{name}_grad_norm": norm(g) for name, g in gradients.items()}
-        return stats | {f"{name}_{main}_cosine": cosine(g, gradients[main]) for name, g in gradients.items() if name != main}
+        return stats | {
+            f"{name}_{main}_cosine": cosine(g, gradients[main])
+            for name, g in gradients.items()
+            if name != main
+        }

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from components.episodes import Episodes
-from components.replay_buffer import transitions
-from components.returns import gae, standardised
-from config.schema import setting
-from controllers.controller import Controller
-from learners.feeds import Lesson, Rolled
-from learners.learner import Losses, Pair, Scalar, Shaping, Slot, Stats, norm, scalar
-from learners.policy import PolicyConfig, PolicyLearner, of
-from modules.critics import StateValue, ValueConfig
+from eoi.components.episodes import Episodes
+from eoi.components.replay_buffer import transitions
+from eoi.components.returns import gae, standardised
+from eoi.config.schema import setting
+from eoi.controllers.controller import Controller
+from eoi.learners.feeds import Lesson, Rolled
+from eoi.learners.learner import Losses, Pair, Scalar, Shaping, Slot, Stats, norm, scalar
+from eoi.learners.policy import PolicyConfig, PolicyLearner, of
+from eoi.modules.critics import StateValue, ValueConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,9 @@ class PPO(PolicyLearner):
 
     Config, NetworkConfig, Feed = PPOConfig, ValueConfig, Rolled
     make_network = StateValue
-    accepts: frozenset[Slot] = frozenset({"shaping"})  # not policies: extra terms read the memory, log_p is of the lesson
+    accepts: frozenset[Slot] = frozenset(
+        {"shaping"}
+    )  # not policies: extra terms read the memory, log_p is of the lesson
     phases = 1
     draws = False
     gamma: Tensor
@@ -56,10 +58,14 @@ class PPO(PolicyLearner):
         """Advantages and returns of a whole rollout, fixed for all epochs; rewards are shaped as they are judged now."""
         obs, state, avail = episodes.obs.float(), episodes.state, episodes.avail
         value = self.critic(obs, state)  # [N, T1, A]
-        reward = (episodes.reward[..., None] if episodes.rewards is None else episodes.rewards).expand_as(value[:, 1:])
+        reward = (
+            episodes.reward[..., None] if episodes.rewards is None else episodes.rewards
+        ).expand_as(value[:, 1:])
         if self.shaping is not None:
             reward = reward + self.shaping(transitions(episodes), t).view_as(reward)
-        valid = torch.arange(reward.shape[1], device=obs.device) < episodes.length[:, None]  # [N, T]
+        valid = (
+            torch.arange(reward.shape[1], device=obs.device) < episodes.length[:, None]
+        )  # [N, T]
         advantage = gae(reward, value, episodes.terminated, valid, self.gamma, self.gae_lambda)
         return Lesson(
             obs=obs[:, :-1][valid],
@@ -75,7 +81,10 @@ class PPO(PolicyLearner):
         log_p = self.log_policy(lesson.obs, lesson.avail)  # [B, A, U]
         change = of(log_p, lesson.actions) - lesson.log_p
         ratio = change.exp()
-        gain = torch.minimum(ratio * lesson.advantage, ratio.clamp(1 - self.eps_clip, 1 + self.eps_clip) * lesson.advantage)
+        gain = torch.minimum(
+            ratio * lesson.advantage,
+            ratio.clamp(1 - self.eps_clip, 1 + self.eps_clip) * lesson.advantage,
+        )
         entropy = -(log_p.exp() * log_p).sum(-1)  # [B, A]
         value = self.critic(lesson.obs, lesson.state)
         error = value - lesson.returns
@@ -92,15 +101,23 @@ class PPO(PolicyLearner):
             "target_mean": lesson.returns.mean(),
             "entropy": entropy.mean(),
             "ratio_clipped": ((ratio - 1).abs() > self.eps_clip).float().mean(),
-            "policy_change": (ratio - 1 - change).mean(),  # estimates KL(old || new) (Schulman 2020)
+            "policy_change": (
+                ratio - 1 - change
+            ).mean(),  # estimates KL(old || new) (Schulman 2020)
         }
         losses = Losses(terms, {name: found.detach() for name, found in stats.items()})
-        return losses if lesson.memory is None else self._with_extras(losses, lesson.memory, log_p, t)
+        return (
+            losses if lesson.memory is None else self._with_extras(losses, lesson.memory, log_p, t)
+        )
 
     def targets(self) -> Sequence[Pair]:
         return [pair for extra in self._extras() for pair in extra.targets()]
 
     def diagnose(self, batch: Lesson, t: Scalar) -> Stats:
         terms, _ = self(batch, t)
-        stats = {"grad_norm": norm(torch.autograd.grad(terms["value"], [*self.critic.parameters()], retain_graph=True))}
+        stats = {
+            "grad_norm": norm(
+                torch.autograd.grad(terms["value"], [*self.critic.parameters()], retain_graph=True)
+            )
+        }
         return stats | self._gradients(terms, "policy")

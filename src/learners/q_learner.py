@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from components.action_selection import Draws, epsilon_greedy, masked_argmax
-from components.replay_buffer import Batch
-from components.schedules import linear
-from config.schema import setting
-from controllers.controller import Controller
-from learners.feeds import Replayed
-from learners.learner import (
+from eoi.components.action_selection import Draws, epsilon_greedy, masked_argmax
+from eoi.components.replay_buffer import Batch
+from eoi.components.schedules import linear
+from eoi.config.schema import setting
+from eoi.controllers.controller import Controller
+from eoi.learners.feeds import Replayed
+from eoi.learners.learner import (
     Extra,
     Group,
     Losses,
@@ -34,7 +34,7 @@ from learners.learner import (
     scalar,
     weighted,
 )
-from modules.mixers import MixerConfig, make_mixer
+from eoi.modules.mixers import MixerConfig, make_mixer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,12 @@ class QLearner(nn.Module):
         return cast(list[Extra], list(self.extras))
 
     def act(
-        self, obs: Float[Tensor, "N A O"], avail: Bool[Tensor, "N A U"], draws: Draws, t: Scalar, greedy: bool
+        self,
+        obs: Float[Tensor, "N A O"],
+        avail: Bool[Tensor, "N A U"],
+        draws: Draws,
+        t: Scalar,
+        greedy: bool,
     ) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A U"]]:
         """Actions, and the values they were chosen by; `greedy` for tests, else epsilon-greedy at environment step t."""
         q = self.controller(obs)
@@ -100,9 +105,13 @@ class QLearner(nn.Module):
             best = self.explore(best, obs, avail, draws)
         return epsilon_greedy(best, avail, self.epsilon(t), draws.flip, draws.choice), q
 
-    def policy(self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]) -> Float[Tensor, "*b A U"]:
+    def policy(
+        self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]
+    ) -> Float[Tensor, "*b A U"]:
         """The greedy policy as a distribution: all on the best action. Softmax of values would depend on their scale."""
-        return nn.functional.one_hot(masked_argmax(self.controller(obs), avail), avail.shape[-1]).float()
+        return nn.functional.one_hot(
+            masked_argmax(self.controller(obs), avail), avail.shape[-1]
+        ).float()
 
     def epsilon(self, t: Scalar) -> Scalar:
         return linear(self.epsilon_start, self.epsilon_finish, self.epsilon_anneal_time, t)
@@ -126,7 +135,9 @@ class QLearner(nn.Module):
 
     def _td(self, batch: Batch, values: Values, t: Scalar) -> tuple[Scalar, Stats]:
         """The squared temporal difference, batch mean, summed over the joint values."""
-        taken = weighted(values.q.gather(-1, batch.actions[..., None]).squeeze(-1), batch.weight)  # [B, A]
+        taken = weighted(
+            values.q.gather(-1, batch.actions[..., None]).squeeze(-1), batch.weight
+        )  # [B, A]
         joint = self.mixer(taken, batch.state)  # [B, M]
         target = self._target(batch, values.next_q, t)
         error = joint - target
@@ -140,14 +151,22 @@ class QLearner(nn.Module):
         return error.square().mean(0).sum(), {name: value.detach() for name, value in stats.items()}
 
     @torch.no_grad()
-    def _target(self, batch: Batch, next_q: Float[Tensor, "B A U"], t: Scalar) -> Float[Tensor, "B M"]:
+    def _target(
+        self, batch: Batch, next_q: Float[Tensor, "B A U"], t: Scalar
+    ) -> Float[Tensor, "B M"]:
         chooser = self.controller(batch.next_obs) if self.cfg.double_q else next_q
         best = masked_argmax(chooser, batch.next_avail)
-        next_joint = self.target_mixer(next_q.gather(-1, best[..., None]).squeeze(-1), batch.next_state)
+        next_joint = self.target_mixer(
+            next_q.gather(-1, best[..., None]).squeeze(-1), batch.next_state
+        )
         reward = batch.earned
         if self.shaping is not None:
             individual = self.shaping(batch, t)
-            reward = reward + (individual if next_joint.shape == individual.shape else individual.sum(-1, keepdim=True))
+            reward = reward + (
+                individual
+                if next_joint.shape == individual.shape
+                else individual.sum(-1, keepdim=True)
+            )
         return reward + self.gamma * (1 - batch.terminated[:, None]) * next_joint
 
     def groups(self) -> Sequence[Group]:
@@ -156,7 +175,10 @@ class QLearner(nn.Module):
 
     def targets(self) -> Sequence[Pair]:
         tau, interval = self.cfg.target_update_tau, self.cfg.target_update_interval
-        own = [Pair(self.target_controller, self.controller, tau, interval), Pair(self.target_mixer, self.mixer, tau, interval)]
+        own = [
+            Pair(self.target_controller, self.controller, tau, interval),
+            Pair(self.target_mixer, self.mixer, tau, interval),
+        ]
         return [*own, *(pair for extra in self._extras() for pair in extra.targets())]
 
     def shared(self) -> Sequence[nn.Parameter]:
@@ -171,10 +193,15 @@ class QLearner(nn.Module):
         td = td[: len(self.shared())]
         stats["td_agent_grad_norm"] = norm(td)
         for name, term in terms.items():
-            gradient = torch.autograd.grad(term, self.shared(), retain_graph=True, allow_unused=True)
+            gradient = torch.autograd.grad(
+                term, self.shared(), retain_graph=True, allow_unused=True
+            )
             reached = [g for g in gradient if g is not None]
             if reached:
-                stats |= {f"{name}_grad_norm": norm(reached), f"{name}_td_cosine": cosine(reached, td)}
+                stats |= {
+                    f"{name}_grad_norm": norm(reached),
+                    f"{name}_td_cosine": cosine(reached, td),
+                }
         batch, _ = self.rearrange(batch, t) if self.rearrange else (batch, {})
         values = self._values(batch)
         for extra in self._extras():

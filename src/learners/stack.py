@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import vmap
 
-from components.action_selection import Draws
-from learners.learner import Descent, Group, Losses, Pair, Scalar
+from eoi.components.action_selection import Draws
+from eoi.learners.learner import Descent, Group, Losses, Pair, Scalar
 
 Tree = TypeVar("Tree")
 
@@ -33,7 +33,13 @@ def map_tensors(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> T
     rest: tuple[Any, ...] = others
     if is_dataclass(tree) and not isinstance(tree, type):
         names = [f.name for f in fields(tree)]
-        made = replace(tree, **{n: map_tensors(function, getattr(tree, n), *(getattr(o, n) for o in rest)) for n in names})
+        made = replace(
+            tree,
+            **{
+                n: map_tensors(function, getattr(tree, n), *(getattr(o, n) for o in rest))
+                for n in names
+            },
+        )
     elif isinstance(tree, tuple):
         found = [map_tensors(function, *xs) for xs in zip(tree, *rest, strict=True)]
         made = type(tree)(*found) if hasattr(tree, "_fields") else tuple(found)
@@ -69,8 +75,12 @@ class _Lent:
     """Lends a module other parameters and buffers for the length of a call. torch.func.functional_call does, at many times the cost."""
 
     def __init__(self, module: nn.Module):
-        stores: list[dict[str, Any]] = [store for m in module.modules() for store in (m._parameters, m._buffers)]
-        self._slots = [(store, name) for store in stores for name, x in store.items() if x is not None]
+        stores: list[dict[str, Any]] = [
+            store for m in module.modules() for store in (m._parameters, m._buffers)
+        ]
+        self._slots = [
+            (store, name) for store in stores for name, x in store.items() if x is not None
+        ]
         self.own: list[Tensor] = [store[name] for store, name in self._slots]
 
     @contextlib.contextmanager
@@ -92,9 +102,21 @@ class Stack(nn.Module):
     def __init__(self, members: Sequence[Any], compiled: bool = False):
         """Raises ValueError when the members are not of one structure; numbers that are 0-dim buffers may differ."""
         super().__init__()
-        if len({tuple((name, x.shape) for name, x in (*m.named_parameters(), *m.named_buffers())) for m in members}) > 1:
+        if (
+            len(
+                {
+                    tuple(
+                        (name, x.shape) for name, x in (*m.named_parameters(), *m.named_buffers())
+                    )
+                    for m in members
+                }
+            )
+            > 1
+        ):
             raise ValueError("learners of different structures cannot be stacked")
-        self.members = list(members)  # in a plain list, so that their views are not this module's parameters
+        self.members = list(
+            members
+        )  # in a plain list, so that their views are not this module's parameters
         self.whole = copy.deepcopy(members[0])
         self.projected, self.phases = self.whole.projected, self.whole.phases
         for kind in ("parameter", "buffer"):
@@ -103,7 +125,9 @@ class Stack(nn.Module):
                 ours.data = torch.stack([x.data for x in theirs])
                 for x, slice_ in zip(theirs, ours.data, strict=True):
                     x.data = slice_
-        self._losses: Callable[..., Losses] = torch.compile(self._plain_losses) if compiled else self._plain_losses
+        self._losses: Callable[..., Losses] = (
+            torch.compile(self._plain_losses) if compiled else self._plain_losses
+        )
         self._lent = _Lent(self.whole)
 
     def forward(self, batch: Any, t: Scalar, phase: int = 0) -> Losses:
@@ -114,14 +138,23 @@ class Stack(nn.Module):
 
     @torch.no_grad()
     def act(
-        self, obs: Float[Tensor, "RN A O"], avail: Bool[Tensor, "RN A U"], draws: Draws, t: Scalar, greedy: bool
+        self,
+        obs: Float[Tensor, "RN A O"],
+        avail: Bool[Tensor, "RN A U"],
+        draws: Draws,
+        t: Scalar,
+        greedy: bool,
     ) -> tuple[Int[Tensor, "RN A"], Float[Tensor, "RN A U"]]:
         """A Policy for R * N copies, those of one run together."""
         runs = len(self.members)
         apart = map_tensors(lambda x: x.unflatten(0, (runs, -1)), (obs, avail, draws))
-        return map_tensors(lambda x: x.flatten(0, 1), self._lifted("act", (*apart, t), (0, 0, 0, None), greedy))
+        return map_tensors(
+            lambda x: x.flatten(0, 1), self._lifted("act", (*apart, t), (0, 0, 0, None), greedy)
+        )
 
-    def _lifted(self, method: str, trees: Sequence[Any], axes: Sequence[int | None], *more: Any) -> Any:
+    def _lifted(
+        self, method: str, trees: Sequence[Any], axes: Sequence[int | None], *more: Any
+    ) -> Any:
         def call(state: tuple[Tensor, ...], *args: Any) -> Any:
             with self._lent(state):
                 return getattr(self.whole, method)(*args, *more)
@@ -136,7 +169,10 @@ class Stack(nn.Module):
 
     def rates(self) -> list[list[float]]:
         """The learning rate of each group in each run."""
-        return [[group.lr for group in groups] for groups in zip(*(m.groups() for m in self.members), strict=True)]
+        return [
+            [group.lr for group in groups]
+            for groups in zip(*(m.groups() for m in self.members), strict=True)
+        ]
 
     def targets(self) -> Sequence[Pair]:
         return self.whole.targets()
@@ -152,12 +188,18 @@ class StackDescent(Descent):
     learner: Stack
 
     def __init__(self, stack: Stack):
-        self._cuts: list[tuple[nn.Parameter, Tensor, slice]] = []  # a parameter, its part that is optimised alone, which runs that is
+        self._cuts: list[
+            tuple[nn.Parameter, Tensor, slice]
+        ] = []  # a parameter, its part that is optimised alone, which runs that is
         super().__init__(stack)
 
     def _optimised(self) -> list[dict[str, Any]]:
         found = []
-        rates = [lrs for lrs, group in zip(self.learner.rates(), self.learner.groups(), strict=True) if _has_parameters(group)]
+        rates = [
+            lrs
+            for lrs, group in zip(self.learner.rates(), self.learner.groups(), strict=True)
+            if _has_parameters(group)
+        ]
         for (_, parameters), lrs in zip(self._groups, rates, strict=True):
             for lr, runs in groupby(range(len(lrs)), lrs.__getitem__):
                 first, *more = runs
@@ -175,11 +217,19 @@ class StackDescent(Descent):
     def state_of(self, run: int) -> dict[str, Any]:
         """What a Descent of this run alone would save."""
         alone = Descent(self.learner.members[run])
-        views = {id(p): q for p, q in zip(self.learner.whole.parameters(), self.learner.members[run].parameters(), strict=True)}
+        views = {
+            id(p): q
+            for p, q in zip(
+                self.learner.whole.parameters(), self.learner.members[run].parameters(), strict=True
+            )
+        }
         for p, cut, span in self._cuts:
             if span.start <= run < span.stop and cut in self.optimiser.state:
                 state = self.optimiser.state[cut]
-                moments = {name: state[name][run - span.start].clone() for name in ("exp_avg", "exp_avg_sq")}
+                moments = {
+                    name: state[name][run - span.start].clone()
+                    for name in ("exp_avg", "exp_avg_sq")
+                }
                 alone.optimiser.state[views[id(p)]] = {"step": state["step"].clone(), **moments}
         return {"optimiser": alone.optimiser.state_dict(), "copied_at": self.copied_at}
 

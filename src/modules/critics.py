@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from config.schema import setting
-from envs.base import EnvSpec
-from modules.layers import AgentLinear, AgentMLP
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec
+from eoi.modules.layers import AgentLinear, AgentMLP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +41,28 @@ class AttentionCritic(nn.Module):
         self.value = nn.Linear(size, size)
         self.first = AgentLinear(agents, 2 * size, size)
         self.last = AgentLinear(agents, size, spec.n_actions)
-        self.register_buffer("itself", torch.eye(agents, dtype=torch.bool)[:, :, None], persistent=False)
+        self.register_buffer(
+            "itself", torch.eye(agents, dtype=torch.bool)[:, :, None], persistent=False
+        )
 
-    def forward(self, obs: Float[Tensor, "B A O"], actions: Float[Tensor, "B A U"]) -> tuple[Float[Tensor, "B A U"], Float[Tensor, ""]]:
+    def forward(
+        self, obs: Float[Tensor, "B A O"], actions: Float[Tensor, "B A U"]
+    ) -> tuple[Float[Tensor, "B A U"], Float[Tensor, ""]]:
         """Values, and the size of the attention's logits: mean squares over batch and others, summed over agents and heads."""
         obs, actions = obs.permute(1, 2, 0), actions.permute(1, 2, 0)  # batch last, see AgentLinear
         seen = leaky_relu(self.see(obs))  # [A, H, B]
         others = leaky_relu(self.see_and_do(torch.cat([obs, actions], 1)))  # [A, H, B]
         logits = self._logits(seen, others)  # [A, A, M, B]
         weights = self.weights(logits)
-        value = leaky_relu(self._shared(self.value, others)).unflatten(1, (self.heads, -1))  # [A, M, D, B]
+        value = leaky_relu(self._shared(self.value, others)).unflatten(
+            1, (self.heads, -1)
+        )  # [A, M, D, B]
         attended = (weights[..., None, :] * value).sum(1).flatten(1, 2)  # [A, H, B]
         q = self.last(leaky_relu(self.first(torch.cat([seen, attended], 1))))
         n_agents = len(logits)
-        size = logits.masked_fill(self.itself[..., None], 0).square().sum() / (max(n_agents - 1, 1) * logits.shape[-1])
+        size = logits.masked_fill(self.itself[..., None], 0).square().sum() / (
+            max(n_agents - 1, 1) * logits.shape[-1]
+        )
         return q.permute(2, 0, 1), size
 
     def weights(self, logits: Float[Tensor, "A A M B"]) -> Float[Tensor, "A A M B"]:
@@ -64,9 +72,14 @@ class AttentionCritic(nn.Module):
         scale = (self.key.weight.shape[0] // self.heads) ** -0.5
         return (logits * scale).masked_fill(self.itself[..., None], -torch.inf).softmax(1)
 
-    def _logits(self, seen: Float[Tensor, "A H B"], others: Float[Tensor, "A H B"]) -> Float[Tensor, "A A M B"]:
+    def _logits(
+        self, seen: Float[Tensor, "A H B"], others: Float[Tensor, "A H B"]
+    ) -> Float[Tensor, "A A M B"]:
         """What agent i (axis 0) selects in agent j (axis 1), unscaled."""
-        select, key = (self._shared(layer, x).unflatten(1, (self.heads, -1)) for layer, x in ((self.selector, seen), (self.key, others)))
+        select, key = (
+            self._shared(layer, x).unflatten(1, (self.heads, -1))
+            for layer, x in ((self.selector, seen), (self.key, others))
+        )
         return (select[:, None] * key[None]).sum(3)
 
     @staticmethod
@@ -87,11 +100,19 @@ class StateValue(nn.Module):
     def __init__(self, spec: EnvSpec, cfg: ValueConfig, hidden: Sequence[int]):
         super().__init__()
         self.sees = cfg.critic_input
-        size = {"obs": spec.obs_size, "state": spec.state_size, "both": spec.obs_size + spec.state_size}[cfg.critic_input]
+        size = {
+            "obs": spec.obs_size,
+            "state": spec.state_size,
+            "both": spec.obs_size + spec.state_size,
+        }[cfg.critic_input]
         self.net = AgentMLP(spec.n_agents, [size, *hidden, 1])
 
-    def forward(self, obs: Float[Tensor, "*b A O"], state: Float[Tensor, "*b S"]) -> Float[Tensor, "*b A"]:
+    def forward(
+        self, obs: Float[Tensor, "*b A O"], state: Float[Tensor, "*b S"]
+    ) -> Float[Tensor, "*b A"]:
         if self.sees == "obs":
             return self.net(obs).squeeze(-1)
         everyones = state.unsqueeze(-2).expand(*obs.shape[:-1], -1)  # [*b, A, S]
-        return self.net(everyones if self.sees == "state" else torch.cat([everyones, obs], -1)).squeeze(-1)
+        return self.net(
+            everyones if self.sees == "state" else torch.cat([everyones, obs], -1)
+        ).squeeze(-1)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from modules.layers import AgentLinear, AgentMLP, mlp
+from eoi.modules.layers import AgentLinear, AgentMLP, mlp
 
 
 class Classifier(nn.Module):
@@ -33,9 +33,13 @@ class IntrinsicValue(nn.Module):
         self.rest = AgentMLP(n_agents, [*hidden, 1])
 
     def encode(self, obs: Float[Tensor, "B A O"]) -> Float[Tensor, "A H B"]:
-        return torch.baddbmm(self.first.bias, self.first.weight[..., : self.obs_size], obs.permute(1, 2, 0))
+        return torch.baddbmm(
+            self.first.bias, self.first.weight[..., : self.obs_size], obs.permute(1, 2, 0)
+        )
 
-    def forward(self, encoded: Float[Tensor, "A H B"], q: Float[Tensor, "B A U"], frozen: bool = False) -> Float[Tensor, "B A"]:
+    def forward(
+        self, encoded: Float[Tensor, "A H B"], q: Float[Tensor, "B A U"], frozen: bool = False
+    ) -> Float[Tensor, "B A"]:
         """`frozen` lets gradients through to `q` but not to the weights, nor to what was encoded."""
         weight = self.first.weight[..., self.obs_size :]
         encoded, weight = (encoded.detach(), weight.detach()) if frozen else (encoded, weight)

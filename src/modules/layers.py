@@ -23,12 +23,16 @@ class AgentLinear(nn.Module):
         super().__init__()
         bound = 1 / math.sqrt(n_in)  # PyTorch's default for nn.Linear
         groups = 1 if shared else n_agents
-        self.weight = nn.Parameter(torch.empty(groups, n_out, n_in).uniform_(-bound, bound))  # [G, J, I]
+        self.weight = nn.Parameter(
+            torch.empty(groups, n_out, n_in).uniform_(-bound, bound)
+        )  # [G, J, I]
         self.bias = nn.Parameter(torch.empty(groups, n_out, 1).uniform_(-bound, bound))  # [G, J, 1]
 
     def forward(self, x: Float[Tensor, "A I B"], frozen: bool = False) -> Float[Tensor, "A J B"]:
         """`frozen` lets gradients through to `x` but not to the weights."""
-        weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
+        weight, bias = (
+            (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
+        )
         weight = weight.expand(x.shape[0], -1, -1)
         if x.shape[-1] < weight.shape[1]:  # as in acting
             return torch.baddbmm(bias.mT, x.mT, weight.mT).mT
@@ -38,7 +42,9 @@ class AgentLinear(nn.Module):
 class AgentMLP(nn.Module):
     """MLP(I -> hidden -> ... -> J) per agent, ReLU between the layers: [*b, A, I] -> [*b, A, J]."""
 
-    def __init__(self, n_agents: int, sizes: Sequence[int], shared: bool = False, same_init: bool = False):
+    def __init__(
+        self, n_agents: int, sizes: Sequence[int], shared: bool = False, same_init: bool = False
+    ):
         super().__init__()
         layers = [AgentLinear(n_agents, n_in, n_out, shared) for n_in, n_out in pairwise(sizes)]
         self.layers = nn.ModuleList(layers)

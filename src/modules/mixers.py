@@ -10,8 +10,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from config.schema import setting
-from envs.base import EnvSpec
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,21 @@ class QMixer(nn.Module):
         first = [cfg.hypernet_embed, cfg.hypernet_embed] if deep else [agents * embed, embed]
         self.sizes = (*first, embed, value)
         self.first = nn.Linear(spec.state_size, sum(self.sizes))
-        self.w1 = nn.Sequential(nn.ReLU(), nn.Linear(cfg.hypernet_embed, agents * embed)) if deep else nn.Identity()
-        self.w2 = nn.Sequential(nn.ReLU(), nn.Linear(cfg.hypernet_embed, embed)) if deep else nn.Identity()
-        self.v = nn.Sequential(nn.ReLU(), nn.Linear(embed, 1)) if cfg.mixing_bias == "mlp" else nn.Identity()
+        self.w1 = (
+            nn.Sequential(nn.ReLU(), nn.Linear(cfg.hypernet_embed, agents * embed))
+            if deep
+            else nn.Identity()
+        )
+        self.w2 = (
+            nn.Sequential(nn.ReLU(), nn.Linear(cfg.hypernet_embed, embed))
+            if deep
+            else nn.Identity()
+        )
+        self.v = (
+            nn.Sequential(nn.ReLU(), nn.Linear(embed, 1))
+            if cfg.mixing_bias == "mlp"
+            else nn.Identity()
+        )
         self.sigma = nn.ELU() if cfg.mixing_activation == "elu" else nn.ReLU()
 
     def forward(self, q: Float[Tensor, "B A"], state: Float[Tensor, "B S"]) -> Float[Tensor, "B 1"]:

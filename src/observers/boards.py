@@ -7,8 +7,8 @@ from typing import Any, Protocol, cast
 
 from sacred.observers import RunObserver
 
-from utils import records
-from utils.errors import UserError
+from eoi.utils import records
+from eoi.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,11 @@ class Board(RunObserver):
         try:
             self._writer = self._make(folder)
         except Exception as error:  # no account, no network, a full disk: theirs to know
-            log.warning("warning: %s: %s; the run goes on without it", self._flag, str(error) or type(error).__name__)
+            log.warning(
+                "warning: %s: %s; the run goes on without it",
+                self._flag,
+                str(error) or type(error).__name__,
+            )
 
     def log_metrics(self, metrics_by_name: Any, info: Any) -> None:
         """What it raises Sacred turns into a warning."""
@@ -49,7 +53,9 @@ def _tensorboard() -> Board:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError("--tensorboard: it is not installed; `.venv/bin/pip install tensorboard`") from None
+        raise UserError(
+            "--tensorboard: it is not installed; `.venv/bin/pip install tensorboard`"
+        ) from None
 
     def make(folder: pathlib.Path) -> Writer:
         """What a resumed run will write again is hidden from an earlier time."""
@@ -67,7 +73,12 @@ class _Wandb:
         config, run = records.read_config(folder), records.read_run(folder)
         identity = f"eoi-{run['meta']['number']}"
         self._run = wandb.init(
-            project=project, id=identity, name=f"{config['name']} {folder.name}", config=config, resume="allow", dir=str(folder)
+            project=project,
+            id=identity,
+            name=f"{config['name']} {folder.name}",
+            config=config,
+            resume="allow",
+            dir=str(folder),
         )
         self._run.define_metric("*", step_metric="t")
 

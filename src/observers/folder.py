@@ -12,10 +12,10 @@ from sacred.observers import FileStorageObserver
 from sacred.serializer import flatten
 from sacred.utils import SacredError
 
-from utils import history, records
-from utils.files import sweep
-from utils.locks import Lock
-from utils.script import write_text
+from eoi.utils import history, records
+from eoi.utils.files import sweep
+from eoi.utils.locks import Lock
+from eoi.utils.script import write_text
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,11 @@ class Folder(FileStorageObserver):
     """Begins the observers in `then` once it is there. What a full disk refuses is written later; no metric is lost."""
 
     def __init__(
-        self, basedir: pathlib.Path, resumed: pathlib.Path | None = None, series: history.Series | None = None, then: Sequence[Any] = ()
+        self,
+        basedir: pathlib.Path,
+        resumed: pathlib.Path | None = None,
+        series: history.Series | None = None,
+        then: Sequence[Any] = (),
     ):
         super().__init__(basedir)
         self._resumed, self._then = resumed, list(then)
@@ -61,21 +65,45 @@ class Folder(FileStorageObserver):
         else:
             self.dir = str(self._resumed)
 
-    def started_event(self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any) -> Any:
+    def started_event(
+        self,
+        ex_info: Any,
+        command: Any,
+        host_info: Any,
+        start_time: Any,
+        config: Any,
+        meta_info: Any,
+        _id: Any,
+    ) -> Any:
         """Raises SacredError, which Sacred prints as one line."""
         try:
             return self._start(ex_info, command, host_info, start_time, config, meta_info, _id)
         except OSError as error:
-            reason = f"{error.filename or self.basedir}: {error.strerror or error}; nothing was begun"
+            reason = (
+                f"{error.filename or self.basedir}: {error.strerror or error}; nothing was begun"
+            )
             raise SacredError(reason, print_traceback=False, filter_traceback="never") from None
 
-    def _start(self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any) -> Any:
+    def _start(
+        self,
+        ex_info: Any,
+        command: Any,
+        host_info: Any,
+        start_time: Any,
+        config: Any,
+        meta_info: Any,
+        _id: Any,
+    ) -> Any:
         meta = dict(meta_info) | {"number": self._before.get("meta", {}).get("number") or number()}
         _id = super().started_event(ex_info, command, host_info, start_time, config, meta, _id)
         entry: Any = self.run_entry
         if self._before:
             entry["resumed"] = [*self._before.get("resumed", []), entry["start_time"]]
-            entry |= {key: self._before[key] for key in ("start_time", "resources", "artifacts") if key in self._before}
+            entry |= {
+                key: self._before[key]
+                for key in ("start_time", "resources", "artifacts")
+                if key in self._before
+            }
         meta["folder"] = pathlib.Path(str(self.dir)).name
         self.save_json(entry, "run.json")
         if self._before:
@@ -86,13 +114,17 @@ class Folder(FileStorageObserver):
 
     def log_metrics(self, metrics_by_name: Any, info: Any) -> None:
         for name, entry in metrics_by_name.items():
-            for step, value, when in zip(entry["steps"], entry["values"], entry["timestamps"], strict=True):
+            for step, value, when in zip(
+                entry["steps"], entry["values"], entry["timestamps"], strict=True
+            ):
                 history.append(self._series, name, step, value, when.isoformat())
         if metrics_by_name or self.trouble:
             self._try(self._save_metrics)
 
     def heartbeat_event(self, info: Any, captured_out: Any, beat_time: Any, result: Any) -> None:
-        self._try(lambda: super(Folder, self).heartbeat_event(info, captured_out, beat_time, result))
+        self._try(
+            lambda: super(Folder, self).heartbeat_event(info, captured_out, beat_time, result)
+        )
 
     def completed_event(self, stop_time: Any, result: Any) -> None:
         self._end(lambda: super(Folder, self).completed_event(stop_time, result))
@@ -126,7 +158,10 @@ class Folder(FileStorageObserver):
             if not self._warned:
                 self._warned = True
                 reason = f"{error.filename or self.dir}: {error.strerror or error}"
-                log.warning("warning: %s; the record stays in memory and is written as soon as that is possible", reason)
+                log.warning(
+                    "warning: %s; the record stays in memory and is written as soon as that is possible",
+                    reason,
+                )
 
     def _save_metrics(self) -> None:
         self._write("metrics.json", json.dumps(self._series, separators=(",", ":")))

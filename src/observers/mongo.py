@@ -17,10 +17,10 @@ from typing import Any
 
 from sacred.observers import RunObserver
 
-from observers.folder import OUTPUT, number
-from utils.errors import UserError
-from utils.locks import Lock
-from utils.script import write_text
+from eoi.observers.folder import OUTPUT, number
+from eoi.utils.errors import UserError
+from eoi.utils.locks import Lock
+from eoi.utils.script import write_text
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ def address(text: str) -> tuple[str, str]:
         return f"{found[1]}/{found[3] or ''}", found[2] or _DATABASE
     found = re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:]+\])(?::(\d+))?(?::([A-Za-z_][\w-]*))?", text)
     if not found:
-        raise UserError(f"--mongo {text}: expected HOST, HOST:PORT, HOST:PORT:DB or a mongodb:// address")
+        raise UserError(
+            f"--mongo {text}: expected HOST, HOST:PORT, HOST:PORT:DB or a mongodb:// address"
+        )
     return f"mongodb://{found[1]}:{found[2] or 27017}/", found[3] or _DATABASE
 
 
@@ -53,10 +55,14 @@ class Database:
             import pymongo
             import pymongo.errors
         except ImportError:
-            raise UserError("--mongo: pymongo is not installed; `.venv/bin/pip install pymongo`") from None
+            raise UserError(
+                "--mongo: pymongo is not installed; `.venv/bin/pip install pymongo`"
+            ) from None
         url, name = address(text)
         self.shown = re.sub(r"//[^@/]*@", "//", f"{url.rstrip('/')}/{name}")  # without a password
-        limits: Any = {f"{what}TimeoutMS": patience for what in ("serverSelection", "connect", "socket")}
+        limits: Any = {
+            f"{what}TimeoutMS": patience for what in ("serverSelection", "connect", "socket")
+        }
         try:
             self._client: Any = pymongo.MongoClient(url, connect=False, **limits)
         except (pymongo.errors.PyMongoError, ValueError) as error:
@@ -79,18 +85,27 @@ class Pushed:
 
     def push(self, database: Database) -> None:
         """Everything that is on disk and not there. Raises one of `database.errors`, UserError, OSError."""
-        record, config, series = (_read(self.folder / f"{name}.json") for name in ("run", "config", "metrics"))
+        record, config, series = (
+            _read(self.folder / f"{name}.json") for name in ("run", "config", "metrics")
+        )
         identity = record.get("meta", {}).get("number")
         if not isinstance(identity, int):
-            raise UserError(f"{self.folder}: its run.json has no number; it is of another program, or was never started")
-        references = [self._push_metric(database, identity, name, entry) for name, entry in sorted(series.items())]
+            raise UserError(
+                f"{self.folder}: its run.json has no number; it is of another program, or was never started"
+            )
+        references = [
+            self._push_metric(database, identity, name, entry)
+            for name, entry in sorted(series.items())
+        ]
         document = run_document(identity, record, config, self.folder, references)
         digest = hashlib.sha256(repr(document).encode()).hexdigest()
         if digest != self._run:
             database.runs.replace_one({"_id": identity}, document, upsert=True)
             self._run = digest
 
-    def _push_metric(self, database: Database, identity: int, name: str, entry: Mapping[str, list[Any]]) -> dict[str, str]:
+    def _push_metric(
+        self, database: Database, identity: int, name: str, entry: Mapping[str, list[Any]]
+    ) -> dict[str, str]:
         total, before = len(entry["values"]), self._entries.get(name)
         if before != total:
             for first in range(0, total, CHUNK):
@@ -98,26 +113,53 @@ class Pushed:
                     document = metric_document(identity, name, entry, first)
                     database.metrics.replace_one({"_id": document["_id"]}, document, upsert=True)
             if before is None:  # a run that began again at an earlier checkpoint has fewer
-                database.metrics.delete_many({"run_id": identity, "name": name, "chunk": {"$gt": (total - 1) // CHUNK}})
+                database.metrics.delete_many(
+                    {"run_id": identity, "name": name, "chunk": {"$gt": (total - 1) // CHUNK}}
+                )
             self._entries[name] = total
         return {"name": name, "id": str(_metric_id(identity, name, 0))}
 
 
 def run_document(
-    identity: int, record: Mapping[str, Any], config: Any, folder: pathlib.Path, metrics: list[dict[str, str]]
+    identity: int,
+    record: Mapping[str, Any],
+    config: Any,
+    folder: pathlib.Path,
+    metrics: list[dict[str, str]],
 ) -> dict[str, Any]:
     """As Sacred's MongoObserver has it."""
-    dates = {key: _date(record[key]) for key in ("start_time", "stop_time", "heartbeat") if record.get(key)}
+    dates = {
+        key: _date(record[key])
+        for key in ("start_time", "stop_time", "heartbeat")
+        if record.get(key)
+    }
     rest = {key: value for key, value in record.items() if key not in ("_id", "resumed")}
     output = _tail(folder / "cout.txt")
-    more = {"format": "MongoObserver-0.7.0", "info": {"metrics": metrics}, "captured_out": output, "resumed": record.get("resumed", [])}
+    more = {
+        "format": "MongoObserver-0.7.0",
+        "info": {"metrics": metrics},
+        "captured_out": output,
+        "resumed": record.get("resumed", []),
+    }
     return _named({"_id": identity, **rest, **dates, "config": config, **more})
 
 
-def metric_document(identity: int, name: str, entry: Mapping[str, list[Any]], first: int) -> dict[str, Any]:
+def metric_document(
+    identity: int, name: str, entry: Mapping[str, list[Any]], first: int
+) -> dict[str, Any]:
     part = slice(first, first + CHUNK)
-    columns = {"steps": entry["steps"][part], "values": entry["values"][part], "timestamps": [_date(x) for x in entry["timestamps"][part]]}
-    return {"_id": _metric_id(identity, name, first // CHUNK), "run_id": identity, "name": name, "chunk": first // CHUNK, **columns}
+    columns = {
+        "steps": entry["steps"][part],
+        "values": entry["values"][part],
+        "timestamps": [_date(x) for x in entry["timestamps"][part]],
+    }
+    return {
+        "_id": _metric_id(identity, name, first // CHUNK),
+        "run_id": identity,
+        "name": name,
+        "chunk": first // CHUNK,
+        **columns,
+    }
 
 
 def _metric_id(identity: int, name: str, chunk: int) -> Any:
@@ -133,7 +175,10 @@ def _date(text: str) -> datetime.datetime:
 def _named(value: Any) -> Any:
     """Keys as every server takes them."""
     if isinstance(value, dict):
-        return {str(key).replace(".", "_").replace("$", "_") or "_": _named(inner) for key, inner in value.items()}
+        return {
+            str(key).replace(".", "_").replace("$", "_") or "_": _named(inner)
+            for key, inner in value.items()
+        }
     return [_named(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -198,7 +243,10 @@ class Push(RunObserver):
         if self._thread and self._pushed:
             self._thread.join(self._last)
             if not self.complete:
-                log.warning("warning: MongoDB has not all of this run; later, `python src/sync.py %s` pushes it", self._pushed.folder)
+                log.warning(
+                    "warning: MongoDB has not all of this run; later, `python src/sync.py %s` pushes it",
+                    self._pushed.folder,
+                )
 
     def _work(self) -> None:
         while not self._over.is_set():
@@ -214,7 +262,9 @@ class Push(RunObserver):
         except (*self._database.errors, UserError, OSError, ValueError) as error:
             if not self._down:
                 reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-                log.warning("warning: MongoDB at %s: %s; metrics wait on disk", self._database.shown, reason)
+                log.warning(
+                    "warning: MongoDB at %s: %s; metrics wait on disk", self._database.shown, reason
+                )
             self._down = True
             self._pushed = Pushed(self._pushed.folder)  # what arrived is not known
             return False

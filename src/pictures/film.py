@@ -10,13 +10,18 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from envs.base import VecEnv
-from envs.grid import AGENT_COLOURS
-from learners import AnyLearner
-from trained import Moment, Recognise, play, recogniser
+from eoi.envs.base import VecEnv
+from eoi.envs.grid import AGENT_COLOURS
+from eoi.learners import AnyLearner
+from eoi.trained import Moment, Recognise, play, recogniser
 
 _SIDE = 480  # pixels, the least for the longer side of the world
-_PANEL, _MARGIN, _HEAD, _BLOCK = 280, 22, 120, 60  # pixels: the panel's width, its margin, its first lines, each agent
+_PANEL, _MARGIN, _HEAD, _BLOCK = (
+    280,
+    22,
+    120,
+    60,
+)  # pixels: the panel's width, its margin, its first lines, each agent
 _PAPER, _INK, _FAINT, _TRACK = (255, 255, 255), (33, 37, 45), (118, 124, 134), (226, 229, 233)
 _HOLD = 2000  # milliseconds on an episode's last frame
 _FONT = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -33,7 +38,9 @@ class Shot:
     actions: list[str]  # those that led here; "" at the beginning
     recognised: list[float]  # p(i | o_i); empty without a classifier
     info: dict[str, list[float]]  # the world's own account of the episode so far
-    history: dict[str, float] = field(default_factory=dict)  # quantities whose course is worth a chart
+    history: dict[str, float] = field(
+        default_factory=dict
+    )  # quantities whose course is worth a chart
 
 
 def shoot(env: VecEnv, learner: AnyLearner, seed: int, t: int) -> list[list[Shot]]:
@@ -42,20 +49,29 @@ def shoot(env: VecEnv, learner: AnyLearner, seed: int, t: int) -> list[list[Shot
     recognise = recogniser(learner)
     for moment in play(env, learner, seed, t):
         for copy in moment.running.nonzero().flatten().tolist():
-            films[copy].append(_shot(env, moment, copy, films[copy][-1].total if films[copy] else 0.0, recognise))
+            films[copy].append(
+                _shot(env, moment, copy, films[copy][-1].total if films[copy] else 0.0, recognise)
+            )
     return films
 
 
-def _shot(env: VecEnv, moment: Moment, copy: int, before: float, recognise: Recognise | None) -> Shot:
+def _shot(
+    env: VecEnv, moment: Moment, copy: int, before: float, recognise: Recognise | None
+) -> Shot:
     now = moment.now
     return Shot(
         picture=env.render(copy),
         text=env.text(copy),
         step=moment.step,
         total=before + float(now.reward[copy]),
-        actions=[""] * env.spec.n_agents if moment.actions is None else [action_name(env, int(u)) for u in moment.actions[copy]],
+        actions=[""] * env.spec.n_agents
+        if moment.actions is None
+        else [action_name(env, int(u)) for u in moment.actions[copy]],
         recognised=recognise(now.obs[copy].float()).tolist() if recognise else [],
-        info={name: np.atleast_1d(value[copy].cpu().numpy()).tolist() for name, value in now.info.items()},
+        info={
+            name: np.atleast_1d(value[copy].cpu().numpy()).tolist()
+            for name, value in now.info.items()
+        },
         history=_history(env, copy),
     )
 
@@ -79,17 +95,29 @@ def agent_colour(i: int) -> tuple[int, int, int]:
 
 def gif(films: Sequence[Sequence[Shot]], title: str, fps: float, file: BytesIO) -> None:
     """All films one after the other, over and over."""
-    which = [f"episode {i + 1} of {len(films)}" if len(films) > 1 else "" for i in range(len(films))]
-    drawn = (frame(shot, [title, name]) for film, name in zip(films, which, strict=True) for shot in film)
-    durations = [_HOLD if shot is film[-1] else round(1000 / fps) for film in films for shot in film]
-    palette = _palette([frame(films[0][0], [title]), frame(films[-1][-1], [title])])  # one for all, or the colours would flicker
+    which = [
+        f"episode {i + 1} of {len(films)}" if len(films) > 1 else "" for i in range(len(films))
+    ]
+    drawn = (
+        frame(shot, [title, name]) for film, name in zip(films, which, strict=True) for shot in film
+    )
+    durations = [
+        _HOLD if shot is film[-1] else round(1000 / fps) for film in films for shot in film
+    ]
+    palette = _palette(
+        [frame(films[0][0], [title]), frame(films[-1][-1], [title])]
+    )  # one for all, or the colours would flicker
     frames = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in drawn)
-    next(frames).save(file, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0)
+    next(frames).save(
+        file, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0
+    )
 
 
 def _palette(samples: Sequence[Image.Image]) -> Image.Image:
     """The most frequent colours, none beside another: quantize() mixes up neighbours, and white paper would turn grey."""
-    red, green, blue = np.concatenate([np.asarray(sample, dtype=np.int64).reshape(-1, 3) for sample in samples]).T
+    red, green, blue = np.concatenate(
+        [np.asarray(sample, dtype=np.int64).reshape(-1, 3) for sample in samples]
+    ).T
     packed, count = np.unique((red << 16) + (green << 8) + blue, return_counts=True)
     packed = packed[np.argsort(-count)]
     kept = np.empty((0, 3), dtype=np.int64)
@@ -105,9 +133,13 @@ def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
     """The world enlarged without blur, the panel on its right."""
     height, width, _ = shot.picture.shape
     factor = max(1, -(-_SIDE // max(height, width)))
-    world = Image.fromarray(shot.picture).resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    world = Image.fromarray(shot.picture).resize(
+        (width * factor, height * factor), Image.Resampling.NEAREST
+    )
     agents = len(shot.actions)
-    canvas = Image.new("RGB", (world.width + _PANEL, max(world.height, _HEAD + agents * _BLOCK + _MARGIN)), _PAPER)
+    canvas = Image.new(
+        "RGB", (world.width + _PANEL, max(world.height, _HEAD + agents * _BLOCK + _MARGIN)), _PAPER
+    )
     canvas.paste(world, (0, (canvas.height - world.height) // 2))
     draw, left = ImageDraw.Draw(canvas), world.width + _MARGIN
     for i, title in enumerate(titles):

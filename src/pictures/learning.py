@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from pictures.curves import BANDS, Curve, automatic_width, smoothed, summarise
-from pictures.panels import INTRINSIC, Panel, curve
+from eoi.pictures.curves import BANDS, Curve, automatic_width, smoothed, summarise
+from eoi.pictures.panels import INTRINSIC, Panel, curve
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that white paper swallows.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -32,7 +32,13 @@ def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: s
     columns = len(rows[0])
     figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False, sharex="row")
-    drawn = [record.metrics[panel.metric] for row in rows for panel in row for group in panel.groups.values() for record in group]
+    drawn = [
+        record.metrics[panel.metric]
+        for row in rows
+        for panel in row
+        for group in panel.groups.values()
+        for record in group
+    ]
     width = smooth or automatic_width(max(len(series.steps) for series in drawn))
     for i, row in enumerate(rows):
         axes[i, 0].set_title(row[0].world)
@@ -45,10 +51,18 @@ def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: s
 def styles_of(rows: Sequence[Sequence[Panel]]) -> dict[str, dict[str, Any]]:
     """Colour and dashes of each group of runs, the same in all panels."""
     names = list(dict.fromkeys(name for row in rows for panel in row for name in panel.groups))
-    return {name: {"color": _COLOURS[i % 7], "linestyle": _DASHES[i // 7 % 3]} for i, name in enumerate(names)}
+    return {
+        name: {"color": _COLOURS[i % 7], "linestyle": _DASHES[i // 7 % 3]}
+        for i, name in enumerate(names)
+    }
 
 
-def finish(figure: Figure, rows: Sequence[Sequence[Panel]], styles: dict[str, dict[str, Any]], explanation: str) -> None:
+def finish(
+    figure: Figure,
+    rows: Sequence[Sequence[Panel]],
+    styles: dict[str, dict[str, Any]],
+    explanation: str,
+) -> None:
     """The legend above, what is shown below."""
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
     _legend(figure, lines, [f"{name} ({_seeds(rows, name)})" for name in styles])
@@ -59,7 +73,9 @@ def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> N
     """In as many columns as the figure is wide enough for; the figure grows by its height."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     for columns in range(len(labels), 0, -1):
-        legend = figure.legend(lines, labels, loc="outside upper center", ncols=columns, handlelength=1.8)
+        legend = figure.legend(
+            lines, labels, loc="outside upper center", ncols=columns, handlelength=1.8
+        )
         extent = legend.get_window_extent(renderer)
         if columns == 1 or extent.width <= figure.bbox.width:
             figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
@@ -67,15 +83,27 @@ def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> N
         legend.remove()
 
 
-def _draw(axes: Axes, panel: Panel, width: int, band: str, styles: dict[str, dict[str, Any]]) -> None:
-    groups = {name: [curve(record, panel.metric, panel.x) for record in records] for name, records in panel.groups.items()}
+def _draw(
+    axes: Axes, panel: Panel, width: int, band: str, styles: dict[str, dict[str, Any]]
+) -> None:
+    groups = {
+        name: [curve(record, panel.metric, panel.x) for record in records]
+        for name, records in panel.groups.items()
+    }
     raw = [each for curves in groups.values() for each in curves]
     for name, curves in groups.items():
         for each in curves:
             axes.plot(*each, color=styles[name]["color"], linewidth=0.6, alpha=0.35)
         summary = summarise([Curve(each.x, smoothed(each.y, width)) for each in curves], band)
         if len(curves) > 1:
-            axes.fill_between(summary.x, summary.low, summary.high, color=styles[name]["color"], alpha=0.16, linewidth=0)
+            axes.fill_between(
+                summary.x,
+                summary.low,
+                summary.high,
+                color=styles[name]["color"],
+                alpha=0.16,
+                linewidth=0,
+            )
         axes.plot(summary.x, summary.mean, linewidth=1.8, **styles[name])
     if not raw:
         axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color="0.5")
@@ -95,18 +123,26 @@ def _label(axes: Axes, panel: Panel) -> None:
 def label_y(axes: Axes, panel: Panel) -> None:
     """The metric's name, and where chance lies if it has such a place."""
     axes.set_ylabel(LABELS.get(panel.metric, panel.metric))
-    agents = {record.settings.get("env_args.n_agents") for records in panel.groups.values() for record in records}
+    agents = {
+        record.settings.get("env_args.n_agents")
+        for records in panel.groups.values()
+        for record in records
+    }
     if panel.metric == INTRINSIC and len(agents) == 1 and isinstance(n := agents.pop(), int):
         axes.axhline(1 / n, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
         at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        axes.annotate("chance", (1, 1 / n), (-2, -2), ha="right", va="top", fontsize=7, color="0.45", **at)
+        axes.annotate(
+            "chance", (1, 1 / n), (-2, -2), ha="right", va="top", fontsize=7, color="0.45", **at
+        )
 
 
 def _seeds(rows: Sequence[Sequence[Panel]], name: str) -> str:
     """How many, or how many runs where one seed stands for several."""
     groups = [panel.groups[name] for row in rows for panel in row if name in panel.groups]
     counts = sorted({len(records) for records in groups})
-    unlike = all(len({record.config.get("seed") for record in records}) == len(records) for records in groups)
+    unlike = all(
+        len({record.config.get("seed") for record in records}) == len(records) for records in groups
+    )
     many = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{many} {'seed' if unlike else 'run'}{'s' * (many != '1')}"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pictures.film import Shot, agent_colour
+from eoi.pictures.film import Shot, agent_colour
 
 _TEMPLATE = pathlib.Path(__file__).with_name("page.html")
 

@@ -5,14 +5,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from config.schema import nearest
-from pictures.curves import Curve
-from utils.errors import UserError
-from utils.records import Record, labelled
+from eoi.config.schema import nearest
+from eoi.pictures.curves import Curve
+from eoi.utils.errors import UserError
+from eoi.utils.records import Record, labelled
 
 INTRINSIC = "individuality_mean"
 _BARE = {"name", "label"}  # settings whose value says enough in a legend
-_NO_MATTER = {"seed", "label", "local_results_path", "checkpoint_path", "threads", "use_cuda", "save_model"}
+_NO_MATTER = {
+    "seed",
+    "label",
+    "local_results_path",
+    "checkpoint_path",
+    "threads",
+    "use_cuda",
+    "save_model",
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,13 @@ class Panel:
     x: str  # steps, episodes
 
 
-def panels(records: Sequence[Record], metric: str | None, x: str | None, by: Sequence[str], over: Sequence[str] = ()) -> list[list[Panel]]:
+def panels(
+    records: Sequence[Record],
+    metric: str | None,
+    x: str | None,
+    by: Sequence[str],
+    over: Sequence[str] = (),
+) -> list[list[Panel]]:
     """A row for each world, a column for each metric; settings `over` which a picture is drawn make neither worlds nor groups.
 
     Raises UserError for a metric or setting that no run has.
@@ -36,7 +50,12 @@ def panels(records: Sequence[Record], metric: str | None, x: str | None, by: Seq
     metrics, rows = chosen_metrics(records, metric), []
     for world, members in worlds(records, [*by, *over]).items():
         axis = x or ("episodes" if all(map(lasts_equally, members)) else "steps")
-        rows.append([Panel(world, name, grouped([r for r in members if name in r.metrics], by), axis) for name in metrics])
+        rows.append(
+            [
+                Panel(world, name, grouped([r for r in members if name in r.metrics], by), axis)
+                for name in metrics
+            ]
+        )
     return rows
 
 
@@ -56,8 +75,14 @@ def grouped(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Reco
     groups: dict[str, list[Record]] = {}
     for key in by:
         _refuse_unknown(records, key, "--by")
-    for record in sorted(records, key=lambda record: [order(record.settings.get(key)) for key in by]):
-        values = ((key.removeprefix("env_args."), value(record, key)) for key in by if not idle(record, key))
+    for record in sorted(
+        records, key=lambda record: [order(record.settings.get(key)) for key in by]
+    ):
+        values = (
+            (key.removeprefix("env_args."), value(record, key))
+            for key in by
+            if not idle(record, key)
+        )
         label = ", ".join(str(each) if key in _BARE else f"{key}={each}" for key, each in values)
         groups.setdefault(label, []).append(record)
     return groups
@@ -83,13 +108,20 @@ def order(value: object) -> tuple[float, str]:
 def worlds(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Record]]:
     """Runs by environment; of one environment, each variant that is not itself compared is a world."""
     found: dict[str, list[Record]] = {}
-    names = [labelled(str(record.config.get("env")), record.config.get("env_args") or {}) for record in records]
+    names = [
+        labelled(str(record.config.get("env")), record.config.get("env_args") or {})
+        for record in records
+    ]
     for env in sorted(set(names)):
         members = [record for record, name in zip(records, names, strict=True) if name == env]
-        keys = {key for record in members for key in record.settings if key.startswith("env_args.")} - set(by)
+        keys = {
+            key for record in members for key in record.settings if key.startswith("env_args.")
+        } - set(by)
         apart = differing(members, sorted(keys))
         for record in members:
-            variant = ", ".join(f"{key.removeprefix('env_args.')}={record.settings.get(key)}" for key in apart)
+            variant = ", ".join(
+                f"{key.removeprefix('env_args.')}={record.settings.get(key)}" for key in apart
+            )
             found.setdefault(f"{env} ({variant})" if variant else env, []).append(record)
     return found
 
@@ -109,7 +141,11 @@ def value(record: Record, key: str) -> int | float | str | None:
 
 def lasts_equally(record: Record) -> bool:
     """Whether every episode was equally long, as in the grid worlds, so that episodes are as good an axis as steps."""
-    lengths = [record.metrics[name].values for name in ("ep_length_mean", "test_ep_length_mean") if name in record.metrics]
+    lengths = [
+        record.metrics[name].values
+        for name in ("ep_length_mean", "test_ep_length_mean")
+        if name in record.metrics
+    ]
     return "episode" in record.metrics and len(np.unique(np.concatenate([*lengths, []]))) == 1
 
 
@@ -132,13 +168,19 @@ def remarks(panel: Panel) -> list[str]:
     found = []
     for name, records in panel.groups.items():
         where = f"{panel.world}, {name}"
-        unlike = differing(records, sorted({key for record in records for key in record.settings} - _NO_MATTER))
+        unlike = differing(
+            records, sorted({key for record in records for key in record.settings} - _NO_MATTER)
+        )
         if unlike:
-            found.append(f"{where}: its runs differ in {', '.join(unlike[:4])}; --by name,{','.join(unlike[:4])} tells them apart")
+            found.append(
+                f"{where}: its runs differ in {', '.join(unlike[:4])}; --by name,{','.join(unlike[:4])} tells them apart"
+            )
         if len({record.config.get("seed") for record in records}) < len(records):
             found.append(f"{where}: a seed occurs more than once among its {len(records)} runs")
         ends = [int(record.metrics[panel.metric].steps[-1]) for record in records]
         if max(ends) > 1.05 * min(ends):
             short = records[int(np.argmin(ends))]
-            found.append(f"{where}: the mean ends at step {min(ends)}, where {short.folder} does ({short.status})")
+            found.append(
+                f"{where}: the mean ends at step {min(ends)}, where {short.folder} does ({short.status})"
+            )
     return found

@@ -13,15 +13,17 @@ from matplotlib.colors import ListedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from envs.grid import AGENT_COLOURS
-from trained import load, play
-from utils.errors import UserError
-from utils.records import labelled
+from eoi.envs.grid import AGENT_COLOURS
+from eoi.trained import load, play
+from eoi.utils.errors import UserError
+from eoi.utils.records import labelled
 
 _WALL = (0.86, 0.875, 0.895)
 _BINS = 40  # across, where positions are coordinates
 
-Count = Callable[[Tensor], Float[np.ndarray, "A H W"]]  # agents seen at each place at this moment, in the copies of a mask [N]
+Count = Callable[
+    [Tensor], Float[np.ndarray, "A H W"]
+]  # agents seen at each place at this moment, in the copies of a mask [N]
 
 
 class Maps(NamedTuple):
@@ -36,13 +38,17 @@ def heat_maps(folders: Sequence[pathlib.Path], episodes: int, seed: int, model: 
     rows = [measure(folder, episodes, seed, model) for folder in folders]
     columns = 1 + max(len(row.share) for row in rows)
     tall = max(row.share.shape[1] / row.share.shape[2] for row in rows)
-    figure = Figure(figsize=(1.45 * columns + 1.3, 1.45 * tall * len(rows) + 0.3), layout="constrained")
+    figure = Figure(
+        figsize=(1.45 * columns + 1.3, 1.45 * tall * len(rows) + 0.3), layout="constrained"
+    )
     axes = figure.subplots(len(rows), columns, squeeze=False)
     norm = PowerNorm(0.5, 0, max(np.nanmax(row.share) for row in rows))
     for i, row in enumerate(rows):
         _draw(list(axes[i]), row, norm, titles=i == 0 or len(row.share) != len(rows[i - 1].share))
     grey = ListedColormap(shade(np.full(3, 0.55), np.linspace(0, 1, 256)))
-    bar = figure.colorbar(ScalarMappable(norm, grey), ax=list(axes.flat), fraction=0.02, aspect=22, pad=0.01)
+    bar = figure.colorbar(
+        ScalarMappable(norm, grey), ax=list(axes.flat), fraction=0.02, aspect=22, pad=0.01
+    )
     bar.set_label("share of the agent's time", fontsize=8, color="0.3")
     bar.ax.tick_params(labelsize=7)
     return figure
@@ -76,7 +82,9 @@ def _on_cells(env: Any, cells: Tensor) -> Float[np.ndarray, "A H W"]:
     """`cells` [n, A] are numbers of free cells."""
     rows, columns = np.array(env.map.cells).T
     grid = np.full((cells.shape[1], *env.map.grid.shape), np.nan)
-    grid[:, rows, columns] = [np.bincount(own, minlength=len(rows)) for own in cells.T.cpu().numpy()]
+    grid[:, rows, columns] = [
+        np.bincount(own, minlength=len(rows)) for own in cells.T.cpu().numpy()
+    ]
     return grid[:, _edge(rows), _edge(columns)]
 
 
@@ -90,19 +98,29 @@ def _on_plane(env: Any, places: Tensor) -> Float[np.ndarray, "A H W"]:
     across, up = env.bounds
     bins = (_BINS, max(1, round(_BINS * (up[1] - up[0]) / (across[1] - across[0]))))
     of_agents = places.transpose(0, 1).cpu().numpy()  # [A, n, 2]
-    return np.stack([np.histogram2d(own[:, 0], own[:, 1], bins, (across, up))[0].T[::-1] for own in of_agents])
+    return np.stack(
+        [np.histogram2d(own[:, 0], own[:, 1], bins, (across, up))[0].T[::-1] for own in of_agents]
+    )
 
 
 def shade(colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
     """White at 0, `colour` [..., 3] in the middle, a dark tone of it at 1; rgb [..., 3] for amounts [...]."""
     amount = amount[..., None]
-    return np.where(amount < 0.5, 1 - 2 * amount * (1 - colour), colour * (1 - 1.3 * (amount - 0.5)))
+    return np.where(
+        amount < 0.5, 1 - 2 * amount * (1 - colour), colour * (1 - 1.3 * (amount - 0.5))
+    )
 
 
 def _draw(axes: Sequence[Axes], row: Maps, norm: Normalize, titles: bool) -> None:
-    colours = np.array([AGENT_COLOURS[i % len(AGENT_COLOURS)] for i in range(len(row.share))]) / 255  # [A, 3]
-    mixture = np.einsum("ahw,ac->hwc", row.share, colours) / np.maximum(row.share.sum(0), 1e-9)[..., None]
-    pictures = [*(shade(colour, norm(share)) for colour, share in zip(colours, row.share, strict=True))]
+    colours = (
+        np.array([AGENT_COLOURS[i % len(AGENT_COLOURS)] for i in range(len(row.share))]) / 255
+    )  # [A, 3]
+    mixture = (
+        np.einsum("ahw,ac->hwc", row.share, colours) / np.maximum(row.share.sum(0), 1e-9)[..., None]
+    )
+    pictures = [
+        *(shade(colour, norm(share)) for colour, share in zip(colours, row.share, strict=True))
+    ]
     pictures.append(shade(mixture, np.asarray(norm(row.share.max(0)))))
     names = [*(f"agent {i}" for i in range(len(colours))), "all"]
     for one in axes:
@@ -111,4 +129,6 @@ def _draw(axes: Sequence[Axes], row: Maps, norm: Normalize, titles: bool) -> Non
         one.imshow(np.where(np.isnan(picture), _WALL, picture), interpolation="nearest")
         if titles:
             one.set_title(name, loc="center", fontsize=8)
-    axes[0].text(-0.06, 0.5, row.title, transform=axes[0].transAxes, ha="right", va="center", fontsize=8)
+    axes[0].text(
+        -0.06, 0.5, row.title, transform=axes[0].transAxes, ha="right", va="center", fontsize=8
+    )

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pictures.curves import BANDS, Curve, final, summarise
-from pictures.learning import finish, label_y, styles_of
-from pictures.panels import Panel, idle, order, value
-from utils.errors import UserError
-from utils.records import Record
+from eoi.pictures.curves import BANDS, Curve, final, summarise
+from eoi.pictures.learning import finish, label_y, styles_of
+from eoi.pictures.panels import Panel, idle, order, value
+from eoi.utils.errors import UserError
+from eoi.utils.records import Record
 
 
 def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
@@ -20,7 +20,14 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
 
     `band` is a key of BANDS. Raises UserError where no run has a use for `key`.
     """
-    values = {value(r, key): None for row in rows for panel in row for group in panel.groups.values() for r in group if not idle(r, key)}
+    values = {
+        value(r, key): None
+        for row in rows
+        for panel in row
+        for group in panel.groups.values()
+        for r in group
+        if not idle(r, key)
+    }
     if not values:
         raise UserError(f"--over {key}: none of these runs has a use for it")
     ticks = sorted(values, key=order)
@@ -32,12 +39,21 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
         axes[i, 0].set_title(row[0].world)
         for j, panel in enumerate(row):
             _draw(axes[i, j], panel, key, ticks, band, styles)
-    explanation = f"points: every run, mean of the last tenth of its entries;  bars and shades: {BANDS[band]}"
+    explanation = (
+        f"points: every run, mean of the last tenth of its entries;  bars and shades: {BANDS[band]}"
+    )
     finish(figure, rows, styles, textwrap.fill(explanation, 60 * columns))
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, key: str, ticks: Sequence[Any], band: str, styles: dict[str, dict[str, Any]]) -> None:
+def _draw(
+    axes: Axes,
+    panel: Panel,
+    key: str,
+    ticks: Sequence[Any],
+    band: str,
+    styles: dict[str, dict[str, Any]],
+) -> None:
     for k, (name, records) in enumerate(panel.groups.items()):
         colour = styles[name]["color"]
         level = [r for r in records if idle(r, key)]
@@ -45,22 +61,41 @@ def _draw(axes: Axes, panel: Panel, key: str, ticks: Sequence[Any], band: str, s
             mean, low, high = _summary(level, panel.metric, band)
             axes.axhline(mean, linewidth=1.4, **styles[name])
             axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
-        aside = 0.05 * (k - (len(panel.groups) - 1) / 2)  # so that bars of several groups do not hide each other
+        aside = 0.05 * (
+            k - (len(panel.groups) - 1) / 2
+        )  # so that bars of several groups do not hide each other
         found = []
         for x, tick in enumerate(ticks):
             there = [r for r in records if value(r, key) == tick and not idle(r, key)]
             if there:
                 found.append((x + aside, *_summary(there, panel.metric, band)))
                 finals = [final(r.metrics[panel.metric].values) for r in there]
-                axes.plot([x + aside] * len(there), finals, "o", color=colour, markersize=2.5, alpha=0.45)
+                axes.plot(
+                    [x + aside] * len(there), finals, "o", color=colour, markersize=2.5, alpha=0.45
+                )
         if found:
             x, mean, low, high = np.array(found).T
-            axes.errorbar(x, mean, [mean - low, high - mean], capsize=2, linewidth=1.6, elinewidth=1, **styles[name])
+            axes.errorbar(
+                x,
+                mean,
+                [mean - low, high - mean],
+                capsize=2,
+                linewidth=1.6,
+                elinewidth=1,
+                **styles[name],
+            )
     axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
     axes.set_xlim(-0.4, len(ticks) - 0.6)
     axes.set_xlabel(key)
     label_y(axes, panel)
-    if axes.get_ylim()[0] < 0 <= min((final(r.metrics[panel.metric].values) for g in panel.groups.values() for r in g), default=0):
+    if (
+        axes.get_ylim()[0]
+        < 0
+        <= min(
+            (final(r.metrics[panel.metric].values) for g in panel.groups.values() for r in g),
+            default=0,
+        )
+    ):
         axes.set_ylim(bottom=0)
 
 

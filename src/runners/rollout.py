@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from components.action_selection import Draws
-from components.episodes import Episodes
-from envs.base import TimeStep, VecEnv
-from utils.errors import Failure
-from utils.seeding import fold
+from eoi.components.action_selection import Draws
+from eoi.components.episodes import Episodes
+from eoi.envs.base import TimeStep, VecEnv
+from eoi.utils.errors import Failure
+from eoi.utils.seeding import fold
 
 _TRIES = 5
 
@@ -19,7 +19,12 @@ _TRIES = 5
 @runtime_checkable
 class Policy(Protocol):
     def __call__(
-        self, obs: Float[Tensor, "N A O"], avail: Bool[Tensor, "N A U"], draws: Draws, t: Tensor, greedy: bool
+        self,
+        obs: Float[Tensor, "N A O"],
+        avail: Bool[Tensor, "N A U"],
+        draws: Draws,
+        t: Tensor,
+        greedy: bool,
     ) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A U"]]: ...
 
 
@@ -31,7 +36,9 @@ class Rollout:
         self._episodes = Episodes.allocate(env.spec, env.n_envs, device, with_q)
         self.dropped = 0  # episodes so far that broke off by a fault of the machine
 
-    def run(self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool = False) -> Episodes:
+    def run(
+        self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool = False
+    ) -> Episodes:
         """N episodes, each of whose randomness comes from its key; `t` is the environment step that schedules see.
 
         They are fewer where some were dropped; if all were, they are played again. Raises Failure when that does not help.
@@ -46,7 +53,9 @@ class Rollout:
                 return episodes
             if whole.any():
                 return episodes.at(whole)
-        raise Failure(f"no episode came to its end in {_TRIES} tries: the games of {self.env.n_envs} copies broke off each time")
+        raise Failure(
+            f"no episode came to its end in {_TRIES} tries: the games of {self.env.n_envs} copies broke off each time"
+        )
 
     @torch.no_grad()
     def _play(self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool) -> Episodes:
@@ -59,7 +68,11 @@ class Rollout:
             self._observe(moment, step)
             actions, q = policy(moment.obs.float(), moment.avail, draws.at(step), t, greedy)
             moment = self.env.step(actions)
-            out.actions[:, step], out.reward[:, step], out.terminated[:, step] = actions, moment.reward, moment.terminated
+            out.actions[:, step], out.reward[:, step], out.terminated[:, step] = (
+                actions,
+                moment.reward,
+                moment.terminated,
+            )
             if out.rewards is not None and moment.rewards is not None:
                 out.rewards[:, step] = moment.rewards
             if out.q is not None:
@@ -76,9 +89,17 @@ class Rollout:
     def steps(self, episodes: Episodes) -> int:
         """Environment steps in `episodes`; known without asking the device where all episodes have one length."""
         spec = self.env.spec
-        return len(episodes.length) * spec.episode_limit if spec.fixed_length else int(episodes.length.sum())
+        return (
+            len(episodes.length) * spec.episode_limit
+            if spec.fixed_length
+            else int(episodes.length.sum())
+        )
 
     def _observe(self, moment: TimeStep, step: int) -> None:
         """A copy that has finished repeats its last moment, so the row after its last action holds its last observation."""
         out = self._episodes
-        out.obs[:, step], out.state[:, step], out.avail[:, step] = moment.obs, moment.state, moment.avail
+        out.obs[:, step], out.state[:, step], out.avail[:, step] = (
+            moment.obs,
+            moment.state,
+            moment.avail,
+        )

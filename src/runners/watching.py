@@ -6,20 +6,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from components.action_selection import Draws
-from components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
-from components.episodes import Episodes
-from envs.base import VecEnv
-from runners.rollout import Policy
+from eoi.components.action_selection import Draws
+from eoi.components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
+from eoi.components.episodes import Episodes
+from eoi.envs.base import VecEnv
+from eoi.runners.rollout import Policy
 
-SHARED, PROBED = 256, 1024  # observations judged by all agents; observations the probe is fitted to, and as many to test it
+SHARED, PROBED = (
+    256,
+    1024,
+)  # observations judged by all agents; observations the probe is fitted to, and as many to test it
 
 
 @runtime_checkable
 class Agents(Protocol):
     """The distribution each agent acts by."""
 
-    def __call__(self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]) -> Float[Tensor, "*b A U"]: ...
+    def __call__(
+        self, obs: Float[Tensor, "*b A O"], avail: Bool[Tensor, "*b A U"]
+    ) -> Float[Tensor, "*b A U"]: ...
 
 
 class Watched:
@@ -29,7 +34,12 @@ class Watched:
         self.policy, self.env, self.positions = policy, env, []
 
     def __call__(
-        self, obs: Float[Tensor, "N A O"], avail: Bool[Tensor, "N A U"], draws: Draws, t: Tensor, greedy: bool
+        self,
+        obs: Float[Tensor, "N A O"],
+        avail: Bool[Tensor, "N A U"],
+        draws: Draws,
+        t: Tensor,
+        greedy: bool,
     ) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A U"]]:
         if self.env.spec.n_cells:
             self.positions.append(self.env.position.clone())  # pyright: ignore[reportAttributeAccessIssue] # worlds with cells have it
@@ -39,7 +49,11 @@ class Watched:
         """Nothing where positions are no cells."""
         if not self.positions:
             return {}
-        return {"position_overlap": overlap(occupancy(torch.cat([p[copies] for p in self.positions]), self.env.spec.n_cells))}
+        return {
+            "position_overlap": overlap(
+                occupancy(torch.cat([p[copies] for p in self.positions]), self.env.spec.n_cells)
+            )
+        }
 
 
 @torch.no_grad()
@@ -56,11 +70,16 @@ def diversity(agents: Agents, episodes: Episodes) -> dict[str, Tensor]:
     obs, avail = episodes.obs[:, :-1], episodes.avail[:, :-1]
     shared = _spread(lived, SHARED // n_agents)
     everyone = (-1, n_agents, -1)
-    policies = agents(obs[shared].float().flatten(0, 1)[:, None].expand(*everyone), avail[shared].flatten(0, 1)[:, None].expand(*everyone))
+    policies = agents(
+        obs[shared].float().flatten(0, 1)[:, None].expand(*everyone),
+        avail[shared].flatten(0, 1)[:, None].expand(*everyone),
+    )
     found = {"snd": neural_diversity(policies)}
     if len(lived) > 1:
         even = (torch.arange(len(lived), device=lived.device) % 2 == 0)[:, None]
-        seen, held_out = (obs[_spread(lived & half, PROBED // n_agents)].float() for half in (even, ~even))
+        seen, held_out = (
+            obs[_spread(lived & half, PROBED // n_agents)].float() for half in (even, ~even)
+        )
         found["probe_accuracy"] = probe_accuracy(seen, held_out)
     return found
 

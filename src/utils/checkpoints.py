@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from utils.errors import UserError
-from utils.files import put
+from eoi.utils.errors import UserError
+from eoi.utils.files import put
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,9 @@ class _Summed:
         self._file.flush()
 
 
-def _write(folder: pathlib.Path, content: dict[str, Any], name: Callable[[int], str]) -> pathlib.Path:
+def _write(
+    folder: pathlib.Path, content: dict[str, Any], name: Callable[[int], str]
+) -> pathlib.Path:
     """`name` is given the CRC-32. Raises OSError and leaves what was there."""
     written: list[_Summed] = []
 
@@ -78,16 +80,22 @@ class Checkpoints:
 
     def paths(self) -> list[pathlib.Path]:
         """Oldest first."""
-        return sorted(path for path in self.folder.glob("*-*.pt") if path.name.split("-")[0].isdigit())
+        return sorted(
+            path for path in self.folder.glob("*-*.pt") if path.name.split("-")[0].isdigit()
+        )
 
     def write(self, t: int, content: dict[str, Any]) -> pathlib.Path:
         """Raises OSError; then the older ones are as they were."""
-        path = _write(self.folder, {"format": FORMAT, **content}, lambda crc: f"{t:012d}-{crc:08x}.pt")
+        path = _write(
+            self.folder, {"format": FORMAT, **content}, lambda crc: f"{t:012d}-{crc:08x}.pt"
+        )
         for old in [each for each in self.paths() if each != path][: -self._keep + 1]:
             old.unlink(missing_ok=True)
         return path
 
-    def newest(self, device: torch.device | str = "cpu") -> tuple[pathlib.Path, dict[str, Any]] | None:
+    def newest(
+        self, device: torch.device | str = "cpu"
+    ) -> tuple[pathlib.Path, dict[str, Any]] | None:
         """The newest one that is whole and of this version; each refused one is named. Raises UserError when all are refused."""
         paths = self.paths()
         for path in reversed(paths):
@@ -96,7 +104,9 @@ class Checkpoints:
             except UserError as refused:
                 log.warning("%s; using the checkpoint before it", refused)
         if paths:
-            raise UserError(f"{self.folder}: none of its {len(paths)} checkpoints can be used; delete it to begin the run again")
+            raise UserError(
+                f"{self.folder}: none of its {len(paths)} checkpoints can be used; delete it to begin the run again"
+            )
         return None
 
 
@@ -105,7 +115,9 @@ def _read(path: pathlib.Path, device: torch.device | str) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, its content does not match the checksum in its name")
     content = load(path, device)
     if content.get("format") != FORMAT:
-        raise UserError(f"{path}: of another version (format {content.get('format')}, this program reads {FORMAT})")
+        raise UserError(
+            f"{path}: of another version (format {content.get('format')}, this program reads {FORMAT})"
+        )
     return content
 
 

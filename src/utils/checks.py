@@ -16,4 +16,7 @@ class Check(NamedTuple):
 
 def listed(checks: Iterable[Check]) -> str:
     """A line each, for a refusal."""
-    return "\n".join(f"  {check.what}: {check.found}" + ("" if check.ok else f"; {check.fix}") for check in checks)
+    return "\n".join(
+        f"  {check.what}: {check.found}" + ("" if check.ok else f"; {check.fix}")
+        for check in checks
+    )

@@ -9,7 +9,9 @@ from typing import BinaryIO
 PART = ".part"  # ends the name of what is not whole; a killed process leaves it behind
 
 
-def put(folder: pathlib.Path, write: Callable[[BinaryIO], object], name: Callable[[], str]) -> pathlib.Path:
+def put(
+    folder: pathlib.Path, write: Callable[[BinaryIO], object], name: Callable[[], str]
+) -> pathlib.Path:
     """A reader sees the old file or the new one. `name` is asked when all is written. Raises OSError (a full disk, say)."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=PART)

@@ -18,4 +18,6 @@ def now() -> str:
 
 
 def copied(series: Series) -> Series:
-    return {name: {key: list(column) for key, column in entry.items()} for name, entry in series.items()}
+    return {
+        name: {key: list(column) for key, column in entry.items()} for name, entry in series.items()
+    }

@@ -6,7 +6,7 @@ import pathlib
 import socket
 from typing import IO
 
-from utils.errors import UserError
+from eoi.utils.errors import UserError
 
 _NAME = ".lock"
 
@@ -19,7 +19,9 @@ class Lock:
         if not _taken(self._file):
             holder = self._file.read().strip() or "unknown"
             self._file.close()
-            raise UserError(f"{folder}: another process is writing this run ({holder}); wait for it, or stop it")
+            raise UserError(
+                f"{folder}: another process is writing this run ({holder}); wait for it, or stop it"
+            )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()
@@ -42,7 +44,9 @@ def _open(folder: pathlib.Path) -> IO[str]:
 
 def _taken(file: IO[str]) -> bool:
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: workers that it forks do not hold it after its death
+        fcntl.lockf(
+            file, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # of the process: workers that it forks do not hold it after its death
     except (BlockingIOError, PermissionError):
         return False
     return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from utils import history
+from eoi.utils import history
 
 Sink = Callable[[str, float, int], None]  # name, value, environment step
 
@@ -17,7 +17,9 @@ Sink = Callable[[str, float, int], None]  # name, value, environment step
 class RunLog:
     """Metrics by PyMARL's names. Tensors are fetched here and nowhere else."""
 
-    def __init__(self, sink: Sink, title: str, t_max: int, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, sink: Sink, title: str, t_max: int, clock: Callable[[], float] = time.monotonic
+    ):
         self._sink, self._title, self._t_max, self._clock = sink, title, t_max, clock
         self._start = clock()
         self._shown = -math.inf
@@ -28,7 +30,11 @@ class RunLog:
     def metrics(self, values: Mapping[str, Tensor | float], t: int, prefix: str = "") -> None:
         """Logs each value; a vector is logged one entry per agent, as name_0, name_1, ..."""
         for name, value in values.items():
-            flat = [float(v) for v in value.flatten().tolist()] if isinstance(value, Tensor) else [float(value)]
+            flat = (
+                [float(v) for v in value.flatten().tolist()]
+                if isinstance(value, Tensor)
+                else [float(value)]
+            )
             for i, number in enumerate(flat):
                 full = f"{prefix}{name}" if len(flat) == 1 else f"{prefix}{name}_{i}"
                 self._sink(full, number, t)
@@ -36,7 +42,11 @@ class RunLog:
                 history.append(self.series, full, t, number, history.now())
 
     def state(self) -> dict[str, Any]:
-        return {"latest": dict(self.latest), "series": history.copied(self.series), "seconds": self._clock() - self._start}
+        return {
+            "latest": dict(self.latest),
+            "series": history.copied(self.series),
+            "seconds": self._clock() - self._start,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.latest, self.series = dict(state["latest"]), history.copied(state["series"])
@@ -55,11 +65,20 @@ class RunLog:
             f"{t / seconds:.0f} steps/s  {updates / seconds:.0f} updates/s",
             f"left {int(left) // 60}:{int(left) % 60:02d}" if t else "left ?",
         ]
-        parts += [f"{label} {self.latest[name]:.2f}" for name, label in _SHOWN if name in self.latest]
+        parts += [
+            f"{label} {self.latest[name]:.2f}" for name, label in _SHOWN if name in self.latest
+        ]
         line = "  ".join(parts)
-        with contextlib.suppress(OSError):  # who read it has gone, or the disk that it goes to is full: no reason to end
+        with contextlib.suppress(
+            OSError
+        ):  # who read it has gone, or the disk that it goes to is full: no reason to end
             if self._live and sys.__stderr__ is not None:
-                print(f"\r\x1b[K{line[:200]}", end="\n" if last else "", file=sys.__stderr__, flush=True)
+                print(
+                    f"\r\x1b[K{line[:200]}",
+                    end="\n" if last else "",
+                    file=sys.__stderr__,
+                    flush=True,
+                )
             else:
                 print(line, flush=True)
 

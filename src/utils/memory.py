@@ -5,7 +5,7 @@ import pathlib
 
 import torch
 
-from utils.errors import UserError
+from eoi.utils.errors import UserError
 
 _MEMINFO = pathlib.Path("/proc/meminfo")
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
@@ -26,13 +26,17 @@ def require(size: int, device: torch.device, what: str, key: str, value: int) ->
     free = free_bytes(device)
     if free is not None and size > free:
         fits = int(value * 0.8 * free / size)
-        raise UserError(f"{what} takes {size / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on {device}; with {key}={fits} it fits")
+        raise UserError(
+            f"{what} takes {size / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on {device}; with {key}={fits} it fits"
+        )
 
 
 def _machine() -> int | None:
     try:
         lines = _MEMINFO.read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        return next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+        )
     except (OSError, StopIteration, ValueError, IndexError):
         pass
     try:
@@ -44,8 +48,12 @@ def _machine() -> int | None:
 def _container() -> int | None:
     """A container may have less than its machine; cached files count as used there, but give way."""
     try:
-        limit, used = ((_CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        limit, used = (
+            (_CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current")
+        )
         stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        return None if limit == "max" else int(limit) - int(used) + int(stat.get("inactive_file", 0))
+        return (
+            None if limit == "max" else int(limit) - int(used) + int(stat.get("inactive_file", 0))
+        )
     except (OSError, ValueError):
         return None

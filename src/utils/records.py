@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.errors import UserError
+from eoi.utils.errors import UserError
 
 SACRED = pathlib.Path(__file__).resolve().parents[2] / "results" / "sacred"
 
@@ -56,7 +56,9 @@ def only_run(path: str | pathlib.Path) -> pathlib.Path:
     """The folder of a single run. Raises UserError."""
     folders = locate([path])
     if len(folders) > 1:
-        raise UserError(f"{path}: holds {len(folders)} runs, from {folders[0]} to {folders[-1]}; name one")
+        raise UserError(
+            f"{path}: holds {len(folders)} runs, from {folders[0]} to {folders[-1]}; name one"
+        )
     return folders[0]
 
 
@@ -64,12 +66,19 @@ def read(folder: pathlib.Path) -> Record:
     """Raises UserError when a file of the run is missing or damaged."""
     metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
     try:
-        series = {name: Series(np.array(entry["steps"], int), np.array(entry["values"], float)) for name, entry in metrics.items()}
+        series = {
+            name: Series(np.array(entry["steps"], int), np.array(entry["values"], float))
+            for name, entry in metrics.items()
+        }
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise UserError(f"{folder / 'metrics.json'}: damaged, a metric of it has no list of steps and of values") from None
+        raise UserError(
+            f"{folder / 'metrics.json'}: damaged, a metric of it has no list of steps and of values"
+        ) from None
     uneven = [name for name, entry in series.items() if entry.steps.shape != entry.values.shape]
     if uneven:
-        raise UserError(f"{folder / 'metrics.json'}: damaged, {uneven[0]} has {len(series[uneven[0]].steps)} steps for other values")
+        raise UserError(
+            f"{folder / 'metrics.json'}: damaged, {uneven[0]} has {len(series[uneven[0]].steps)} steps for other values"
+        )
     logged = {name: entry for name, entry in series.items() if len(entry.steps)}
     status = str(read_run(folder).get("status", "UNKNOWN"))
     return Record(folder, read_config(folder), status, logged)
@@ -101,11 +110,15 @@ def _expand(name: str) -> list[pathlib.Path]:
     folder = _folder(name)
     if not folder.is_dir():
         raise UserError(
-            f"{name}: there is no such run or folder of runs" if not folder.exists() else f"{name}: a file; name the run's folder"
+            f"{name}: there is no such run or folder of runs"
+            if not folder.exists()
+            else f"{name}: a file; name the run's folder"
         )
     runs = sorted(_runs_below(folder), key=_natural)
     if not runs:
-        raise UserError(f"{name}: no run in it (a run is a folder with Sacred's config.json and run.json)")
+        raise UserError(
+            f"{name}: no run in it (a run is a folder with Sacred's config.json and run.json)"
+        )
     return [_newest(runs)] if name == "latest" else runs
 
 
@@ -129,7 +142,9 @@ def _runs_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield folder
         return
     for inner in folder.iterdir():
-        if inner.is_dir() and not inner.is_symlink() and not inner.name.startswith(("_", ".")):  # _sources are Sacred's own
+        if (
+            inner.is_dir() and not inner.is_symlink() and not inner.name.startswith(("_", "."))
+        ):  # _sources are Sacred's own
             yield from _runs_below(inner)
 
 
@@ -144,7 +159,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file, so this folder is no run") from None
     except (ValueError, UnicodeDecodeError):
-        raise UserError(f"{path}: damaged, not valid JSON; if the run is still writing, try again, else leave it out") from None
+        raise UserError(
+            f"{path}: damaged, not valid JSON; if the run is still writing, try again, else leave it out"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: damaged, expected a JSON object")
     return content

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from utils.errors import Failure, UserError
-from utils.files import put
+from eoi.utils.errors import Failure, UserError
+from eoi.utils.files import put
 
 FIGURES = pathlib.Path(__file__).resolve().parents[2] / "results" / "figures"
 
@@ -18,7 +18,12 @@ class Parser(argparse.ArgumentParser):
     """argparse, whose complaints are UserErrors. The module's docstring is the help."""
 
     def __init__(self, description: str | None = None, **options: Any):
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
@@ -29,7 +34,12 @@ def add_saved_run(parser: Parser, episodes: int) -> None:
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--episodes", type=positive, default=episodes, help=f"default: {episodes}")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
-    parser.add_argument("--model", choices=("best", "last"), default="best", help="which saved networks; default: best")
+    parser.add_argument(
+        "--model",
+        choices=("best", "last"),
+        default="best",
+        help="which saved networks; default: best",
+    )
 
 
 def positive(text: str) -> int:
@@ -50,11 +60,16 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except Failure as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `| head` has read enough; Python must not flush into it on its way out
+    except (
+        BrokenPipeError
+    ):  # `| head` has read enough; Python must not flush into it on its way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'input or output'}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

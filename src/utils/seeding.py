@@ -36,7 +36,9 @@ def fold(keys: Int[Tensor, "*k"], index: int | Int[Tensor, "*i"]) -> Int[Tensor,
     """Child keys; `index` broadcasts against `keys`."""
     if not isinstance(index, Tensor):
         index = torch.tensor(index, dtype=torch.int64, device=keys.device)
-    return _mix(_mix(keys) + (index + 1) * _GOLDEN)  # keys are mixed first, so that fold(k, i) and fold(k + 1, i) are unrelated
+    return _mix(
+        _mix(keys) + (index + 1) * _GOLDEN
+    )  # keys are mixed first, so that fold(k, i) and fold(k + 1, i) are unrelated
 
 
 def _bits(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -52,7 +54,9 @@ def uniform(keys: Int[Tensor, "*k"], *shape: int) -> Float[Tensor, "*o"]:
     return _shift(_bits(keys, shape), 40).to(torch.float32) * 2.0**-24
 
 
-def integers(keys: Int[Tensor, "*k"], high: int | Int[Tensor, "*h"], *shape: int) -> Int[Tensor, "*o"]:
+def integers(
+    keys: Int[Tensor, "*k"], high: int | Int[Tensor, "*h"], *shape: int
+) -> Int[Tensor, "*o"]:
     """Uniform integers in [0, high), high < 2^31; a tensor `high` has the shape of `keys`."""
     if isinstance(high, Tensor):
         high = high.view(*high.shape, *(1 for _ in shape))

@@ -29,4 +29,8 @@ class Stop:
             raise KeyboardInterrupt
         self.asked = True
         with contextlib.suppress(OSError):
-            print("\nstopping after this iteration; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+            print(
+                "\nstopping after this iteration; Ctrl-C again stops at once",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -7,11 +7,18 @@ import time
 import numpy as np
 import torch
 
-from envs.base import EnvSpec
-from envs.workers import GameStep
+from eoi.envs.base import EnvSpec
+from eoi.envs.workers import GameStep
 
 SPEC = EnvSpec(
-    n_agents=2, n_actions=3, obs_size=4, state_size=5, episode_limit=6, fixed_length=False, obs_dtype=torch.float32, metrics=("sum",)
+    n_agents=2,
+    n_actions=3,
+    obs_size=4,
+    state_size=5,
+    episode_limit=6,
+    fixed_length=False,
+    obs_dtype=torch.float32,
+    metrics=("sum",),
 )
 
 
@@ -45,8 +52,19 @@ class Dice:
         over = self.t >= self.length
         avail = np.ones((2, 3), dtype=bool)
         avail[1, 2] = False
-        obs, state = self.random.random((2, 4), dtype=np.float32), np.full(5, self.seed % 1000, dtype=np.float32)
-        return GameStep(obs, state, avail, reward, over and self.length < 5, over and self.length >= 5, {"sum": float(obs.sum())})
+        obs, state = (
+            self.random.random((2, 4), dtype=np.float32),
+            np.full(5, self.seed % 1000, dtype=np.float32),
+        )
+        return GameStep(
+            obs,
+            state,
+            avail,
+            reward,
+            over and self.length < 5,
+            over and self.length >= 5,
+            {"sum": float(obs.sum())},
+        )
 
     def render(self) -> np.ndarray:
         return np.full((4, 4, 3), self.t, dtype=np.uint8)

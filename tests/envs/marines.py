@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.seeding import fold, root_key, uniform
+from eoi.utils.seeding import fold, root_key, uniform
 
 
 def keys_of(n, seed=0):
@@ -30,14 +30,22 @@ def in_line(env, moment, key):
     health, position, can = env.combat.health, env.combat.position, moment.avail[..., 6:]
     alive = health[:, :agents] > 0
     own, foes = position[:, :agents], position[:, agents:]
-    centre = (own * alive[..., None]).sum(1, keepdim=True) / alive.sum(1).clamp(min=1)[:, None, None]
+    centre = (own * alive[..., None]).sum(1, keepdim=True) / alive.sum(1).clamp(min=1)[
+        :, None, None
+    ]
     score = health[:, agents:] + (foes - centre).square().sum(2).sqrt()
     shoot = torch.where(can, score[:, None], torch.inf).argmin(2) + 6
     rank = torch.where(alive, own[..., 1], torch.inf).argsort(1).argsort(1)
     dy = 16 + 0.8 * (rank - (alive.sum(1, keepdim=True) - 1) / 2) - own[..., 1]
     dx = 9 - own[..., 0]
     action = torch.ones_like(shoot)
-    for wanted, move in ((dx > 0.57, 4), (dx < -0.57, 5), (dy > 0.57, 2), (dy < -0.57, 3), (can.any(2).any(1, keepdim=True), 4)):
+    for wanted, move in (
+        (dx > 0.57, 4),
+        (dx < -0.57, 5),
+        (dy > 0.57, 2),
+        (dy < -0.57, 3),
+        (can.any(2).any(1, keepdim=True), 4),
+    ):
         action = torch.where(wanted, move, action)
     action = torch.where(moment.avail.gather(2, action[..., None])[..., 0], action, 1)
     return torch.where(alive, torch.where(can.any(2), shoot, action), 0)

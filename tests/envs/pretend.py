@@ -8,10 +8,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 
+import envs.starcraft
 import pytest
 
-import envs.starcraft
-from envs.starcraft import game
+from eoi.envs.starcraft import game
 
 MODULES = {
     "s2clientprotocol": "",
@@ -45,7 +45,11 @@ class Machine:
         self.packages, self.game = folder / "packages", folder / "StarCraftII"
         for name, text in MODULES.items():
             is_package = any(other.startswith(f"{name}.") for other in MODULES)
-            path = self.packages / name.replace(".", "/") / "__init__.py" if is_package else self.packages / f"{name.replace('.', '/')}.py"
+            path = (
+                self.packages / name.replace(".", "/") / "__init__.py"
+                if is_package
+                else self.packages / f"{name.replace('.', '/')}.py"
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         self.binary = self.game / "Versions" / "Base75689" / "SC2_x64"
@@ -70,7 +74,10 @@ class Machine:
 
 def _forget() -> None:
     for name in [
-        name for name in sys.modules if name.split(".")[0] in ("pysc2", "smac", "s2clientprotocol", "pretend_pysc2", "pretend_smac")
+        name
+        for name in sys.modules
+        if name.split(".")[0]
+        in ("pysc2", "smac", "s2clientprotocol", "pretend_pysc2", "pretend_smac")
     ]:
         del sys.modules[name]
     sys.modules.pop("envs.starcraft.launch", None)
@@ -83,7 +90,11 @@ def pretended(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     _forget()
     monkeypatch.syspath_prepend(str(found.packages))
     monkeypatch.setenv("SC2PATH", str(found.game))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in found.gone else find_spec(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name in found.gone else find_spec(name, *rest),
+    )
     yield found
     _forget()
     sys.modules.update({name: module for name, module in real.items() if name not in sys.modules})

@@ -5,7 +5,10 @@ import pathlib
 import subprocess
 from types import SimpleNamespace
 
-VERSIONS = {"4.6.2": SimpleNamespace(build_version=69232), "4.10.0": SimpleNamespace(build_version=75689)}
+VERSIONS = {
+    "4.6.2": SimpleNamespace(build_version=69232),
+    "4.10.0": SimpleNamespace(build_version=75689),
+}
 
 
 class ProtocolError(Exception): ...
@@ -58,4 +61,6 @@ class Linux:
 
 
 def get(version=None):
-    return max([Linux, *Linux.__subclasses__()], key=lambda config: config.priority())(version=version)
+    return max([Linux, *Linux.__subclasses__()], key=lambda config: config.priority())(
+        version=version
+    )

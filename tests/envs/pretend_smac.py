@@ -47,19 +47,30 @@ class StarCraft2Env:
         heuristic_rest=False,
         debug=False,
     ):
-        self.map, self.game_version, self._seed = get_smac_map_registry()[map_name], game_version, seed
+        self.map, self.game_version, self._seed = (
+            get_smac_map_registry()[map_name],
+            game_version,
+            seed,
+        )
         self.n_agents, self.n_enemies = self.map["n_agents"], self.map["n_enemies"]
         self.n_actions = 6 + self.n_enemies
         self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
         self.max_reward = self.n_enemies * reward_death_value + reward_win
-        self.battles_game = self.battles_won = self.timeouts = self.force_restarts = self._episode_count = 0
+        self.battles_game = self.battles_won = self.timeouts = self.force_restarts = (
+            self._episode_count
+        ) = 0
         self.map_x, self.map_y, self.pathing_grid = 32, 24, np.ones((32, 24), dtype=bool)
         self._sc2_proc = None
-        self.obs_timestep_number, self.obs_instead_of_state = obs_timestep_number, obs_instead_of_state
+        self.obs_timestep_number, self.obs_instead_of_state = (
+            obs_timestep_number,
+            obs_instead_of_state,
+        )
 
     def get_env_info(self):
         return {
-            "state_shape": (4 + self.obs_timestep_number) * self.n_agents if self.obs_instead_of_state else 3,
+            "state_shape": (4 + self.obs_timestep_number) * self.n_agents
+            if self.obs_instead_of_state
+            else 3,
             "obs_shape": 4 + self.obs_timestep_number,
             "n_actions": self.n_actions,
             "n_agents": self.n_agents,
@@ -95,13 +106,17 @@ class StarCraft2Env:
         except protocol.ConnectionError:
             self.full_restart()
         self._episode_steps = 0
-        squads = [self._squad(count, x) for count, x in ((self.n_agents, 9.0), (self.n_enemies, 23.0))]
+        squads = [
+            self._squad(count, x) for count, x in ((self.n_agents, 9.0), (self.n_enemies, 23.0))
+        ]
         self.agents, self.enemies = squads
         return self.get_obs(), self.get_state()
 
     def _squad(self, count, x):
         def unit(i):
-            return SimpleNamespace(pos=SimpleNamespace(x=x, y=8.0 + i), health=45.0, health_max=45.0, radius=0.375)
+            return SimpleNamespace(
+                pos=SimpleNamespace(x=x, y=8.0 + i), health=45.0, health_max=45.0, radius=0.375
+            )
 
         return {i: unit(i) for i in range(count)}
 
@@ -116,8 +131,15 @@ class StarCraft2Env:
         hit = self.enemies if actions[0] >= 6 else self.agents if actions[0] == 1 else {}
         for unit in [unit for unit in hit.values() if unit.health][-1:]:
             unit.health = 0.0
-        dead = [sum(unit.health == 0 for unit in squad.values()) for squad in (self.agents, self.enemies)]
-        info = {"battle_won": dead[1] == self.n_enemies, "dead_allies": dead[0], "dead_enemies": dead[1]}
+        dead = [
+            sum(unit.health == 0 for unit in squad.values())
+            for squad in (self.agents, self.enemies)
+        ]
+        info = {
+            "battle_won": dead[1] == self.n_enemies,
+            "dead_allies": dead[0],
+            "dead_enemies": dead[1],
+        }
         over = dead[0] == self.n_agents or dead[1] == self.n_enemies
         if not over and self._episode_steps >= self.map["limit"]:
             over, self.timeouts = True, self.timeouts + 1
@@ -127,8 +149,13 @@ class StarCraft2Env:
 
     def get_obs(self):
         values = (self.unit_sight_range(0), self.unit_shoot_range(0))
-        time = [0, self._episode_steps / self.map["limit"]] if self.obs_timestep_number else []  # one too many, as in SMAC
-        return [np.array([*values, unit.health, self._episode_steps, *time], dtype=np.float32) for unit in self.agents.values()]
+        time = (
+            [0, self._episode_steps / self.map["limit"]] if self.obs_timestep_number else []
+        )  # one too many, as in SMAC
+        return [
+            np.array([*values, unit.health, self._episode_steps, *time], dtype=np.float32)
+            for unit in self.agents.values()
+        ]
 
     def get_state(self):
         if self.obs_instead_of_state:
@@ -136,7 +163,10 @@ class StarCraft2Env:
         return np.array([self._seed % 1000, self.random.random(), self._episode_steps])
 
     def get_avail_actions(self):
-        return [[int((u == 0) == (unit.health == 0)) for u in range(self.n_actions)] for unit in self.agents.values()]
+        return [
+            [int((u == 0) == (unit.health == 0)) for u in range(self.n_actions)]
+            for unit in self.agents.values()
+        ]
 
     def save_replay(self):
         self._run_config.save_replay(b"replay", self.replay_dir, self.replay_prefix)

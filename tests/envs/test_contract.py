@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from conftest import keys
-from envs import REGISTRY
-from envs.base import VecEnv
+from eoi.envs import REGISTRY
+from eoi.envs.base import VecEnv
 
 N = 4
 
@@ -44,15 +44,22 @@ def test_shapes_types_and_ranges(name):
     env = make(name)
     spec, moments = env.spec, play(env, keys(N))
     for moment in moments:
-        assert moment.obs.shape == (N, spec.n_agents, spec.obs_size) and moment.obs.dtype == spec.obs_dtype
+        assert (
+            moment.obs.shape == (N, spec.n_agents, spec.obs_size)
+            and moment.obs.dtype == spec.obs_dtype
+        )
         assert moment.state.shape == (N, spec.state_size) and moment.state.dtype == torch.float32
-        assert moment.avail.shape == (N, spec.n_agents, spec.n_actions) and moment.avail.any(-1).all()
+        assert (
+            moment.avail.shape == (N, spec.n_agents, spec.n_actions) and moment.avail.any(-1).all()
+        )
         assert moment.reward.shape == (N,) and not (moment.terminated & moment.truncated).any()
         assert torch.isfinite(moment.obs.float()).all() and torch.isfinite(moment.state).all()
     assert len(moments) - 1 <= spec.episode_limit
     assert all(moments[-1].info[metric].shape[0] == N for metric in spec.metrics)
     if spec.fixed_length:
-        assert len(moments) - 1 == spec.episode_limit and not any(m.done.any() for m in moments[:-1])
+        assert len(moments) - 1 == spec.episode_limit and not any(
+            m.done.any() for m in moments[:-1]
+        )
 
 
 def same(a, b, copy_a: int, copy_b: int) -> bool:
@@ -61,7 +68,11 @@ def same(a, b, copy_a: int, copy_b: int) -> bool:
 
 
 def test_an_episode_is_a_function_of_its_key_and_its_actions(name):
-    first, second, alone = play(make(name), keys(N)), play(make(name), keys(N)), play(make(name, 1), keys(N)[2:3])
+    first, second, alone = (
+        play(make(name), keys(N)),
+        play(make(name), keys(N)),
+        play(make(name, 1), keys(N)[2:3]),
+    )
     assert all(same(a, b, k, k) for a, b in zip(first, second, strict=True) for k in range(N))
     assert all(same(a, b, 2, 0) for a, b in zip(first, alone, strict=False))
     other = play(make(name), keys(N, seed=1))
@@ -70,7 +81,15 @@ def test_an_episode_is_a_function_of_its_key_and_its_actions(name):
 
 def test_copies_differ(name):
     moments = play(make(name, 8), keys(8))
-    assert len({tuple(value for moment in moments for value in moment.state[k].tolist()) for k in range(8)}) > 1
+    assert (
+        len(
+            {
+                tuple(value for moment in moments for value in moment.state[k].tolist())
+                for k in range(8)
+            }
+        )
+        > 1
+    )
 
 
 def test_a_reset_forgets_the_last_episode(name):
@@ -79,7 +98,9 @@ def test_a_reset_forgets_the_last_episode(name):
     again = play(env, keys(N))
     assert all(same(a, b, k, k) for a, b in zip(fresh, again, strict=True) for k in range(N))
     said, said_again = fresh[-1].info, again[-1].info
-    assert said.keys() == said_again.keys() and all(torch.equal(value, said_again[key]) for key, value in said.items())
+    assert said.keys() == said_again.keys() and all(
+        torch.equal(value, said_again[key]) for key, value in said.items()
+    )
 
 
 def test_finished_copies_are_frozen(name):

@@ -8,19 +8,16 @@ import pretend
 import pytest
 import yaml
 
-import batch
-import evaluate
-import main as program
-import plot
-import watch
-from config import loader
-from config.schema import parse
-from envs import REGISTRY, configured
-from envs.starcraft import installation
-from envs.starcraft.lite import LiteConfig, LiteStarCraft
-from envs.starcraft.settings import StarCraftConfig
-from utils import records
-from utils.errors import UserError
+from eoi import batch, evaluate, plot, watch
+from eoi import main as program
+from eoi.config import loader
+from eoi.config.schema import parse
+from eoi.envs import REGISTRY, configured
+from eoi.envs.starcraft import installation
+from eoi.envs.starcraft.lite import LiteConfig, LiteStarCraft
+from eoi.envs.starcraft.settings import StarCraftConfig
+from eoi.utils import records
+from eoi.utils.errors import UserError
 
 PYMARL = """
 continuing_episode: False
@@ -84,16 +81,22 @@ def test_auto_is_lite_when_any_part_is_missing(part, machine):
     found = configured("sc2", {"map_name": "8m"})
     assert isinstance(found, LiteConfig) and found.engine == "lite" and found.map_name == "8m"
     assert len(installation.missing("8m")) == 1
-    with pytest.raises(UserError, match="engine=game: 8m is to be played through SMAC, and of what it needs this is missing"):
+    with pytest.raises(
+        UserError,
+        match="engine=game: 8m is to be played through SMAC, and of what it needs this is missing",
+    ):
         configured("sc2", {"map_name": "8m", "engine": "game"})
 
 
 def test_without_the_game_other_maps_are_refused_with_all_that_is_missing(bare):
     with pytest.raises(
-        UserError, match=r"env_args\.map_name=2s3z: no map of the lite engine\..* Only StarCraft II might play it"
+        UserError,
+        match=r"env_args\.map_name=2s3z: no map of the lite engine\..* Only StarCraft II might play it",
     ) as caught:
         configured("sc2", {"map_name": "2s3z"})
-    with pytest.raises(UserError, match=r"env_args\.map_name=8mm: no map of the lite engine\. Did you mean '8m'"):
+    with pytest.raises(
+        UserError, match=r"env_args\.map_name=8mm: no map of the lite engine\. Did you mean '8m'"
+    ):
         configured("sc2", {"map_name": "8mm"})
     lines = str(caught.value).split("\n")
     assert [line.split(":")[0].strip() for line in lines[1:]] == [
@@ -119,13 +122,22 @@ def test_pymarls_file_is_accepted(engine, machine):
         assert found == LiteConfig(map_name="3m")
 
 
-OWN = {"obs_pathing_grid": True, "obs_terrain_height": True, "heuristic_ai": True, "sight_range": 4.0, "replay_dir": "x", "difficulty": "5"}
+OWN = {
+    "obs_pathing_grid": True,
+    "obs_terrain_height": True,
+    "heuristic_ai": True,
+    "sight_range": 4.0,
+    "replay_dir": "x",
+    "difficulty": "5",
+}
 
 
 @pytest.mark.parametrize("key", OWN)
 def test_what_lite_has_not_is_refused_by_name(key, bare):
     for engine in ("lite", "auto"):
-        with pytest.raises(UserError, match=rf"env_args\.{key}={OWN[key]}: the lite engine has it at "):
+        with pytest.raises(
+            UserError, match=rf"env_args\.{key}={OWN[key]}: the lite engine has it at "
+        ):
             configured("sc2", {"engine": engine, key: OWN[key]})
 
 
@@ -140,33 +152,50 @@ def test_both_engines_have_the_same_defaults():
 
 
 def test_a_map_that_nobody_knows(machine):
-    with pytest.raises(UserError, match=r"map so_many_banelings: SMAC has no such map; choose another. Did you mean 'so_many_baneling'\?"):
+    with pytest.raises(
+        UserError,
+        match=r"map so_many_banelings: SMAC has no such map; choose another. Did you mean 'so_many_baneling'\?",
+    ):
         configured("sc2", {"map_name": "so_many_banelings"})
-    with pytest.raises(UserError, match=r"the lite engine has no map '5m_vs_7m'. Did you mean '5m_vs_6m'\?"):
+    with pytest.raises(
+        UserError, match=r"the lite engine has no map '5m_vs_7m'. Did you mean '5m_vs_6m'\?"
+    ):
         configured("sc2", {"map_name": "5m_vs_7m", "engine": "lite"})
 
 
 def test_versions_of_the_game(machine):
     assert configured("sc2", {"game_version": "4.10.0"}).engine == "game"
     for version in ("4.6.2", "9.9.9"):
-        with pytest.raises(UserError, match=f"no version {version} in .*game_version to what is there: 4.10.0, or null"):
+        with pytest.raises(
+            UserError,
+            match=f"no version {version} in .*game_version to what is there: 4.10.0, or null",
+        ):
             configured("sc2", {"game_version": version, "engine": "game"})
 
 
 def test_the_server_in_the_games_place_is_never_called_the_game(machine):
     machine.binary.write_text("#!/usr/bin/env python\n")
     assert configured("sc2", {}).engine == "lite"
-    with pytest.raises(UserError, match=r"is this project's server, not the game; .* \(env_args.engine=server plays on the server\)"):
+    with pytest.raises(
+        UserError,
+        match=r"is this project's server, not the game; .* \(env_args.engine=server plays on the server\)",
+    ):
         configured("sc2", {"engine": "game"})
     found = configured("sc2", {"engine": "server"})
     assert isinstance(found, StarCraftConfig) and found.engine == "server"
     assert records.labelled("sc2", vars(found)) == "sc2_server"
-    with pytest.raises(UserError, match=r"Only StarCraft II might play it.*\n  StarCraft II: .* is this project's server"):
+    with pytest.raises(
+        UserError,
+        match=r"Only StarCraft II might play it.*\n  StarCraft II: .* is this project's server",
+    ):
         configured("sc2", {"map_name": "so_many_baneling"})
 
 
 def test_the_game_is_no_server(machine):
-    with pytest.raises(UserError, match=r"this project's server: .*SC2_x64 is the game; python src/sc2_server.py install DIR"):
+    with pytest.raises(
+        UserError,
+        match=r"this project's server: .*SC2_x64 is the game; python src/sc2_server.py install DIR",
+    ):
         configured("sc2", {"engine": "server"})
 
 
@@ -178,15 +207,22 @@ def test_automls_smac_is_recognised(machine):
 
 def test_a_protocol_that_does_not_fit_protobuf_is_recognised(machine):
     module = machine.packages / "s2clientprotocol" / "sc2api_pb2.py"
-    module.write_text("raise TypeError('Descriptors cannot be created directly.\\nIf this call came from a _pb2.py file')")
+    module.write_text(
+        "raise TypeError('Descriptors cannot be created directly.\\nIf this call came from a _pb2.py file')"
+    )
     (found,) = installation.missing("8m")
-    assert "does not load with protobuf" in found.found and "Descriptors cannot be created directly." in found.found
+    assert (
+        "does not load with protobuf" in found.found
+        and "Descriptors cannot be created directly." in found.found
+    )
     assert "--force-reinstall" in found.fix
 
 
 def test_the_registry_makes_the_engine_that_there_is(bare):
     env = REGISTRY["sc2"](REGISTRY["sc2"].Config(map_name="3m"), 2)
-    assert isinstance(env, LiteStarCraft) and env.spec.notice.startswith("WARNING: NOT StarCraft II: 3m")
+    assert isinstance(env, LiteStarCraft) and env.spec.notice.startswith(
+        "WARNING: NOT StarCraft II: 3m"
+    )
 
 
 def test_so_many_baneling_as_the_authors_have_it_is_ready(machine):
@@ -196,8 +232,22 @@ def test_so_many_baneling_as_the_authors_have_it_is_ready(machine):
     assert (found.sight_range, found.shoot_range, found.move_amount) == (4.0, 0.0, 0.3)
 
 
-TINY = ["hidden_dim=8", "batch_size=8", "batch_size_run=2", "buffer_size=200", "learning_starts=0", "update_interval=10"]
-TINY += ["t_max=40", "test_nepisode=2", "test_interval=20", "log_interval=20", "env_args.map_name=3m", "seed=1"]
+TINY = [
+    "hidden_dim=8",
+    "batch_size=8",
+    "batch_size_run=2",
+    "buffer_size=200",
+    "learning_starts=0",
+    "update_interval=10",
+]
+TINY += [
+    "t_max=40",
+    "test_nepisode=2",
+    "test_interval=20",
+    "log_interval=20",
+    "env_args.map_name=3m",
+    "seed=1",
+]
 
 
 def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capfd, caplog):
@@ -205,7 +255,9 @@ def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capf
     assert program.main(["--config=qmix", "--env-config=sc2", "with", *TINY, where]) == 0
     folder = tmp_path / "sacred" / "1"
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warnings) == 1 and warnings[0].message.startswith("WARNING: NOT StarCraft II: 3m is played on the lite engine")
+    assert len(warnings) == 1 and warnings[0].message.startswith(
+        "WARNING: NOT StarCraft II: 3m is played on the lite engine"
+    )
     assert "sc2_lite qmix seed 1" in capfd.readouterr().out
     assert records.read_config(folder)["env_args"]["engine"] == "lite"
     assert json.loads((folder / "run.json").read_text())["experiment"]["name"] == "qmix_lite"
@@ -213,16 +265,27 @@ def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capf
     bare.gone.clear()  # the game is installed later
     bare.binary.symlink_to("/bin/sleep")
     assert configured("sc2", {"map_name": "3m"}).engine == "game"
-    assert evaluate.main([str(folder), "--episodes", "3", "--out", str(tmp_path / "values.json")]) == 0
+    assert (
+        evaluate.main([str(folder), "--episodes", "3", "--out", str(tmp_path / "values.json")]) == 0
+    )
     assert capfd.readouterr().out.startswith("sc2_lite qmix seed 1, best networks (step 0 of ")
     assert json.loads((tmp_path / "values.json").read_text())["env"] == "sc2_lite"
     assert plot.main([str(folder), "--out", str(tmp_path / "curve.png")]) == 0
     assert "sc2_lite: test_return_mean" in capfd.readouterr().out
     assert program.main(["--resume", str(folder), "with", "t_max=80"]) == 0
-    assert "sc2_lite qmix seed 1" in capfd.readouterr().out and records.read_config(folder)["env_args"]["engine"] == "lite"
+    assert (
+        "sc2_lite qmix seed 1" in capfd.readouterr().out
+        and records.read_config(folder)["env_args"]["engine"] == "lite"
+    )
     film = tmp_path / "film.html"
-    assert watch.main([str(folder), "--quiet", "--out", str(film)]) == 0 and "sc2_lite" in film.read_text()
-    job = batch.grid(batch.parser().parse_args(["--config", "qmix", "--env-config", "sc2", "--seeds", "1-1"]), [*TINY[:-1], where])[0]
+    assert (
+        watch.main([str(folder), "--quiet", "--out", str(film)]) == 0
+        and "sc2_lite" in film.read_text()
+    )
+    job = batch.grid(
+        batch.parser().parse_args(["--config", "qmix", "--env-config", "sc2", "--seeds", "1-1"]),
+        [*TINY[:-1], where],
+    )[0]
     assert job.title == "sc2_game qmix seed 1"
 
 

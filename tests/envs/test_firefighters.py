@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from conftest import keys
-from envs.firefighters import PUMP, SPRAY, Firefighters, FirefightersConfig
-from utils.errors import UserError
+from eoi.envs.firefighters import PUMP, SPRAY, Firefighters, FirefightersConfig
+from eoi.utils.errors import UserError
 
 MOVES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 
@@ -49,14 +49,20 @@ class SlowFirefighters:
     def occupied(self) -> set[object]:
         """Areas somebody is in: A, B, and a river by all its cells."""
         drawn = {cell: self.grid[cell] for cell in self.agents}
-        return {name for name in drawn.values() if name in "AB"} | {self.river(cell) for cell, name in drawn.items() if name == "W"}
+        return {name for name in drawn.values() if name in "AB"} | {
+            self.river(cell) for cell, name in drawn.items() if name == "W"
+        }
 
     def river(self, cell: tuple[int, int]) -> frozenset[tuple[int, int]]:
         found, edge = set(), [cell]
         while edge:
             r, c = edge.pop()
             found.add((r, c))
-            edge += [there for dr, dc in MOVES if self.grid[there := (r + dr, c + dc)] == "W" and there not in found]
+            edge += [
+                there
+                for dr, dc in MOVES
+                if self.grid[there := (r + dr, c + dc)] == "W" and there not in found
+            ]
         return frozenset(found)
 
     def obs(self, i: int) -> list[float]:
@@ -64,25 +70,47 @@ class SlowFirefighters:
         view = [(row + dr, column + dc) for dr in range(-2, 3) for dc in range(-2, 3)]
         wall, river = ([float(self.grid[cell] == kind) for cell in view] for kind in "#W")
         fire = [float(cell in self.fire) for cell in view]
-        others = [float(sum(a == cell for j, a in enumerate(self.agents) if j != i)) for cell in view]
+        others = [
+            float(sum(a == cell for j, a in enumerate(self.agents) if j != i)) for cell in view
+        ]
         return [*wall, *river, *fire, *others, self.water / 4]
 
     def state(self) -> list[float]:
         agents = [sum(a == cell for a in self.agents) for cell in self.cells]
-        return [*agents, *(int(cell in self.fire) for cell in self.cells), self.water / 4, self.t / self.limit]
+        return [
+            *agents,
+            *(int(cell in self.fire) for cell in self.cells),
+            self.water / 4,
+            self.t / self.limit,
+        ]
 
 
 FIELD = "\n".join(
-    [*["#" * 13] * 2, "##AAA...WWW##", "##AAA...WWW##", "##.........##", "##BBB...WWW##", *["#" * 13] * 2],
+    [
+        *["#" * 13] * 2,
+        "##AAA...WWW##",
+        "##AAA...WWW##",
+        "##.........##",
+        "##BBB...WWW##",
+        *["#" * 13] * 2,
+    ],
 )
 
 
-SMALL = "\n".join([*["#" * 9] * 2, "##AASAA##", "##WBSBW##", *["#" * 9] * 2])  # everything is near: a river is come to by chance
+SMALL = "\n".join(
+    [*["#" * 9] * 2, "##AASAA##", "##WBSBW##", *["#" * 9] * 2]
+)  # everything is near: a river is come to by chance
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
-    "changes", [{}, {"layout": FIELD, "tank": 1, "n_agents": 6}, {"tank": 0, "corridors": (0, 0, 0, 0)}, {"layout": SMALL, "n_agents": 2}]
+    "changes",
+    [
+        {},
+        {"layout": FIELD, "tank": 1, "n_agents": 6},
+        {"tank": 0, "corridors": (0, 0, 0, 0)},
+        {"layout": SMALL, "n_agents": 2},
+    ],
 )
 def test_equals_the_slow_one_on_random_play(seed, changes):
     world = Firefighters(FirefightersConfig(**changes), 1)
@@ -97,9 +125,16 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
         moment, reward = world.step(actions), slow.step(actions[0].tolist())
         assert moment.reward.item() == reward
     info = moment.info
-    assert (info["areas_visited"].item(), info["areas_occupied"].item()) == (len(slow.visited), len(slow.occupied()))
-    assert info["pumped"][0].tolist() == slow.pumped and info["water_pumped"].item() == sum(slow.pumped)
-    assert info["sprayed"][0].tolist() == [sum(who == i for who, _ in slow.out) for i in range(agents)]
+    assert (info["areas_visited"].item(), info["areas_occupied"].item()) == (
+        len(slow.visited),
+        len(slow.occupied()),
+    )
+    assert info["pumped"][0].tolist() == slow.pumped and info["water_pumped"].item() == sum(
+        slow.pumped
+    )
+    assert info["sprayed"][0].tolist() == [
+        sum(who == i for who, _ in slow.out) for i in range(agents)
+    ]
     assert [info[f"extinguished_{name.lower()}"].item() for name in "AB"] == [
         sum(slow.grid[c] == name for _, c in slow.out) for name in "AB"
     ]
@@ -108,9 +143,17 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
 def test_two_rivers_of_one_letter_are_two_areas():
     cfg = FirefightersConfig()
     top, bottom = cfg.map.parts("W")
-    assert len(top) == len(bottom) == 9 and torch.equal(torch.cat([top, bottom]), cfg.map.region("W"))
-    assert {cfg.map.cells[i][0] for i in top.tolist()} == {2, 3, 4} and {cfg.map.cells[i][0] for i in bottom.tolist()} == {12, 13, 14}
-    for cells, areas in (([top[0], top[8]], 1), ([top[0], bottom[0]], 2), ([top[0], bottom[8], cfg.map.region("B")[0]], 3)):
+    assert len(top) == len(bottom) == 9 and torch.equal(
+        torch.cat([top, bottom]), cfg.map.region("W")
+    )
+    assert {cfg.map.cells[i][0] for i in top.tolist()} == {2, 3, 4} and {
+        cfg.map.cells[i][0] for i in bottom.tolist()
+    } == {12, 13, 14}
+    for cells, areas in (
+        ([top[0], top[8]], 1),
+        ([top[0], bottom[0]], 2),
+        ([top[0], bottom[8], cfg.map.region("B")[0]], 3),
+    ):
         world = placed([int(cell) for cell in cells], tank=4)
         for _ in range(20):
             now = world.step(torch.full((1, len(cells)), PUMP))
@@ -128,8 +171,19 @@ def placed(cells: list[int], tank: int, copies: int = 1) -> Firefighters:
 def test_geometry():
     world = Firefighters(FirefightersConfig(), 50)
     letters, counts = np.unique(world.map.grid, return_counts=True)
-    assert dict(zip(letters.tolist(), counts.tolist(), strict=True)) == {"#": 289 - 53, ".": 17, "A": 9, "B": 9, "W": 18}
-    assert (world.spec.obs_size, world.spec.state_size, world.spec.n_actions, world.spec.obs_dtype) == (101, 108, 6, torch.float16)
+    assert dict(zip(letters.tolist(), counts.tolist(), strict=True)) == {
+        "#": 289 - 53,
+        ".": 17,
+        "A": 9,
+        "B": 9,
+        "W": 18,
+    }
+    assert (
+        world.spec.obs_size,
+        world.spec.state_size,
+        world.spec.n_actions,
+        world.spec.obs_dtype,
+    ) == (101, 108, 6, torch.float16)
     world.reset(keys(50))
     area = set(world.map.region("A").tolist())
     assert all(len(set(row)) == 4 and set(row) <= area for row in world.position.tolist())
@@ -147,7 +201,11 @@ def test_pumping_comes_before_spraying():
     world.reset(keys(1))
     world._position = torch.cat([world.map.region("A")[:3], world.map.region("W")[:1]])[None]
     world.step(torch.tensor([[SPRAY, SPRAY, SPRAY, PUMP]]))
-    assert world._sprayed.sum() == 1 and world._water.item() == 0 and world._pumped[0].tolist() == [0, 0, 0, 1]
+    assert (
+        world._sprayed.sum() == 1
+        and world._water.item() == 0
+        and world._pumped[0].tolist() == [0, 0, 0, 1]
+    )
 
 
 def test_simultaneous_sprays_on_one_cell_use_one_unit():
@@ -177,7 +235,9 @@ def test_spraying_without_water_or_fire_costs_nothing():
 
 
 def test_start_cells_of_its_own():
-    world = Firefighters(FirefightersConfig(layout="#######\n#AB.WS#\n#....S#\n#######", n_agents=2), 3)
+    world = Firefighters(
+        FirefightersConfig(layout="#######\n#AB.WS#\n#....S#\n#######", n_agents=2), 3
+    )
     world.reset(keys(3))
     assert set(world.position.flatten().tolist()) == set(world.map.region("S").tolist())
 
@@ -187,14 +247,21 @@ Work = tuple[int, int, int]  # units pumped, fires put out in A, in B
 
 def best(works: set[Work]) -> set[Work]:
     """Those that no other beats in all three."""
-    return {w for w in works if not any(v != w and all(x >= y for x, y in zip(v, w, strict=True)) for v in works)}
+    return {
+        w
+        for w in works
+        if not any(v != w and all(x >= y for x, y in zip(v, w, strict=True)) for v in works)
+    }
 
 
 @cache
 def works_of_one() -> set[Work]:
     """What one agent can do in an episode, from its best start, if water never lacks and a cell burns again once it was left."""
     cfg = FirefightersConfig()
-    drawn, table = [cfg.map.grid[cell] for cell in cfg.map.cells], [sorted(set(row)) for row in cfg.map.neighbours.tolist()]
+    drawn, table = (
+        [cfg.map.grid[cell] for cell in cfg.map.cells],
+        [sorted(set(row)) for row in cfg.map.neighbours.tolist()],
+    )
 
     @cache
     def works(cell: int, left: int, burns: bool) -> frozenset[Work]:
@@ -218,11 +285,17 @@ def test_a_bound_on_the_best_return():
     assert max(p for p, _, _ in one) == 12 and max(b for _, _, b in one) == 6
     team: set[Work] = {(4, 0, 0)}
     for _ in range(4):
-        sums = {(min(18, p + q), min(9, a + c), min(9, b + d)) for p, a, b in team for q, c, d in one}
+        sums = {
+            (min(18, p + q), min(9, a + c), min(9, b + d)) for p, a, b in team for q, c, d in one
+        }
         team = best(sums)
     assert max(min(p, a + b) for p, a, b in team) == 18
-    assert 4 + max(p for p, _, _ in one) == 16  # what there is to spray when one agent pumps and the others never do
-    assert max(min(4, a + b) for _, a, b in team) == 4  # nobody pumps: the local optimum of the paper
+    assert (
+        4 + max(p for p, _, _ in one) == 16
+    )  # what there is to spray when one agent pumps and the others never do
+    assert (
+        max(min(4, a + b) for _, a, b in team) == 4
+    )  # nobody pumps: the local optimum of the paper
 
 
 def test_a_division_of_labour_beats_the_local_optimum():
@@ -238,11 +311,17 @@ def test_a_division_of_labour_beats_the_local_optimum():
             here = int(position[copy, agent])
             goal = "WWAB"[agent]
             if goal != "W":
-                burning = [c for c in (a if goal == "A" else b).tolist() if fire[copy, c]] or (a if goal == "A" else b).tolist()
+                burning = [c for c in (a if goal == "A" else b).tolist() if fire[copy, c]] or (
+                    a if goal == "A" else b
+                ).tolist()
                 field = distances_cached(table, tuple(burning))
-                plan[copy, agent] = SPRAY if fire[copy, here] and field[here] == 0 else field[table[here]].argmin()
+                plan[copy, agent] = (
+                    SPRAY if fire[copy, here] and field[here] == 0 else field[table[here]].argmin()
+                )
             else:
-                plan[copy, agent] = PUMP if near["W"][here] == 0 else near["W"][table[here]].argmin()
+                plan[copy, agent] = (
+                    PUMP if near["W"][here] == 0 else near["W"][table[here]].argmin()
+                )
         moment = world.step(plan)
     assert moment.reward.min() > 8 and moment.reward.mean() > 12
 
@@ -264,7 +343,9 @@ def distances_cached(table: torch.Tensor, goals: tuple[int, ...]) -> torch.Tenso
     return _FIELDS[goals]
 
 
-@pytest.mark.parametrize(("changes", "word"), [({"n_agents": 10}, "n_agents"), ({"layout": "####\n#AB#\n####"}, "'W'")])
+@pytest.mark.parametrize(
+    ("changes", "word"), [({"n_agents": 10}, "n_agents"), ({"layout": "####\n#AB#\n####"}, "'W'")]
+)
 def test_impossible_worlds_are_refused(changes, word):
     with pytest.raises(UserError, match=word):
         FirefightersConfig(**changes)

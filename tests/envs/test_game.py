@@ -14,14 +14,14 @@ import pytest
 import torch
 from test_workers import wait_until_gone
 
-import evaluate
-import main as program
 from conftest import keys
-from envs.base import VecEnv
-from envs.starcraft.game import GameStarCraft, SMACGame
-from envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
-from runners.rollout import Rollout
-from utils.errors import Failure
+from eoi import evaluate
+from eoi import main as program
+from eoi.envs.base import VecEnv
+from eoi.envs.starcraft.game import GameStarCraft, SMACGame
+from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
+from eoi.runners.rollout import Rollout
+from eoi.utils.errors import Failure
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 WAIT, STOP, MOVE, ATTACK = 0, 1, 2, 6
@@ -58,23 +58,47 @@ def test_the_settings_are_smacs_by_name_and_default(machine):
 
     smac = inspect.signature(StarCraft2Env).parameters
     assert set(SMAC_ARGUMENTS) == set(smac) - {"seed"}
-    assert all(getattr(StarCraftConfig(engine="lite"), name) == smac[name].default for name in SMAC_ARGUMENTS)
+    assert all(
+        getattr(StarCraftConfig(engine="lite"), name) == smac[name].default
+        for name in SMAC_ARGUMENTS
+    )
 
 
 def test_games_side_by_side_and_how_they_end(machine):
     env = GameStarCraft(config(), 4)
-    assert isinstance(env, VecEnv) and env.spec.scarce and env.spec.episode_limit == 6 and env.spec.reward_max == 20
+    assert (
+        isinstance(env, VecEnv)
+        and env.spec.scarce
+        and env.spec.episode_limit == 6
+        and env.spec.reward_max == 20
+    )
     assert not machine.games()  # they are started by the first reset
     moments = finished(env, [ATTACK, STOP, MOVE, ATTACK])
     assert len(machine.games()) == 4
     last = moments[-1]
-    assert last.terminated.tolist() == [True, True, False, True] and last.truncated.tolist() == [False, False, True, False]
-    assert last.info["battle_won"].tolist() == [1, 0, 0, 1] and last.info["timed_out"].tolist() == [0, 0, 1, 0]
-    assert last.info["dead_enemies"].tolist() == [3, 0, 0, 3] and last.info["dead_allies"].tolist() == [0, 3, 0, 0]
+    assert last.terminated.tolist() == [True, True, False, True] and last.truncated.tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert last.info["battle_won"].tolist() == [1, 0, 0, 1] and last.info["timed_out"].tolist() == [
+        0,
+        0,
+        1,
+        0,
+    ]
+    assert last.info["dead_enemies"].tolist() == [3, 0, 0, 3] and last.info[
+        "dead_allies"
+    ].tolist() == [0, 3, 0, 0]
     assert not last.info["dropped"].any()
     assert len({row[0].item() for row in moments[0].state}) == 4  # seeds
-    assert moments[1].reward.tolist() == pytest.approx([10 / ((3 * 55 + 200) / 20), 0, 0, 10 / ((3 * 55 + 200) / 20)])
-    assert last.obs.shape == (4, 3, 4) and last.avail[1].int().sum().item() == 3  # the dead have one action
+    assert moments[1].reward.tolist() == pytest.approx(
+        [10 / ((3 * 55 + 200) / 20), 0, 0, 10 / ((3 * 55 + 200) / 20)]
+    )
+    assert (
+        last.obs.shape == (4, 3, 4) and last.avail[1].int().sum().item() == 3
+    )  # the dead have one action
     before = machine.games()
     finished(env, [ATTACK] * 4, seed=1)
     assert sorted(machine.games()) == sorted(before)  # played on in the same games
@@ -130,7 +154,11 @@ def test_a_game_that_dies_is_replaced_and_its_episode_marked(machine):
     lost = int(moment.info["dropped"].argmax())
     assert moment.truncated[lost] and not moment.terminated[lost] and moment.reward[lost] == 0
     again = finished(env, [ATTACK, ATTACK], seed=1)[-1]
-    assert again.info["battle_won"].all() and not again.info["dropped"].any() and len(machine.games()) == 2
+    assert (
+        again.info["battle_won"].all()
+        and not again.info["dropped"].any()
+        and len(machine.games()) == 2
+    )
     env.close()
 
 
@@ -146,7 +174,11 @@ def test_a_rollout_leaves_out_what_was_dropped(machine):
 
     episodes = rollout.run(policy, keys(3), torch.tensor(0.0))
     assert rollout.dropped == 1 and len(episodes.length) == 2 and episodes.length.tolist() == [3, 3]
-    assert episodes.info["battle_won"].tolist() == [1, 1] and rollout.steps(episodes) == 6 and len(episodes.outcome().returns) == 2
+    assert (
+        episodes.info["battle_won"].tolist() == [1, 1]
+        and rollout.steps(episodes) == 6
+        and len(episodes.outcome().returns) == 2
+    )
     env.close()
 
 
@@ -165,7 +197,9 @@ def test_games_that_always_break_off_are_given_up(machine):
 def test_a_game_that_does_not_start_is_said_so(machine):
     (machine.binary.parent / "broken").touch()
     env = GameStarCraft(config(), 1)
-    with pytest.raises(Failure, match=r"StarCraft II did not start in 3 tries \(ConnectError: Failed to connect"):
+    with pytest.raises(
+        Failure, match=r"StarCraft II did not start in 3 tries \(ConnectError: Failed to connect"
+    ):
         env.reset(keys(1))
     wait_until_gone(machine.games())
 
@@ -184,9 +218,9 @@ PROGRAM = """
 import pathlib, signal, sys
 sys.path[:0] = ["src", "tests/envs", sys.argv[1]]
 import torch
-from envs.starcraft.game import GameStarCraft
-from envs.starcraft.settings import StarCraftConfig
-from utils.seeding import fold, root_key
+from eoi.envs.starcraft.game import GameStarCraft
+from eoi.envs.starcraft.settings import StarCraftConfig
+from eoi.utils.seeding import fold, root_key
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     env = GameStarCraft(StarCraftConfig(map_name="3m", engine="game").settled(), 2)
@@ -202,7 +236,9 @@ def test_no_game_outlives_its_program(how, machine, tmp_path):
     end = {"forgotten": "pass", "exception": "1 / 0"}.get(how, "signal.pause()")
     program.write_text(PROGRAM.format(end=end))
     words = [sys.executable, str(program), str(machine.packages)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         assert process.stdout and process.stdout.readline() == b"ready\n"
         games = machine.games()
@@ -233,25 +269,63 @@ def test_ctrl_c_of_a_terminal_does_not_reach_the_games(machine):
     env.close()
 
 
-TINY = ["hidden_dim=8", "batch_size=8", "batch_size_run=3", "buffer_size=200", "learning_starts=0", "update_interval=10", "save_interval=0"]
-TINY += ["t_max=40", "test_nepisode=6", "test_interval=20", "log_interval=20", "env_args.map_name=3m", "seed=1"]
+TINY = [
+    "hidden_dim=8",
+    "batch_size=8",
+    "batch_size_run=3",
+    "buffer_size=200",
+    "learning_starts=0",
+    "update_interval=10",
+    "save_interval=0",
+]
+TINY += [
+    "t_max=40",
+    "test_nepisode=6",
+    "test_interval=20",
+    "log_interval=20",
+    "env_args.map_name=3m",
+    "seed=1",
+]
 
 
 def test_a_run_on_the_game_its_record_and_its_evaluation(machine, tmp_path, capfd, caplog):
     where = f"local_results_path={tmp_path}"
     assert program.main(["--config=eoi_qmix", "--env-config=sc2", "with", *TINY, where]) == 0
     folder = tmp_path / "sacred" / "1"
-    recorded, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics"))
-    assert recorded["env"] == "sc2" and recorded["env_args"]["engine"] == "game" and recorded["env_args"]["games"] == 8
+    recorded, metrics = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics")
+    )
+    assert (
+        recorded["env"] == "sc2"
+        and recorded["env_args"]["engine"] == "game"
+        and recorded["env_args"]["games"] == 8
+    )
     assert json.loads((folder / "run.json").read_text())["experiment"]["name"] == "eoi_qmix_game"
     said = capfd.readouterr().out
-    assert "sc2_game eoi_qmix seed 1" in said and "StarCraft II: " in caplog.text and "NOT StarCraft II" not in caplog.text
-    assert {"test_battle_won_mean", "battle_won_mean", "test_dead_allies_mean", "test_dead_enemies_mean"} <= set(metrics)
+    assert (
+        "sc2_game eoi_qmix seed 1" in said
+        and "StarCraft II: " in caplog.text
+        and "NOT StarCraft II" not in caplog.text
+    )
+    assert {
+        "test_battle_won_mean",
+        "battle_won_mean",
+        "test_dead_allies_mean",
+        "test_dead_enemies_mean",
+    } <= set(metrics)
     assert set(metrics["dropped_episodes"]["values"]) == {0}
     wait_until_gone(machine.games())
 
-    evaluation = [f"checkpoint_path={folder}", "evaluate=True", "save_replay=True", "env_args.replay_dir=seen"]
-    assert program.main(["--config=eoi_qmix", "--env-config=sc2", "with", *TINY, where, *evaluation]) == 0
+    evaluation = [
+        f"checkpoint_path={folder}",
+        "evaluate=True",
+        "save_replay=True",
+        "env_args.replay_dir=seen",
+    ]
+    assert (
+        program.main(["--config=eoi_qmix", "--env-config=sc2", "with", *TINY, where, *evaluation])
+        == 0
+    )
     assert f"replays: {machine.game / 'Replays' / 'seen'}" in capfd.readouterr().out
     assert len(list((machine.game / "Replays" / "seen").iterdir())) == 3
 
@@ -265,7 +339,9 @@ def test_a_run_on_the_game_its_record_and_its_evaluation(machine, tmp_path, capf
 
 def test_replays_are_refused_where_there_are_none(tmp_path, capsys):
     where = [f"local_results_path={tmp_path}", *TINY, "env_args.engine=lite"]
-    assert program.main(["--config=qmix", "--env-config=sc2", "with", *where, "save_replay=True"]) == 2
+    assert (
+        program.main(["--config=qmix", "--env-config=sc2", "with", *where, "save_replay=True"]) == 2
+    )
     assert "save_replay: goes with evaluate=True" in capsys.readouterr().err
 
 

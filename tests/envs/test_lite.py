@@ -8,15 +8,26 @@ import pytest
 import torch
 from marines import aggressive, at_random, in_line, keys_of, waiting
 
-from config.schema import parse
-from envs.base import VecEnv
-from envs.grid import AGENT_COLOURS
-from envs.starcraft import physics
-from envs.starcraft.lite import LiteConfig, LiteStarCraft
-from envs.starcraft.maps import GROUND, MAPS
-from envs.starcraft.physics import ATTACK, ATTACK_MOVE, CARRY_ON, MOVE, STOP, Combat, Orders, Scenario, Squad, formation
-from utils.errors import UserError
-from utils.seeding import fold, uniform
+from eoi.config.schema import parse
+from eoi.envs.base import VecEnv
+from eoi.envs.grid import AGENT_COLOURS
+from eoi.envs.starcraft import physics
+from eoi.envs.starcraft.lite import LiteConfig, LiteStarCraft
+from eoi.envs.starcraft.maps import GROUND, MAPS
+from eoi.envs.starcraft.physics import (
+    ATTACK,
+    ATTACK_MOVE,
+    CARRY_ON,
+    MOVE,
+    STOP,
+    Combat,
+    Orders,
+    Scenario,
+    Squad,
+    formation,
+)
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, uniform
 
 F = np.float32
 
@@ -49,12 +60,24 @@ class SlowFight:
     def __init__(self, map_name, key):
         m = MAPS[map_name]
         self.first, total = m.n_agents, m.n_agents + m.n_enemies
-        off, jitter, shuffle = uniform(fold(key, 0), total, 2), uniform(fold(key, 1), total), uniform(fold(key, 2), m.n_enemies)
+        off, jitter, shuffle = (
+            uniform(fold(key, 0), total, 2),
+            uniform(fold(key, 1), total),
+            uniform(fold(key, 2), m.n_enemies),
+        )
         places = formation(m.n_agents, (9.0, 16.0)) + formation(m.n_enemies, (23.0, 16.0))
-        spots = [tuple(F(at) + F(0.02) * (2 * F(by) - 1) for at, by in zip(*pair, strict=True)) for pair in zip(places, off, strict=True)]
-        enemies = [spots[m.n_agents + i] for i in sorted(range(m.n_enemies), key=lambda i: float(shuffle[i]))]
+        spots = [
+            tuple(F(at) + F(0.02) * (2 * F(by) - 1) for at, by in zip(*pair, strict=True))
+            for pair in zip(places, off, strict=True)
+        ]
+        enemies = [
+            spots[m.n_agents + i]
+            for i in sorted(range(m.n_enemies), key=lambda i: float(shuffle[i]))
+        ]
         spots = sorted(spots[: m.n_agents]) + enemies
-        self.units = [Marine(x, y, F(jitter[i]), team=int(i >= m.n_agents)) for i, (x, y) in enumerate(spots)]
+        self.units = [
+            Marine(x, y, F(jitter[i]), team=int(i >= m.n_agents)) for i, (x, y) in enumerate(spots)
+        ]
         for unit in self.units[m.n_agents :]:
             unit.kind, unit.goal = ATTACK_MOVE, (F(9), F(16))
 
@@ -94,7 +117,11 @@ class SlowFight:
         me = dataclasses.replace(self.units[i])
         me.focus = self.choose(i)
         target = None if me.focus is None else self.units[me.focus]
-        shoots = target is not None and target.health > 0 and length(target.x - me.x, target.y - me.y) <= F(5.75)
+        shoots = (
+            target is not None
+            and target.health > 0
+            and length(target.x - me.x, target.y - me.y) <= F(5.75)
+        )
         # Who had a target that is dead by now stands still for this loop.
         old = self.units[i].focus
         waits = old is not None and self.units[old].health <= 0
@@ -108,7 +135,9 @@ class SlowFight:
         dx, dy = self.shift(i, *step)
         me.x, me.y = self.inside(me.x + dx, me.y + dy)
         fires = shoots and me.cooldown <= 0
-        me.cooldown = F(0.8608 * 16 - 1) + F(3) * me.jitter if fires else max(me.cooldown - F(1), F(0))
+        me.cooldown = (
+            F(0.8608 * 16 - 1) + F(3) * me.jitter if fires else max(me.cooldown - F(1), F(0))
+        )
         me.jitter = np.modf(me.jitter + F(physics._GOLDEN))[0]
         return i, me, me.focus if fires else None
 
@@ -163,7 +192,12 @@ class SlowSMAC:
         if me.health == 0:
             return [True] + [False] * (self.U - 1)
         x, y = float(me.x), float(me.y)
-        cells = [(int(x), int(y + m)), (int(x), int(y - m)), (int(x + m), int(y)), (int(x - m), int(y))]
+        cells = [
+            (int(x), int(y + m)),
+            (int(x), int(y - m)),
+            (int(x + m), int(y)),
+            (int(x - m), int(y)),
+        ]
         moves = [0 <= cx < 32 and 8 <= cy < 24 for cx, cy in cells]
         return [False, True, *moves, *(e.health > 0 and distance(me, e) <= 6 for e in self.enemies)]
 
@@ -171,7 +205,9 @@ class SlowSMAC:
         if other.health == 0 or distance(me, other) >= 9:
             return [0.0] * (4 + self.cfg.obs_all_health)
         dx, dy = float(other.x) - float(me.x), float(other.y) - float(me.y)
-        return [float(first), distance(me, other) / 9, dx / 9, dy / 9] + [other.health / 45] * self.cfg.obs_all_health
+        return [float(first), distance(me, other) / 9, dx / 9, dy / 9] + [
+            other.health / 45
+        ] * self.cfg.obs_all_health
 
     def obs(self, a):
         cfg, me, avail = self.cfg, self.agents[a], self.avail(a)
@@ -182,7 +218,11 @@ class SlowSMAC:
             if b != a:
                 row += self.seen(me, ally, True)
                 if cfg.obs_last_action:
-                    row += self.last[b] if ally.health > 0 and distance(me, ally) < 9 else [0.0] * self.U
+                    row += (
+                        self.last[b]
+                        if ally.health > 0 and distance(me, ally) < 9
+                        else [0.0] * self.U
+                    )
         if cfg.obs_own_health or cfg.obs_all_health:
             row.append(me.health / 45)
         if me.health == 0:
@@ -194,7 +234,12 @@ class SlowSMAC:
             return [value for a in range(self.A) for value in self.obs(a)]
         row = []
         for unit in self.fight.units:
-            features = [unit.health / 45, float(unit.cooldown) / 15, (float(unit.x) - 16) / 32, (float(unit.y) - 16) / 32]
+            features = [
+                unit.health / 45,
+                float(unit.cooldown) / 15,
+                (float(unit.x) - 16) / 32,
+                (float(unit.y) - 16) / 32,
+            ]
             features = features if unit.health > 0 else [0.0] * 4
             row += features if unit.team == 0 else [features[0], *features[2:]]
         if self.cfg.state_last_action:
@@ -277,10 +322,42 @@ def accumulate(episode):
         (at_random, {}),
         (aggressive, {}),
         (in_line, {}),
-        (aggressive, {"map_name": "3m", "reward_only_positive": False, "obs_last_action": True, "step_mul": 5}),
-        (aggressive, {"map_name": "5m_vs_6m", "obs_all_health": False, "obs_timestep_number": True, "obs_instead_of_state": True}),
-        (in_line, {"map_name": "3m", "reward_sparse": True, "state_last_action": False, "state_timestep_number": True}),
-        (at_random, {"map_name": "8m_vs_9m", "move_amount": 3.0, "obs_all_health": False, "obs_own_health": False}),
+        (
+            aggressive,
+            {
+                "map_name": "3m",
+                "reward_only_positive": False,
+                "obs_last_action": True,
+                "step_mul": 5,
+            },
+        ),
+        (
+            aggressive,
+            {
+                "map_name": "5m_vs_6m",
+                "obs_all_health": False,
+                "obs_timestep_number": True,
+                "obs_instead_of_state": True,
+            },
+        ),
+        (
+            in_line,
+            {
+                "map_name": "3m",
+                "reward_sparse": True,
+                "state_last_action": False,
+                "state_timestep_number": True,
+            },
+        ),
+        (
+            at_random,
+            {
+                "map_name": "8m_vs_9m",
+                "move_amount": 3.0,
+                "obs_all_health": False,
+                "obs_own_health": False,
+            },
+        ),
     ],
 )
 def test_equals_a_slow_plain_version(player, changes):
@@ -295,7 +372,9 @@ def test_equals_a_slow_plain_version(player, changes):
                 reward, done[k], won = one.step(actions[k].tolist())
                 done[k] = done[k] or one.t == env.spec.episode_limit
             assert moment.avail[k].tolist() == [one.avail(a) for a in range(one.A)]
-            np.testing.assert_allclose(moment.obs[k], [one.obs(a) for a in range(one.A)], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(
+                moment.obs[k], [one.obs(a) for a in range(one.A)], rtol=0, atol=1e-6
+            )
             np.testing.assert_allclose(moment.state[k], one.state(), rtol=0, atol=1e-6)
             assert moment.reward[k].item() == pytest.approx(reward, abs=1e-5)
             assert (moment.done[k].item(), bool(moment.info["battle_won"][k])) == (done[k], won)
@@ -306,18 +385,36 @@ def test_equals_a_slow_plain_version(player, changes):
 
 @pytest.mark.parametrize(
     ("map_name", "agents", "actions", "obs", "state", "limit"),
-    [("8m", 8, 14, 80, 168, 120), ("3m", 3, 9, 30, 48, 60), ("5m_vs_6m", 5, 12, 55, 98, 70), ("27m_vs_30m", 27, 36, 285, 1170, 180)],
+    [
+        ("8m", 8, 14, 80, 168, 120),
+        ("3m", 3, 9, 30, 48, 60),
+        ("5m_vs_6m", 5, 12, 55, 98, 70),
+        ("27m_vs_30m", 27, 36, 285, 1170, 180),
+    ],
 )
 def test_shapes(map_name, agents, actions, obs, state, limit):
     env = LiteStarCraft(LiteConfig(map_name=map_name), 2)
     assert isinstance(env, VecEnv)
     spec = env.spec
-    assert (spec.n_agents, spec.n_actions, spec.obs_size, spec.state_size) == (agents, actions, obs, state)
+    assert (spec.n_agents, spec.n_actions, spec.obs_size, spec.state_size) == (
+        agents,
+        actions,
+        obs,
+        state,
+    )
     assert (spec.episode_limit, spec.fixed_length, spec.reward_max) == (limit, False, 20)
     for _, moment in moments(env, at_random, keys_of(2), steps=1):
-        assert moment.obs.shape == (2, agents, obs) and moment.obs.dtype == torch.float32 and moment.obs.is_contiguous()
+        assert (
+            moment.obs.shape == (2, agents, obs)
+            and moment.obs.dtype == torch.float32
+            and moment.obs.is_contiguous()
+        )
         assert moment.state.shape == (2, state) and moment.avail.shape == (2, agents, actions)
-        assert set(spec.metrics) < set(moment.info) == {"battle_won", "dead_allies", "dead_enemies", "timed_out"}
+        assert (
+            set(spec.metrics)
+            < set(moment.info)
+            == {"battle_won", "dead_allies", "dead_enemies", "timed_out"}
+        )
 
 
 def test_every_map_plays():
@@ -330,9 +427,16 @@ def test_every_map_plays():
 def test_the_first_moment():
     env = LiteStarCraft(LiteConfig(), 50)
     moment = env.reset(keys_of(50))
-    assert not moment.done.any() and not moment.reward.any() and not moment.avail[..., 0].any() and not moment.avail[..., 6:].any()
+    assert (
+        not moment.done.any()
+        and not moment.reward.any()
+        and not moment.avail[..., 0].any()
+        and not moment.avail[..., 6:].any()
+    )
     assert moment.avail[..., 1:6].all()
-    assert not moment.obs[..., 4:44].any() and moment.obs[..., 44::5].eq(1).all()  # no enemy, all allies, full health
+    assert (
+        not moment.obs[..., 4:44].any() and moment.obs[..., 44::5].eq(1).all()
+    )  # no enemy, all allies, full health
     own = env.combat.position[:, :8]
     assert (own[:, 1:, 0] >= own[:, :-1, 0]).all(), "agents are numbered from west to east"
     assert (own.mean(1) - torch.tensor([9.0, 16.0])).abs().max() < 0.5
@@ -349,7 +453,9 @@ def test_a_finished_copy_stands_still():
             assert moment.done[old].all() and not moment.reward[old].any()
             for name in ("obs", "state", "avail", "terminated", "truncated"):
                 assert torch.equal(getattr(moment, name)[old], getattr(before, name)[old])
-            assert all(torch.equal(moment.info[name][old], before.info[name][old]) for name in moment.info)
+            assert all(
+                torch.equal(moment.info[name][old], before.info[name][old]) for name in moment.info
+            )
             waited += int(old.sum())
         before = moment
         assert moment.avail.any(2).all()
@@ -399,7 +505,9 @@ def test_pictures():
     lines = env.text(1).split("\n")
     assert len(lines) == 1 + 16 + 1 + 2 and max(len(line) for line in lines[:18]) <= 64
     alive = moment.obs[1, :, -1] > 0
-    agents = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()} & {tuple(colour) for colour in AGENT_COLOURS.tolist()}
+    agents = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()} & {
+        tuple(colour) for colour in AGENT_COLOURS.tolist()
+    }
     assert len(agents) == alive.sum()
     assert [str(a) in "".join(lines[:18]) for a in range(8)] == alive.tolist()
     assert lines[18].startswith("0:") and lines[19].startswith("A:")
@@ -410,7 +518,9 @@ def test_pictures():
 
 
 def put(combat, **rows):
-    combat._state = combat._state._replace(**{name: combat._x.array(row) for name, row in rows.items()})
+    combat._state = combat._state._replace(
+        **{name: combat._x.array(row) for name, row in rows.items()}
+    )
 
 
 def test_timing_out_is_truncation():
@@ -428,9 +538,17 @@ def test_mutual_death_is_no_victory():
     health = torch.tensor([0.0, 0, 6, 6, 0, 0])
     put(env.combat, position=place, health=health)
     moment = env._moment(env.combat.health.T)
-    assert moment.avail[0].nonzero().tolist() == [[0, 0], [1, 0], *([2, u] for u in (1, 2, 3, 4, 5, 6))]
+    assert moment.avail[0].nonzero().tolist() == [
+        [0, 0],
+        [1, 0],
+        *([2, u] for u in (1, 2, 3, 4, 5, 6)),
+    ]
     moment = env.step(torch.tensor([[0, 0, 6]]))
-    assert moment.terminated.all() and not moment.truncated.any() and not moment.info["battle_won"].any()
+    assert (
+        moment.terminated.all()
+        and not moment.truncated.any()
+        and not moment.info["battle_won"].any()
+    )
     assert moment.info["dead_allies"].item() == moment.info["dead_enemies"].item() == 3
     assert moment.reward.item() == pytest.approx((6 + 10) / ((3 * 55 + 200) / 20))
 
@@ -458,13 +576,22 @@ def test_focused_fire_wins_and_a_victory_is_worth_20():
 
 def duel(gap, n=1, goal=None):
     """Two marines on one line; the first waits."""
-    return Combat(Scenario((Squad(1, (10.0, 16.0)), Squad(1, (10.0 + gap, 16.0), goal)), ((0.0, 8.0), (32.0, 24.0))), n)
+    return Combat(
+        Scenario(
+            (Squad(1, (10.0, 16.0)), Squad(1, (10.0 + gap, 16.0), goal)), ((0.0, 8.0), (32.0, 24.0))
+        ),
+        n,
+    )
 
 
 def orders(combat, unit, kind, goal=(0.0, 0.0), target=0):
     """Orders that tell one unit something."""
     shape = combat.n_copies, combat.n_units
-    kinds, goals, targets = torch.full(shape, CARRY_ON), torch.zeros(*shape, 2), torch.zeros(shape, dtype=torch.int64)
+    kinds, goals, targets = (
+        torch.full(shape, CARRY_ON),
+        torch.zeros(*shape, 2),
+        torch.zeros(shape, dtype=torch.int64),
+    )
     kinds[:, unit], goals[:, unit], targets[:, unit] = kind, torch.tensor(goal), target
     return Orders(kinds, goals, targets)
 
@@ -496,7 +623,11 @@ def test_an_attacker_walks_into_reach_and_shoots_once_a_period():
     gap = combat.position[:, 1, 0] - combat.position[:, 0, 0]
     assert ((gap <= 5.75) & (gap > 5.75 - 0.15)).all()
     first = combat.cooldown[:, 0] + 2  # one or two loops may have passed since the shot
-    assert first.min() >= 13.77 - 1 and first.max() <= 13.77 + 2 + 2 and 14.27 - 0.3 < (first.mean() - 1.5) < 14.27 + 0.8
+    assert (
+        first.min() >= 13.77 - 1
+        and first.max() <= 13.77 + 2 + 2
+        and 14.27 - 0.3 < (first.mean() - 1.5) < 14.27 + 0.8
+    )
     combat.advance(18)
     assert (combat.health[:, 1] == 33).all()
 
@@ -508,7 +639,9 @@ def test_periods_are_spread_evenly():
     for _ in range(3):
         combat.advance(1)
         period = combat.cooldown[:, 0] - 0.8608 * 16
-        assert period.min() >= -1 and period.max() <= 2 and period.min() < -0.9 and period.max() > 1.9
+        assert (
+            period.min() >= -1 and period.max() <= 2 and period.min() < -0.9 and period.max() > 1.9
+        )
         assert period.mean().item() == pytest.approx(0.5, abs=0.15)
         put(combat, cooldown=torch.zeros(1000))
 
@@ -544,7 +677,13 @@ def test_paused_copies_and_divided_advances():
     def fight(n):
         combat = Combat(MAPS["5m_vs_6m"].scenario, n)
         combat.spawn(keys_of(n))
-        combat.command(Orders(torch.full((n, 11), ATTACK_MOVE), torch.full((n, 11, 2), 16.0), torch.zeros(n, 11, dtype=torch.int64)))
+        combat.command(
+            Orders(
+                torch.full((n, 11), ATTACK_MOVE),
+                torch.full((n, 11, 2), 16.0),
+                torch.zeros(n, 11, dtype=torch.int64),
+            )
+        )
         return combat
 
     whole, divided, one = fight(9), fight(9), fight(1)
@@ -575,8 +714,13 @@ def test_numpy_and_torch_agree(monkeypatch, map_name):
             yield env.combat, moment
 
     for (by_numpy, one), (by_torch, other) in zip(fights(10**6), fights(0), strict=True):
-        assert isinstance(by_numpy._state.health, np.ndarray) and isinstance(by_torch._state.health, torch.Tensor)
-        assert all(torch.equal(torch.as_tensor(a), b) for a, b in zip(by_numpy._state, by_torch._state, strict=True))
+        assert isinstance(by_numpy._state.health, np.ndarray) and isinstance(
+            by_torch._state.health, torch.Tensor
+        )
+        assert all(
+            torch.equal(torch.as_tensor(a), b)
+            for a, b in zip(by_numpy._state, by_torch._state, strict=True)
+        )
         assert torch.equal(one.obs, other.obs) and torch.equal(one.state, other.state)
     assert other.done.sum() > 0, "some fights came to their end"
 
@@ -584,7 +728,10 @@ def test_numpy_and_torch_agree(monkeypatch, map_name):
 def test_equal_squads_are_equal():
     """Both attack-move to the middle: neither the order of units nor the side favours one squad."""
     n = 200
-    squads = Squad(7, (9.0, 16.0), (16.0, 16.0)), Squad(7, (23.0, 16.0), (16.0, 16.0))  # seven form a hexagon, equal from both sides
+    squads = (
+        Squad(7, (9.0, 16.0), (16.0, 16.0)),
+        Squad(7, (23.0, 16.0), (16.0, 16.0)),
+    )  # seven form a hexagon, equal from both sides
     combat = Combat(Scenario(squads, GROUND), n)
     combat.spawn(keys_of(n))
     combat.advance(700)
@@ -608,4 +755,6 @@ def test_formation(size):
     places = torch.tensor(formation(size, (9.0, 16.0)))
     assert places.shape == (size, 2) and places[0].tolist() == [9, 16]
     gaps = torch.cdist(places, places) + 9 * torch.eye(size)
-    assert gaps.min() > 0.79 and (places - places[0]).norm(dim=1).max() < 0.8 * (1 + size**0.5 / 1.6)
+    assert gaps.min() > 0.79 and (places - places[0]).norm(dim=1).max() < 0.8 * (
+        1 + size**0.5 / 1.6
+    )

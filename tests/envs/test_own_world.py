@@ -13,11 +13,11 @@ import yaml
 
 pytest.importorskip("pettingzoo")
 
-import main
-from assembly import build
-from config import loader
 from conftest import keys
-from envs import REGISTRY, configured
+from eoi import main
+from eoi.assembly import build
+from eoi.config import loader
+from eoi.envs import REGISTRY, configured
 from test_training import trained
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -26,9 +26,22 @@ PAGE = (ROOT / "docs" / "own-world.md").read_text()
 
 def test_ones_own_world_trains(settings, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    updates = {"t_max": 6000, "hidden_dim": 32, "lr": 1e-3, "epsilon_anneal_time": 3000, "batch_size": 64, "buffer_size": 4000}
+    updates = {
+        "t_max": 6000,
+        "hidden_dim": 32,
+        "lr": 1e-3,
+        "epsilon_anneal_time": 3000,
+        "batch_size": 64,
+        "buffer_size": 4000,
+    }
     chosen = settings(
-        "vdn", "pettingzoo", env_args={"key": "own_world", "workers": 0}, test_interval=6000, log_interval=6000, test_nepisode=32, **updates
+        "vdn",
+        "pettingzoo",
+        env_args={"key": "own_world", "workers": 0},
+        test_interval=6000,
+        log_interval=6000,
+        test_nepisode=32,
+        **updates,
     )
     training, _ = trained(build(chosen), chosen)
     assert training.log.latest["test_return_mean"] > 6  # of 8; guessing returns 2.7
@@ -39,14 +52,33 @@ def test_the_page_tells_how_to_watch_it(tmp_path, monkeypatch):
     with monkeypatch.context() as here:
         here.syspath_prepend(str(ROOT / "examples"))
         keys = "env_args.key=own_world env_args.workers=0 t_max=8 batch_size_run=1 test_nepisode=1 hidden_dim=8"
-        command = ["--config=qmix", "--env-config=pettingzoo", "with", *keys.split(), f"local_results_path={tmp_path}"]
+        command = [
+            "--config=qmix",
+            "--env-config=pettingzoo",
+            "with",
+            *keys.split(),
+            f"local_results_path={tmp_path}",
+        ]
         assert main.main(command) == 0
     ((path, program),) = re.findall(
-        r"^    (?:PYTHONPATH=(\S+) )?bash run.sh python (src/watch.py latest --out film.html)$", PAGE, re.MULTILINE
+        r"^    (?:PYTHONPATH=(\S+) )?bash run.sh python (src/watch.py latest --out film.html)$",
+        PAGE,
+        re.MULTILINE,
     )
-    argv = program.replace("latest", str(tmp_path / "sacred" / "1")).replace("film", str(tmp_path / "film")).split()
+    argv = (
+        program.replace("latest", str(tmp_path / "sacred" / "1"))
+        .replace("film", str(tmp_path / "film"))
+        .split()
+    )
     environment = {**os.environ, "PYTHONPATH": path}
-    seen = subprocess.run([sys.executable, *argv], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    seen = subprocess.run(
+        [sys.executable, *argv],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert seen.returncode == 0, seen.stderr
     assert (tmp_path / "film.html").exists()
 
@@ -71,17 +103,26 @@ def test_the_map_it_draws_is_a_new_world(tmp_path, monkeypatch):
     assert set(world.position.flatten().tolist()) <= set(world.map.region("A").tolist())
     while not now.done.all():
         now = world.step(torch.randint(0, 6, (2, 2)))
-    assert now.info["areas_visited"].min() >= 1 and world.spec.reward_max == sum(line.count("A") + line.count("B") for line in lines) == 6
+    assert (
+        now.info["areas_visited"].min() >= 1
+        and world.spec.reward_max == sum(line.count("A") + line.count("B") for line in lines) == 6
+    )
 
 
-@pytest.mark.parametrize("program", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL), ids=lambda program: program.split()[1])
+@pytest.mark.parametrize(
+    "program",
+    re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL),
+    ids=lambda program: program.split()[1],
+)
 def test_its_programs_run(program, capsys):
     names: dict = {}
     exec(program, names)
     if "reward" in names:  # the one that says what its arrays are
         assert names["obs"].shape == (64, 4, 101) and names["reward"].shape == (64,)
     if "print" in program:
-        collected, rooms = (float(number) for number in re.findall(r"tensor\((.*?)\)", capsys.readouterr().out))
+        collected, rooms = (
+            float(number) for number in re.findall(r"tensor\((.*?)\)", capsys.readouterr().out)
+        )
         assert 0 < collected < 20 and 0 < rooms < 4
 
 

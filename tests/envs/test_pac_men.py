@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from conftest import keys
-from envs.pac_men import EAT, ROOMS, PacMen, PacMenConfig
-from utils.errors import UserError
+from eoi.envs.pac_men import EAT, ROOMS, PacMen, PacMenConfig
+from eoi.utils.errors import UserError
 
 
 class SlowPacMen:
@@ -63,7 +63,10 @@ def play(world: PacMen, slow: SlowPacMen, moment, seed: int):
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("changes", [{}, {"easy": True, "dots_per_room": 6}, {"dots_per_room": 15, "corridors": (1, 1, 1, 1)}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"easy": True, "dots_per_room": 6}, {"dots_per_room": 15, "corridors": (1, 1, 1, 1)}],
+)
 def test_equals_the_slow_one_on_random_play(seed, changes):
     world = PacMen(PacMenConfig(**changes), 1)
     moment = world.reset(keys(1, seed=seed))
@@ -83,9 +86,22 @@ def test_geometry():
     world = PacMen(PacMenConfig(), 1)
     letters, counts = np.unique(world.map.grid, return_counts=True)
     assert world.map.grid.shape == (21, 21)
-    assert dict(zip(letters.tolist(), counts.tolist(), strict=True)) == {"#": 441 - 77, ".": 8, "S": 9, "T": 15, "B": 15, "L": 15, "R": 15}
+    assert dict(zip(letters.tolist(), counts.tolist(), strict=True)) == {
+        "#": 441 - 77,
+        ".": 8,
+        "S": 9,
+        "T": 15,
+        "B": 15,
+        "L": 15,
+        "R": 15,
+    }
     assert (world.map.grid[:, 0] == "#").all() and (world.map.grid[:2] == "#").all()
-    assert (world.spec.obs_size, world.spec.state_size, world.spec.n_actions, world.spec.reward_max) == (75, 155, 5, 40.0)
+    assert (
+        world.spec.obs_size,
+        world.spec.state_size,
+        world.spec.n_actions,
+        world.spec.reward_max,
+    ) == (75, 155, 5, 40.0)
 
 
 def test_starts_and_dots_are_distinct_and_vary():
@@ -154,8 +170,12 @@ def tours(dots: int) -> np.ndarray:
     room = world.map.region("T")
     far = between(world)[room][:, room].numpy()
     door, cells = int(between(world)[world.map.region("S")[0], room].argmin()), np.arange(len(room))
-    count = (np.arange(1 << len(room))[:, None] >> cells & 1).sum(1)  # a set is the bits of a number
-    moves = np.full((1 << len(room), len(room)), 99)  # of the shortest walk through a set that ends in a cell of it
+    count = (np.arange(1 << len(room))[:, None] >> cells & 1).sum(
+        1
+    )  # a set is the bits of a number
+    moves = np.full(
+        (1 << len(room), len(room)), 99
+    )  # of the shortest walk through a set that ends in a cell of it
     moves[1 << cells, cells] = far[door]
     for size in range(1, dots):
         sets = np.flatnonzero(count == size)
@@ -194,7 +214,9 @@ def test_a_room_each_and_the_nearest_dot_first_is_nearly_the_best_return():
     now = world.reset(keys(400))
     far, room_of = between(world), world._region_of
     orders = torch.tensor(list(itertools.permutations(range(4))))  # [24, A]
-    ways = torch.stack([far[:, world.map.region(name)].amin(1) for name in ROOMS], 1)[world.position]  # [N, A, rooms]
+    ways = torch.stack([far[:, world.map.region(name)].amin(1) for name in ROOMS], 1)[
+        world.position
+    ]  # [N, A, rooms]
     mine = orders[ways[:, torch.arange(4), orders].amax(2).argmin(1)]  # [N, A]
     for _ in range(world.cfg.episode_limit):
         dots = world._maps[:, 0, None, :-1].bool() & (room_of == mine[..., None])  # [N, A, C]

@@ -9,13 +9,13 @@ import torch
 
 pytest.importorskip("mpe2")
 
-from assembly import build
 from conftest import keys, worlds
-from envs import REGISTRY
-from envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig, constructor
-from envs.to_pettingzoo import parallel_env
+from eoi.assembly import build
+from eoi.envs import REGISTRY
+from eoi.envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig, constructor
+from eoi.envs.to_pettingzoo import parallel_env
+from eoi.utils.errors import UserError
 from test_training import equal, trained
-from utils.errors import UserError
 
 WORLDS = sorted(set(REGISTRY) - {"pettingzoo"})
 
@@ -42,17 +42,31 @@ def test_a_world_outside_is_the_world_inside(name):
     env, cls = parallel_env(name, render_mode="ansi"), REGISTRY[name]
     observations, infos = env.reset(seed=5)
     other = parallel_env(name)
-    assert all(np.array_equal(observations[agent], other.reset(seed=5)[0][agent]) for agent in env.agents)
+    assert all(
+        np.array_equal(observations[agent], other.reset(seed=5)[0][agent]) for agent in env.agents
+    )
     world, steps, total = cls(cls.Config(), 1), 0, 0.0
     while env.agents:
-        assert all(env.observation_space(agent).contains(observations[agent]) for agent in env.agents)
-        assert env.state_space.contains(env.state()) and infos[env.agents[0]]["action_mask"].shape == (world.spec.n_actions,)
-        observations, rewards, terminations, truncations, infos = env.step({agent: steps % 5 for agent in env.agents})
+        assert all(
+            env.observation_space(agent).contains(observations[agent]) for agent in env.agents
+        )
+        assert env.state_space.contains(env.state()) and infos[env.agents[0]][
+            "action_mask"
+        ].shape == (world.spec.n_actions,)
+        observations, rewards, terminations, truncations, infos = env.step(
+            {agent: steps % 5 for agent in env.agents}
+        )
         assert len(set(rewards.values())) == 1
         total, steps = total + next(iter(rewards.values())), steps + 1
-    assert steps == world.spec.episode_limit or (not world.spec.fixed_length and steps < world.spec.episode_limit)
-    assert all(terminations.values()) != all(truncations.values()) and total <= world.spec.reward_max
-    assert set(world.spec.metrics) <= set(next(iter(infos.values()))) and isinstance(env.render(), str)
+    assert steps == world.spec.episode_limit or (
+        not world.spec.fixed_length and steps < world.spec.episode_limit
+    )
+    assert (
+        all(terminations.values()) != all(truncations.values()) and total <= world.spec.reward_max
+    )
+    assert set(world.spec.metrics) <= set(next(iter(infos.values()))) and isinstance(
+        env.render(), str
+    )
     with pytest.raises(ValueError, match="no action 99"):
         env.reset()
         env.step(dict.fromkeys(env.agents, 99))
@@ -67,14 +81,21 @@ def test_arguments_are_checked():
 def test_the_worlds_come_without_the_training():
     """Somebody else's program needs torch, numpy and jaxtyping."""
     program = (
-        "import sys; sys.path.insert(0, 'src'); from envs.pac_men import PacMen; import envs.workers\n"
+        "import sys; sys.path.insert(0, 'src'); from eoi.envs.pac_men import PacMen; import eoi.envs.workers\n"
         "extras = {'sacred', 'matplotlib', 'yaml', 'PIL', 'pettingzoo', 'gymnasium'}\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & extras))"
     )
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
-@pytest.mark.parametrize("key", ["mpe2.simple_spread_v3", "mpe2.simple_speaker_listener_v4", "mpe2.simple_tag_v3"])
+@pytest.mark.parametrize(
+    "key", ["mpe2.simple_spread_v3", "mpe2.simple_speaker_listener_v4", "mpe2.simple_tag_v3"]
+)
 def test_real_environments_train(key, settings):
     chosen = settings("qmix", "pettingzoo", env_args={"key": key, "workers": 0}, t_max=50)
     training, _ = trained(build(chosen), chosen)
@@ -84,7 +105,12 @@ def test_real_environments_train(key, settings):
 def test_different_spaces_are_padded_and_masked():
     env = PettingZoo(PettingZooConfig(key="mpe2.simple_speaker_listener_v4"), 2)
     moment = env.reset(keys(2))
-    assert (env.spec.n_agents, env.spec.obs_size, env.spec.n_actions, env.spec.state_size) == (2, 11, 5, 22)
+    assert (env.spec.n_agents, env.spec.obs_size, env.spec.n_actions, env.spec.state_size) == (
+        2,
+        11,
+        5,
+        22,
+    )
     assert moment.avail.sum(2).tolist() == [[3, 5], [3, 5]]
     assert moment.obs[:, 0, 3:].abs().sum() == 0 and moment.obs[:, 1, 3:].abs().sum() > 0
     assert torch.equal(moment.state, moment.obs.flatten(1))
@@ -94,16 +120,25 @@ def test_agents_that_leave_masks_first_actions_and_time_outs():
     game = Parallel(PettingZooConfig(key="zoo:leaving"))
     assert (game.spec.n_actions, game.spec.obs_size, game.spec.episode_limit) == (4, 4, 5)
     now = game.reset(0)
-    assert now.avail.tolist() == [[1, 1, 0, 0], [0, 1, 1, 0]] and now.obs.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0]]
+    assert now.avail.tolist() == [[1, 1, 0, 0], [0, 1, 1, 0]] and now.obs.tolist() == [
+        [1, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
     now = game.step(np.array([1, 2]))
-    assert now.reward == 4.0 and now.avail[1].tolist() == [0, 1, 1, 1] and now.obs[1].tolist() == [1.0] * 4
+    assert (
+        now.reward == 4.0
+        and now.avail[1].tolist() == [0, 1, 1, 1]
+        and now.obs[1].tolist() == [1.0] * 4
+    )
     now = game.step(np.array([0, 1]))
     assert now.avail[0].tolist() == [1, 0, 0, 0] and not now.terminated  # the short one is gone
     now = game.step(np.array([0, 1]))
     assert now.reward == 1.0 and now.obs[0].tolist() == [0.0] * 4
     now = game.step(np.array([0, 2]))
     assert now.truncated and not now.terminated and now.info["agent_return"].tolist() == [3.0, 6.0]
-    together = Parallel(PettingZooConfig(key="zoo:leaving", kwargs={"together": True}, reward="mean"))
+    together = Parallel(
+        PettingZooConfig(key="zoo:leaving", kwargs={"together": True}, reward="mean")
+    )
     together.reset(0)
     assert together.step(np.array([1, 2])).reward == 2.0
     assert together.step(np.array([0, 1])).terminated
@@ -122,9 +157,18 @@ def test_a_state_of_its_own():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ({"key": "mine:game"}, r"env_args\.key: no module named mine was found; put the folder it is in on PYTHONPATH$"),
-        ({"key": "mpe2.no_such"}, r"env_args\.key: mpe2\.no_such cannot be imported .*requirements-pettingzoo\.txt"),
-        ({"key": "zoo_that_needs_more"}, r"cannot be imported \(No module named 'more'\); .*requirements-pettingzoo\.txt"),
+        (
+            {"key": "mine:game"},
+            r"env_args\.key: no module named mine was found; put the folder it is in on PYTHONPATH$",
+        ),
+        (
+            {"key": "mpe2.no_such"},
+            r"env_args\.key: mpe2\.no_such cannot be imported .*requirements-pettingzoo\.txt",
+        ),
+        (
+            {"key": "zoo_that_needs_more"},
+            r"cannot be imported \(No module named 'more'\); .*requirements-pettingzoo\.txt",
+        ),
         ({"key": "pettingzoo.mpe.no_such"}, "mpe2"),
         ({"key": "zoo:nobody"}, "no function 'nobody'"),
         ({"key": "zoo:continuous"}, "not Discrete"),
@@ -154,20 +198,45 @@ def test_a_userror_crosses_the_pipe():
 # The same run
 
 
-LEARNT = [("eoi_qmix", world, copies) for world in sorted(set(worlds()) - {"pettingzoo"}) for copies in (1, 32)]
+LEARNT = [
+    ("eoi_qmix", world, copies)
+    for world in sorted(set(worlds()) - {"pettingzoo"})
+    for copies in (1, 32)
+]
 
 
-@pytest.mark.parametrize(("algorithm", "world", "copies"), [*LEARNT, ("eoi_maac", "pac_men", 32), ("eoi_ippo", "pac_men", 32)])
-def test_a_run_is_a_function_of_its_seed_for_any_number_of_copies(algorithm, world, copies, settings):
-    keys = {"batch_size_run": copies, "buffer_size": 8000, "t_max": 2 * copies, "update_interval": 10 * copies, "epochs": 2}
-    first, again = (trained(build(chosen), chosen)[0] for chosen in [settings(algorithm, world, **keys)] * 2)
+@pytest.mark.parametrize(
+    ("algorithm", "world", "copies"),
+    [*LEARNT, ("eoi_maac", "pac_men", 32), ("eoi_ippo", "pac_men", 32)],
+)
+def test_a_run_is_a_function_of_its_seed_for_any_number_of_copies(
+    algorithm, world, copies, settings
+):
+    keys = {
+        "batch_size_run": copies,
+        "buffer_size": 8000,
+        "t_max": 2 * copies,
+        "update_interval": 10 * copies,
+        "epochs": 2,
+    }
+    first, again = (
+        trained(build(chosen), chosen)[0] for chosen in [settings(algorithm, world, **keys)] * 2
+    )
     assert first.at.updates > 0 and equal(first, again, ("",))
 
 
 @pytest.mark.parametrize("copies", [1, 32])
 def test_a_run_in_workers_is_the_run_in_one_process(copies, settings):
-    keys = {"batch_size_run": copies, "buffer_size": 8000, "t_max": 2 * copies, "update_interval": 10 * copies}
-    runs = [settings("eoi_qmix", "pettingzoo", env_args={"workers": workers}, **keys) for workers in (0, 2)]
+    keys = {
+        "batch_size_run": copies,
+        "buffer_size": 8000,
+        "t_max": 2 * copies,
+        "update_interval": 10 * copies,
+    }
+    runs = [
+        settings("eoi_qmix", "pettingzoo", env_args={"workers": workers}, **keys)
+        for workers in (0, 2)
+    ]
     here, there = (trained(build(chosen), chosen)[0] for chosen in runs)
     assert here.at.updates > 0 and equal(here, there, ("",))
     for training in (here, there):
@@ -179,9 +248,13 @@ def test_no_two_episodes_of_a_run_have_the_same_stream(settings):
     """Neither copies, nor episodes, nor training and tests."""
     chosen = settings("qmix", "windy_maze", batch_size_run=32, buffer_size=2000)
     parts = build(chosen)
-    from run import Training
-    from utils.logging import RunLog
+    from eoi.run import Training
+    from eoi.utils.logging import RunLog
 
     training = Training(parts, chosen, RunLog(lambda *_: None, "", 1), None)
-    streams = [training.episode_keys(name, first, parts.train) for name in ("train", "test") for first in range(0, 320, 32)]
+    streams = [
+        training.episode_keys(name, first, parts.train)
+        for name in ("train", "test")
+        for first in range(0, 320, 32)
+    ]
     assert len(set(torch.cat(streams).tolist())) == 640

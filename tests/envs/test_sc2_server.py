@@ -22,14 +22,14 @@ from pysc2 import run_configs
 from pysc2.lib import remote_controller
 from s2clientprotocol import common_pb2, debug_pb2, error_pb2, raw_pb2, sc2api_pb2
 
-import sc2_server
-from envs.starcraft.lite import LiteConfig, LiteStarCraft
-from envs.starcraft.maps import MAPS
-from envs.starcraft.server import match as matches
-from envs.starcraft.server.match import Match, fight_key, replayed
-from envs.starcraft.server.network import GameServer
-from envs.starcraft.server.session import MOST_LOOPS, Session
-from utils.seeding import fold
+from eoi import sc2_server
+from eoi.envs.starcraft.lite import LiteConfig, LiteStarCraft
+from eoi.envs.starcraft.maps import MAPS
+from eoi.envs.starcraft.server import match as matches
+from eoi.envs.starcraft.server.match import Match, fight_key, replayed
+from eoi.envs.starcraft.server.network import GameServer
+from eoi.envs.starcraft.server.session import MOST_LOOPS, Session
+from eoi.utils.seeding import fold
 
 STOP, MOVE, ATTACK = 4, 16, 23
 PLAYERS = (at_random, aggressive, in_line)
@@ -40,13 +40,19 @@ flags.FLAGS(["pysc2"])
 def new_game(name="8m", seed=None, players=(sc2api_pb2.Participant, sc2api_pb2.Computer), **more):
     setup = [sc2api_pb2.PlayerSetup(type=player) for player in players]
     path = f"SMAC_Maps/{name}.SC2Map" if name else None
-    return sc2api_pb2.RequestCreateGame(local_map=sc2api_pb2.LocalMap(map_path=path), player_setup=setup, random_seed=seed, **more)
+    return sc2api_pb2.RequestCreateGame(
+        local_map=sc2api_pb2.LocalMap(map_path=path), player_setup=setup, random_seed=seed, **more
+    )
 
 
 def order(ability, *tags, to=None, at=None, queue=False):
     point = None if to is None else common_pb2.Point2D(x=to[0], y=to[1])
     command = raw_pb2.ActionRawUnitCommand(
-        ability_id=ability, unit_tags=tags, target_world_space_pos=point, target_unit_tag=at, queue_command=queue
+        ability_id=ability,
+        unit_tags=tags,
+        target_world_space_pos=point,
+        target_unit_tag=at,
+        queue_command=queue,
     )
     return sc2api_pb2.Action(action_raw=raw_pb2.ActionRaw(unit_command=command))
 
@@ -58,7 +64,9 @@ class Player:
         self.session, self.map = Session(seeds or itertools.count(100)), MAPS[map_name]
         self.ask("create_game", new_game(map_name, seed))
         if join:
-            self.ask("join_game", sc2api_pb2.RequestJoinGame(race=common_pb2.Terran, options=OPTIONS))
+            self.ask(
+                "join_game", sc2api_pb2.RequestJoinGame(race=common_pb2.Terran, options=OPTIONS)
+            )
 
     def response(self, name, request=None):
         kind = sc2api_pb2.Request.DESCRIPTOR.fields_by_name[name].message_type._concrete_class
@@ -108,7 +116,9 @@ class Player:
 
 
 def killing(tags):
-    return sc2api_pb2.RequestDebug(debug=[debug_pb2.DebugCommand(kill_unit=debug_pb2.DebugKillUnit(tag=tags))])
+    return sc2api_pb2.RequestDebug(
+        debug=[debug_pb2.DebugCommand(kill_unit=debug_pb2.DebugKillUnit(tag=tags))]
+    )
 
 
 # --- one physics core
@@ -123,10 +133,17 @@ def test_same_trajectory_as_lite(map_name):
             player.reset()
         moment, tags = lite.reset(fight_key(5, episode)), [unit.tag for unit in player.units]
         while True:
-            shown = {unit.tag: (unit.pos.x, unit.pos.y, unit.health, unit.weapon_cooldown) for unit in player.units}
+            shown = {
+                unit.tag: (unit.pos.x, unit.pos.y, unit.health, unit.weapon_cooldown)
+                for unit in player.units
+            }
             combat = lite.combat
-            rows = torch.cat([combat.position, combat.health[..., None], combat.cooldown[..., None]], 2)[0].tolist()
-            assert shown == {tag: tuple(row) for tag, row in zip(tags, rows, strict=True) if row[2] > 0}
+            rows = torch.cat(
+                [combat.position, combat.health[..., None], combat.cooldown[..., None]], 2
+            )[0].tolist()
+            assert shown == {
+                tag: tuple(row) for tag, row in zip(tags, rows, strict=True) if row[2] > 0
+            }
             if moment.done:
                 break
             actions = PLAYERS[episode](lite, moment, fold(fight_key(6, episode), lite.combat.loops))
@@ -148,7 +165,11 @@ def test_a_replay_holds_the_trajectory():
         tags = [unit.tag for unit in player.units]
         for _ in range(25):
             alive = [unit.tag for unit in player.units]
-            player.act(*player.orders([int(rng.integers(1, 6)) if tag in alive else 0 for tag in tags[:3]], tags))
+            player.act(
+                *player.orders(
+                    [int(rng.integers(1, 6)) if tag in alive else 0 for tag in tags[:3]], tags
+                )
+            )
             player.step(8)
             look()
         player.reset()
@@ -157,7 +178,10 @@ def test_a_replay_holds_the_trajectory():
     player.step(40)
     look()
     data = player.ask("save_replay").data
-    again = [[(round(u.x, 4), round(u.y, 4), u.health) for u in match.units()] for match in replayed(data)]
+    again = [
+        [(round(u.x, 4), round(u.y, 4), u.health) for u in match.units()]
+        for match in replayed(data)
+    ]
     assert again == seen and len(data) < 10_000
 
 
@@ -172,7 +196,13 @@ def test_a_replay_holds_the_latest_fights(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: b"MPQ" + data, lambda data: data[:-9], lambda data: data[:40] + b"?" + data[41:]]
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: b"MPQ" + data,
+        lambda data: data[:-9],
+        lambda data: data[:40] + b"?" + data[41:],
+    ],
 )
 def test_what_is_no_replay(damage, tmp_path, capsys):
     path = tmp_path / "x.SC2Replay"
@@ -213,11 +243,17 @@ def test_units_as_they_are_shown():
     units = Player("5m_vs_6m").units
     ours, theirs = units[:5], units[5:]
     assert [unit.owner for unit in units] == [1] * 5 + [2] * 6
-    assert {unit.alliance for unit in ours} == {raw_pb2.Self} and {unit.alliance for unit in theirs} == {raw_pb2.Enemy}
-    assert {(unit.health, unit.health_max, unit.shield_max, unit.weapon_cooldown) for unit in units} == {(45, 45, 0, 0)}
+    assert {unit.alliance for unit in ours} == {raw_pb2.Self} and {
+        unit.alliance for unit in theirs
+    } == {raw_pb2.Enemy}
+    assert {
+        (unit.health, unit.health_max, unit.shield_max, unit.weapon_cooldown) for unit in units
+    } == {(45, 45, 0, 0)}
     assert len({unit.tag for unit in units}) == 11
     assert {unit.unit_type for unit in ours}.isdisjoint(unit.unit_type for unit in theirs)
-    assert [(unit.pos.x, unit.pos.y) for unit in ours] == sorted((unit.pos.x, unit.pos.y) for unit in ours)
+    assert [(unit.pos.x, unit.pos.y) for unit in ours] == sorted(
+        (unit.pos.x, unit.pos.y) for unit in ours
+    )
 
 
 def test_the_field_is_filled_again_two_loops_after_all_are_dead():
@@ -235,7 +271,10 @@ def test_the_field_is_filled_again_two_loops_after_all_are_dead():
     assert player.step(1) == 102
     again = player.units
     assert len(again) == 6 and {unit.tag for unit in again}.isdisjoint(unit.tag for unit in first)
-    assert [unit.health for unit in again] == [45] * 6 and (again[0].pos.x, again[0].pos.y) != (first[0].pos.x, first[0].pos.y)
+    assert [unit.health for unit in again] == [45] * 6 and (again[0].pos.x, again[0].pos.y) != (
+        first[0].pos.x,
+        first[0].pos.y,
+    )
     player.step(1)
     assert player.units[3].pos.x < again[3].pos.x, "the enemies come at once"
 
@@ -247,7 +286,15 @@ def test_seeds():
     assert places(seed=4) == places(seed=4) != places(seed=5)
     seeds = itertools.count(4)
     assert [places(seeds=seeds), places(seeds=seeds)] == [places(seed=4), places(seed=5)]
-    assert len({tuple(Player("3m", seeds=GameServer()._seeds).units[0].pos.ListFields()[0]) for _ in range(3)}) == 3
+    assert (
+        len(
+            {
+                tuple(Player("3m", seeds=GameServer()._seeds).units[0].pos.ListFields()[0])
+                for _ in range(3)
+            }
+        )
+        == 3
+    )
 
 
 def test_a_restart_is_another_fight():
@@ -256,7 +303,9 @@ def test_a_restart_is_another_fight():
     player.step(50)
     player.ask("restart_game")
     assert player.observation.game_loop == 0
-    assert [unit.pos for unit in player.units] != [unit.pos for unit in first] and player.units[0].health == 45
+    assert [unit.pos for unit in player.units] != [unit.pos for unit in first] and player.units[
+        0
+    ].health == 45
 
 
 # --- orders
@@ -267,7 +316,11 @@ def test_orders():
     one, two, three, *enemies = [unit.tag for unit in player.units]
     goal = (9.0, 20.0)
     assert (
-        player.act(order(MOVE, one, to=goal), order(ATTACK, two, at=enemies[0]), order(ATTACK, three, to=(9.0, 12.0)))
+        player.act(
+            order(MOVE, one, to=goal),
+            order(ATTACK, two, at=enemies[0]),
+            order(ATTACK, three, to=(9.0, 12.0)),
+        )
         == [error_pb2.Success] * 3
     )
     player.step(8)
@@ -278,7 +331,9 @@ def test_orders():
     player.step(8)
     assert player.units[0].pos == halted
     player.step(100)
-    assert min(unit.health for unit in player.units if unit.owner == 2) < 45, "who attacks, or attack-moves, shoots"
+    assert min(unit.health for unit in player.units if unit.owner == 2) < 45, (
+        "who attacks, or attack-moves, shoots"
+    )
 
 
 @pytest.mark.parametrize(("special", "general"), [(4, 3665), (16, 3794), (23, 3674)])
@@ -312,7 +367,10 @@ def refused_orders(own, enemy, dead):
     yield order(MOVE, own), error_pb2.MustTargetVisibleLocation
     yield order(MOVE, own, to=nowhere), error_pb2.MustTargetVisibleLocation
     yield order(ATTACK, own, to=(float("inf"), 0)), error_pb2.MustTargetVisibleLocation
-    yield sc2api_pb2.Action(action_chat=sc2api_pb2.ActionChat(message="glhf")), error_pb2.NotSupported
+    yield (
+        sc2api_pb2.Action(action_chat=sc2api_pb2.ActionChat(message="glhf")),
+        error_pb2.NotSupported,
+    )
     yield sc2api_pb2.Action(), error_pb2.Success
 
 
@@ -341,7 +399,17 @@ def test_a_point_outside_is_the_nearest_inside():
 # --- the protocol
 
 
-PLAYING = ["game_info", "data", "observation", "action", "step", "debug", "save_replay", "restart_game", "leave_game"]
+PLAYING = [
+    "game_info",
+    "data",
+    "observation",
+    "action",
+    "step",
+    "debug",
+    "save_replay",
+    "restart_game",
+    "leave_game",
+]
 TIMES = {name: ["in_game"] for name in PLAYING} | {  # request: the statuses in which it is answered
     "create_game": ["launched", "in_game"],
     "join_game": ["init_game"],
@@ -365,17 +433,35 @@ def test_each_request_has_its_time(name, valid, status):
     if status in valid:
         assert not response.error
     else:
-        assert response.error == [f"{name}: not while the status is {status}, only in {' or '.join(valid)}"]
-        assert response.status == sc2api_pb2.Status.Value(status) and response.WhichOneof("response") is None
+        assert response.error == [
+            f"{name}: not while the status is {status}, only in {' or '.join(valid)}"
+        ]
+        assert (
+            response.status == sc2api_pb2.Status.Value(status)
+            and response.WhichOneof("response") is None
+        )
 
 
 @pytest.mark.parametrize(
-    "name", ["query", "start_replay", "map_command", "quick_save", "quick_load", "obs_action", "save_map", "replay_info"]
+    "name",
+    [
+        "query",
+        "start_replay",
+        "map_command",
+        "quick_save",
+        "quick_load",
+        "obs_action",
+        "save_map",
+        "replay_info",
+    ],
 )
 def test_what_the_server_cannot_do_is_said(name):
     player = Player("3m")
     response = player.response(name)
-    assert response.error == [f"{name}: this server cannot do that"] and response.status == sc2api_pb2.in_game
+    assert (
+        response.error == [f"{name}: this server cannot do that"]
+        and response.status == sc2api_pb2.in_game
+    )
     assert len(player.units) == 6
 
 
@@ -387,8 +473,13 @@ def test_a_step_too_long_or_none(count):
 
 def test_debug_knows_kill_unit_only():
     player = Player("3m")
-    commands = [*killing([player.units[0].tag]).debug, debug_pb2.DebugCommand(game_state=debug_pb2.god)]
-    assert player.response("debug", sc2api_pb2.RequestDebug(debug=commands)).error == ["debug: this server knows kill_unit only"]
+    commands = [
+        *killing([player.units[0].tag]).debug,
+        debug_pb2.DebugCommand(game_state=debug_pb2.god),
+    ]
+    assert player.response("debug", sc2api_pb2.RequestDebug(debug=commands)).error == [
+        "debug: this server knows kill_unit only"
+    ]
     assert len(player.units) == 6
 
 
@@ -420,19 +511,32 @@ def test_no_realtime():
     [
         ({"options": OPTIONS}, "MissingParticipation"),
         ({"race": 1}, "FeatureUnsupported"),
-        ({"race": 1, "options": sc2api_pb2.InterfaceOptions(raw=True, feature_layer={"width": 24})}, "FeatureUnsupported"),
+        (
+            {
+                "race": 1,
+                "options": sc2api_pb2.InterfaceOptions(raw=True, feature_layer={"width": 24}),
+            },
+            "FeatureUnsupported",
+        ),
         ({"observed_player_id": 1, "options": OPTIONS}, "MissingParticipation"),
     ],
 )
 def test_who_cannot_join(asked, error):
     response = Player("3m", join=False).response("join_game", sc2api_pb2.RequestJoinGame(**asked))
-    assert response.join_game.error == sc2api_pb2.ResponseJoinGame.Error.Value(error) and response.status == sc2api_pb2.init_game
+    assert (
+        response.join_game.error == sc2api_pb2.ResponseJoinGame.Error.Value(error)
+        and response.status == sc2api_pb2.init_game
+    )
 
 
 def test_empty_and_unreadable():
     session = Session(itertools.count())
     response = sc2api_pb2.Response.FromString(session.answer(b""))
-    assert response.error == ["the request is empty"] and not response.HasField("id") and response.status == sc2api_pb2.launched
+    assert (
+        response.error == ["the request is empty"]
+        and not response.HasField("id")
+        and response.status == sc2api_pb2.launched
+    )
     with pytest.raises(DecodeError):
         session.answer(b"\xff\xff")
 
@@ -440,9 +544,10 @@ def test_empty_and_unreadable():
 def test_data():
     data = Player("3m").ask("data", sc2api_pb2.RequestData(unit_type_id=True, ability_id=True))
     assert {unit.name for unit in data.units} == {"Marine", "MarineRL"}
-    assert {(unit.weapons[0].damage, unit.weapons[0].range, unit.sight_range, unit.movement_speed) for unit in data.units} == {
-        (6, 5, 9, 2.25)
-    }
+    assert {
+        (unit.weapons[0].damage, unit.weapons[0].range, unit.sight_range, unit.movement_speed)
+        for unit in data.units
+    } == {(6, 5, 9, 2.25)}
     assert {ability.ability_id for ability in data.abilities} == {4, 16, 23, 3665, 3794, 3674}
     assert not Player("3m").ask("data", sc2api_pb2.RequestData(upgrade_id=True)).units
 
@@ -508,7 +613,12 @@ def test_clients_have_their_own_games():
 
 
 def test_unreadable_bytes_close_that_connection_only():
-    with served() as (port, _), contextlib.closing(controller(port)) as good, socket_to(port) as bad, socket_to(port) as rude:
+    with (
+        served() as (port, _),
+        contextlib.closing(controller(port)) as good,
+        socket_to(port) as bad,
+        socket_to(port) as rude,
+    ):
         bad.send_binary(b"\xff\xff\xff")
         assert bad.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE
         rude.sock.sendall(b"\x00this is no frame" * 10)
@@ -519,7 +629,11 @@ def test_unreadable_bytes_close_that_connection_only():
 
 
 def test_only_the_api_is_there():
-    with served() as (port, _), pytest.raises(websocket.WebSocketBadStatusException) as error, socket_to(port, "/"):
+    with (
+        served() as (port, _),
+        pytest.raises(websocket.WebSocketBadStatusException) as error,
+        socket_to(port, "/"),
+    ):
         pass
     assert error.value.status_code == 404
 
@@ -560,8 +674,14 @@ def test_pysc2_launches_it_plays_and_leaves_nothing(home, monkeypatch):
         assert client.data().units[48] == "Marine"
         tags = tags_of(client)
         for _ in range(2):
-            while len(units := client.observe().observation.raw_data.units) and {unit.owner for unit in units} == {1, 2}:
-                attack = order(ATTACK, *(u.tag for u in units if u.owner == 1), at=next(u.tag for u in units if u.owner == 2))
+            while len(units := client.observe().observation.raw_data.units) and {
+                unit.owner for unit in units
+            } == {1, 2}:
+                attack = order(
+                    ATTACK,
+                    *(u.tag for u in units if u.owner == 1),
+                    at=next(u.tag for u in units if u.owner == 2),
+                )
                 client.actions(sc2api_pb2.RequestAction(actions=[attack]))
                 client.step(8)
             assert units, "somebody is left"
@@ -590,8 +710,13 @@ def test_it_ends_with_the_program_that_started_it(home):
     """The server inherits the pipe, which ends with its last holder."""
     launcher = home / "Versions" / "Base75689" / "SC2_x64"
     program = f"import subprocess as s; s.Popen([{str(launcher)!r}, '-listen', '127.0.0.1', '-port', '0']); input()"
-    parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert parent.stdout is not None and b"not StarCraft II, listens at ws://127.0.0.1:" in parent.stdout.readline()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert (
+        parent.stdout is not None
+        and b"not StarCraft II, listens at ws://127.0.0.1:" in parent.stdout.readline()
+    )
     parent.kill()
     assert parent.communicate(timeout=60)[0] == b""
 
@@ -603,12 +728,16 @@ def test_installing(tmp_path, capsys):
     for _ in range(2):
         assert sc2_server.main(["install", str(folder)]) == 0
         assert capsys.readouterr().out.startswith(f"export SC2PATH={folder}")
-    assert (folder / "Maps" / "SMAC_Maps" / "8m.SC2Map").read_bytes() == b"MPQ\x1b", "a real map stays"
+    assert (folder / "Maps" / "SMAC_Maps" / "8m.SC2Map").read_bytes() == b"MPQ\x1b", (
+        "a real map stays"
+    )
     assert os.access(folder / "Versions" / "Base75689" / "SC2_x64", os.X_OK)
     assert {path.stem for path in (folder / "Maps" / "SMAC_Maps").iterdir()} == set(MAPS)
 
 
-@pytest.mark.parametrize("what", [".build.info", "SC2Data", "Versions/Base75689/SC2_x64", "Versions/Base80188/SC2_x64"])
+@pytest.mark.parametrize(
+    "what", [".build.info", "SC2Data", "Versions/Base75689/SC2_x64", "Versions/Base80188/SC2_x64"]
+)
 def test_a_real_game_is_left_alone(what, tmp_path, capsys):
     (tmp_path / what).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / what).write_bytes(b"\x7fELF")
@@ -636,7 +765,10 @@ def test_bad_calls(argv, words, capsys):
 def test_what_is_not_installed_is_said(monkeypatch, capsys):
     monkeypatch.setattr(sc2_server, "_NEEDED", ("s2clientprotocol", "no_such_package"))
     assert sc2_server.main(["install", "x"]) == 2
-    assert capsys.readouterr().err == "error: no_such_package is not installed: pip install -r requirements-sc2.txt\n"
+    assert (
+        capsys.readouterr().err
+        == "error: no_such_package is not installed: pip install -r requirements-sc2.txt\n"
+    )
 
 
 # --- SMAC itself
@@ -654,8 +786,26 @@ def has_smac():
     [
         ("8m", 30, {}),
         ("5m_vs_6m", 5, {"obs_last_action": True, "state_timestep_number": True}),
-        ("3m", 5, {"reward_only_positive": False, "obs_instead_of_state": True, "step_mul": 5, "move_amount": 0.3}),
-        ("3m", 5, {"reward_sparse": True, "obs_all_health": False, "obs_own_health": False, "state_last_action": False}),
+        (
+            "3m",
+            5,
+            {
+                "reward_only_positive": False,
+                "obs_instead_of_state": True,
+                "step_mul": 5,
+                "move_amount": 0.3,
+            },
+        ),
+        (
+            "3m",
+            5,
+            {
+                "reward_sparse": True,
+                "obs_all_health": False,
+                "obs_own_health": False,
+                "state_last_action": False,
+            },
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -663,7 +813,10 @@ def test_lite_is_what_smac_makes_of_the_server(home, monkeypatch, map_name, epis
     monkeypatch.setenv("SC2PATH", str(home))
     from smac.env import StarCraft2Env
 
-    smac, lite = StarCraft2Env(map_name=map_name, seed=3, **keys), LiteStarCraft(LiteConfig(map_name=map_name, **keys), 1)
+    smac, lite = (
+        StarCraft2Env(map_name=map_name, seed=3, **keys),
+        LiteStarCraft(LiteConfig(map_name=map_name, **keys), 1),
+    )
     with contextlib.closing(smac):
         for episode in range(episodes):
             smac.reset()
@@ -674,10 +827,14 @@ def test_lite_is_what_smac_makes_of_the_server(home, monkeypatch, map_name, epis
                 np.testing.assert_array_equal(np.array(smac.get_avail_actions()), moment.avail[0])
                 if moment.done:
                     break
-                actions = PLAYERS[episode % 3](lite, moment, fold(fight_key(4, episode), smac._episode_steps))
+                actions = PLAYERS[episode % 3](
+                    lite, moment, fold(fight_key(4, episode), smac._episode_steps)
+                )
                 reward, terminated, info = smac.step(actions[0].tolist())
                 moment = lite.step(actions)
                 assert reward == pytest.approx(float(moment.reward), abs=1e-6)
                 assert terminated == bool(moment.done)
-                assert {name: float(info[name]) for name in info} == {name: float(moment.info[name]) for name in info}
+                assert {name: float(info[name]) for name in info} == {
+                    name: float(moment.info[name]) for name in info
+                }
         assert smac.force_restarts == 0 and (keys or smac.battles_won > 0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from conftest import keys
-from envs.windy_maze import NOBODY, OPEN, WindyMaze, WindyMazeConfig
-from utils.errors import UserError
+from eoi.envs.windy_maze import NOBODY, OPEN, WindyMaze, WindyMazeConfig
+from eoi.utils.errors import UserError
 
 MOVES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 SHORT = {"stem": 2, "arm": 4}  # another T
@@ -32,10 +32,15 @@ class SlowWindyMaze:
         self.t = 0
 
     def step(self, actions: list[int]) -> float:
-        blown = [self.gusts[self.t][i] and self.grid[cell] in ">R" for i, cell in enumerate(self.agents)]
+        blown = [
+            self.gusts[self.t][i] and self.grid[cell] in ">R" for i, cell in enumerate(self.agents)
+        ]
         self.t += 1
         actions = [3 if gust else action for gust, action in zip(blown, actions, strict=True)]
-        self.agents = [moved(self.grid, cell, action) for cell, action in zip(self.agents, actions, strict=True)]
+        self.agents = [
+            moved(self.grid, cell, action)
+            for cell, action in zip(self.agents, actions, strict=True)
+        ]
         for i, (cell, action) in enumerate(zip(self.agents, actions, strict=True)):
             if action == OPEN and self.grid[cell] in "LR":
                 self.opener.setdefault(self.grid[cell], i)
@@ -53,7 +58,11 @@ class SlowWindyMaze:
         view = [(row + dr, column + dc) for dr in range(-2, 3) for dc in range(-2, 3)]
         wall = [int(self.grid[cell] == "#") for cell in view]
         boxes = [int(self.closed(cell)) for cell in view]
-        return wall + boxes + [sum(a == cell for j, a in enumerate(self.agents) if j != i) for cell in view]
+        return (
+            wall
+            + boxes
+            + [sum(a == cell for j, a in enumerate(self.agents) if j != i) for cell in view]
+        )
 
     def state(self) -> list[float]:
         agents = [sum(a == cell for a in self.agents) for cell in self.cells]
@@ -61,21 +70,32 @@ class SlowWindyMaze:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("changes", [{}, {"wind_from": -1, "stem": 1, "arm": 2, "n_agents": 3}, {"wind": 0.0, "stem": 3}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"wind_from": -1, "stem": 1, "arm": 2, "n_agents": 3}, {"wind": 0.0, "stem": 3}]
+)
 def test_equals_the_slow_one_on_random_play(seed, changes):
     world = WindyMaze(WindyMazeConfig(**changes), 1)
     moment = world.reset(keys(1, seed=seed))
     slow, generator = SlowWindyMaze(world), torch.Generator().manual_seed(seed)
     for _ in range(15):
-        assert [row.tolist() for row in moment.obs[0]] == [slow.obs(i) for i in range(world.cfg.n_agents)]
+        assert [row.tolist() for row in moment.obs[0]] == [
+            slow.obs(i) for i in range(world.cfg.n_agents)
+        ]
         assert moment.state[0].tolist() == pytest.approx(slow.state())
         likely = torch.tensor([0.3, 0.1, 0.15, 0.15, 0.3])
-        actions = likely.multinomial(world.cfg.n_agents, replacement=True, generator=generator)[None]
+        actions = likely.multinomial(world.cfg.n_agents, replacement=True, generator=generator)[
+            None
+        ]
         moment, reward = world.step(actions), slow.step(actions[0].tolist())
         assert moment.reward.item() == reward
     assert moment.info["opener"][0].tolist() == [slow.opener.get(name, NOBODY) for name in "LR"]
-    assert [moment.info[f"{side}_open"].item() for side in ("left", "right")] == [float(name in slow.opener) for name in "LR"]
-    assert (moment.info["ends_visited"].item(), moment.info["ends_occupied"].item()) == (len(slow.visited), len(slow.ends()))
+    assert [moment.info[f"{side}_open"].item() for side in ("left", "right")] == [
+        float(name in slow.opener) for name in "LR"
+    ]
+    assert (moment.info["ends_visited"].item(), moment.info["ends_occupied"].item()) == (
+        len(slow.visited),
+        len(slow.ends()),
+    )
 
 
 def values(**changes) -> dict[str, float]:
@@ -91,7 +111,10 @@ def values(**changes) -> dict[str, float]:
                 return 0.0
             wind = cfg.wind if grid[cell] in ">R" else 0.0
             blown = v(moved(grid, cell, 3), left - 1) if wind else 0.0
-            of = [1.0 if a == OPEN and grid[cell] == box else v(moved(grid, cell, a), left - 1) for a in range(5)]
+            of = [
+                1.0 if a == OPEN and grid[cell] == box else v(moved(grid, cell, a), left - 1)
+                for a in range(5)
+            ]
             return wind * blown + (1 - wind) * (max(of) if best else sum(of) / 5)
 
         return v(start, cfg.episode_limit)
@@ -107,12 +130,60 @@ def values(**changes) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, {"best left": 0.855, "best right": 0.99934, "random left": 0.0006, "random right": 0.0698}),
-        ({"wind_from": -1}, {"best left": 0.706, "best right": 0.99934, "random left": 0.0003, "random right": 0.0717}),
-        (SHORT, {"best left": 0.882, "best right": 0.99974, "random left": 0.0023, "random right": 0.0615}),
-        (SHORT | {"wind_from": -1}, {"best left": 0.756, "best right": 0.99974, "random left": 0.0011, "random right": 0.0634}),
-        (SHORT | {"stem": 3}, {"best left": 0.855, "best right": 0.99934, "random left": 0.0006, "random right": 0.0168}),
-        (SHORT | {"stem": 3, "wind_from": -1}, {"best left": 0.706, "best right": 0.99934, "random left": 0.0003, "random right": 0.0172}),
+        (
+            {},
+            {
+                "best left": 0.855,
+                "best right": 0.99934,
+                "random left": 0.0006,
+                "random right": 0.0698,
+            },
+        ),
+        (
+            {"wind_from": -1},
+            {
+                "best left": 0.706,
+                "best right": 0.99934,
+                "random left": 0.0003,
+                "random right": 0.0717,
+            },
+        ),
+        (
+            SHORT,
+            {
+                "best left": 0.882,
+                "best right": 0.99974,
+                "random left": 0.0023,
+                "random right": 0.0615,
+            },
+        ),
+        (
+            SHORT | {"wind_from": -1},
+            {
+                "best left": 0.756,
+                "best right": 0.99974,
+                "random left": 0.0011,
+                "random right": 0.0634,
+            },
+        ),
+        (
+            SHORT | {"stem": 3},
+            {
+                "best left": 0.855,
+                "best right": 0.99934,
+                "random left": 0.0006,
+                "random right": 0.0168,
+            },
+        ),
+        (
+            SHORT | {"stem": 3, "wind_from": -1},
+            {
+                "best left": 0.706,
+                "best right": 0.99934,
+                "random left": 0.0003,
+                "random right": 0.0172,
+            },
+        ),
     ],
 )
 def test_exact_values(changes, expected):
@@ -135,9 +206,9 @@ def test_played_values_are_the_exact_ones():
     world.reset(keys(20_000))
     goal = torch.tensor([[2, 3]])
     grid = world.map.grid
-    stem = torch.tensor([grid[r + 1, c] != "#" or grid[r, c] == "S" for r, c in world.map.cells]) & ~torch.tensor(
-        [grid[cell] == ">" for cell in world.map.cells]
-    )
+    stem = torch.tensor(
+        [grid[r + 1, c] != "#" or grid[r, c] == "S" for r, c in world.map.cells]
+    ) & ~torch.tensor([grid[cell] == ">" for cell in world.map.cells])
     at_box = torch.tensor([grid[cell] in "LR" for cell in world.map.cells])
     for _ in range(15):
         here = world.position
@@ -146,8 +217,12 @@ def test_played_values_are_the_exact_ones():
     assert moment.reward.mean().item() == pytest.approx(1.854, abs=0.01)
     world.reset(keys(20_000, seed=1))
     for step in range(15):
-        moment = world.step(torch.randint(0, 5, (20_000, 2), generator=torch.Generator().manual_seed(step)))
-    by_agent = torch.stack([(moment.info["opener"] == i).float().mean(0) for i in range(2)]).sum(0)  # two agents try for each box
+        moment = world.step(
+            torch.randint(0, 5, (20_000, 2), generator=torch.Generator().manual_seed(step))
+        )
+    by_agent = torch.stack([(moment.info["opener"] == i).float().mean(0) for i in range(2)]).sum(
+        0
+    )  # two agents try for each box
     assert by_agent[1].item() == pytest.approx(2 * 0.0698 - 0.0698**2, abs=0.006)
 
 
@@ -173,7 +248,12 @@ def test_geometry():
     world = WindyMaze(WindyMazeConfig(), 1)
     bar, stem, wall = "##L.....>>>>>>R##", "########S########", ["#" * 17] * 2
     assert ["".join(row) for row in world.map.grid] == [*wall, bar, stem, *wall]
-    assert (world.spec.obs_size, world.spec.state_size, world.spec.n_actions, world.spec.n_cells) == (75, 29, 5, 14)
+    assert (
+        world.spec.obs_size,
+        world.spec.state_size,
+        world.spec.n_actions,
+        world.spec.n_cells,
+    ) == (75, 29, 5, 14)
     assert world.reset(keys(1)).obs[0, 0, 50 + 12] == 1  # both at the bottom of the T
 
 

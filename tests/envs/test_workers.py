@@ -13,8 +13,8 @@ import torch
 from games import Dice
 
 from conftest import keys
-from envs.base import VecEnv
-from envs.workers import GameEnv, WorkerError, in_workers
+from eoi.envs.base import VecEnv
+from eoi.envs.workers import GameEnv, WorkerError, in_workers
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIELDS = ("obs", "state", "avail", "reward", "terminated", "truncated")
@@ -44,7 +44,10 @@ def wait_until_gone(pids: list[int], seconds: float = 20) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_workers_play_what_this_process_plays(workers, tmp_path):
-    here, there = GameEnv(Dice, 5), GameEnv(functools.partial(Dice, folder=str(tmp_path)), 5, workers)
+    here, there = (
+        GameEnv(Dice, 5),
+        GameEnv(functools.partial(Dice, folder=str(tmp_path)), 5, workers),
+    )
     assert isinstance(there, VecEnv) and there.spec == here.spec
     for seed in (0, 1):
         ours, theirs = played(here, 5, seed), played(there, 5, seed)
@@ -67,12 +70,18 @@ def test_each_copy_has_its_own_seed_whatever_stands_beside_it():
 
 
 def test_copies_are_shared_out_evenly():
-    assert in_workers(3, 8) == [3, 3, 2] and in_workers(8, 3) == [1, 1, 1] and in_workers(1, 4) == [4]
+    assert (
+        in_workers(3, 8) == [3, 3, 2] and in_workers(8, 3) == [1, 1, 1] and in_workers(1, 4) == [4]
+    )
 
 
 def test_time_outs_are_no_terminations():
     moments = played(GameEnv(Dice, 32), 32)
-    assert moments[-1].terminated.any() and moments[-1].truncated.any() and not (moments[-1].terminated & moments[-1].truncated).any()
+    assert (
+        moments[-1].terminated.any()
+        and moments[-1].truncated.any()
+        and not (moments[-1].terminated & moments[-1].truncated).any()
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -80,13 +89,20 @@ def test_unavailable_actions_are_refused(workers):
     env = GameEnv(Dice, 2, workers)
     env.reset(keys(2))
     for action in (2, 3, -1):
-        with pytest.raises(ValueError, match=f"copy 0: action {action} is not available to agent 1"):
+        with pytest.raises(
+            ValueError, match=f"copy 0: action {action} is not available to agent 1"
+        ):
             env.step(torch.tensor([[0, action], [0, 0]]))
     env.close()
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("raise", "the dice fell off the table"), ("die", r"exit status 7"), ("building", "no game here")]
+    ("fault", "words"),
+    [
+        ("raise", "the dice fell off the table"),
+        ("die", r"exit status 7"),
+        ("building", "no game here"),
+    ],
 )
 def test_a_failure_ends_it_with_its_traceback_and_leaves_nobody(fault, words, tmp_path):
     with pytest.raises(WorkerError, match=words) as caught:
@@ -111,9 +127,9 @@ PROGRAM = """
 import functools, pathlib, signal, sys
 sys.path[:0] = ["src", "tests/envs"]
 import torch
-from envs.workers import GameEnv
+from eoi.envs.workers import GameEnv
 from games import Dice
-from utils.seeding import fold, root_key
+from eoi.utils.seeding import fold, root_key
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a program in the background does not have
     env = GameEnv(functools.partial(Dice, "{fault}", sys.argv[1]), 2, 2)
@@ -129,8 +145,18 @@ if __name__ == "__main__":
 def test_no_worker_outlives_its_program(how, tmp_path):
     program, notes = tmp_path / "program.py", tmp_path / "notes"
     notes.mkdir()
-    program.write_text(PROGRAM.format(fault="sleep" if how.startswith("SIG") else "", end="1 / 0" if how == "exception" else "pass"))
-    process = subprocess.Popen([sys.executable, str(program), str(notes)], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    program.write_text(
+        PROGRAM.format(
+            fault="sleep" if how.startswith("SIG") else "",
+            end="1 / 0" if how == "exception" else "pass",
+        )
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(program), str(notes)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     if how.startswith("SIG"):
         while not (notes / "ready").exists():
             assert process.poll() is None

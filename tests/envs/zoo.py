@@ -12,7 +12,12 @@ class Leaving:
     def __init__(self, max_cycles: int = 5, together: bool = False):
         self.possible_agents, self.together = ["short", "tall"], together
         self.unwrapped = SimpleNamespace(max_cycles=max_cycles)
-        seen = spaces.Dict({"observation": spaces.Box(0, 9, (2, 2)), "action_mask": spaces.Box(0, 1, (4,), np.int8)})
+        seen = spaces.Dict(
+            {
+                "observation": spaces.Box(0, 9, (2, 2)),
+                "action_mask": spaces.Box(0, 1, (4,), np.int8),
+            }
+        )
         self._views = {"short": spaces.Discrete(3), "tall": seen}
         self._moves = {"short": spaces.Discrete(2, start=1), "tall": spaces.Discrete(4)}
 
@@ -28,17 +33,31 @@ class Leaving:
 
     def _seen(self, agents):
         mask = np.array([0, 1, 1, self.t % 2], dtype=np.int8)
-        whole = {"short": self.t % 3, "tall": {"observation": np.full((2, 2), self.t, np.float32), "action_mask": mask}}
+        whole = {
+            "short": self.t % 3,
+            "tall": {"observation": np.full((2, 2), self.t, np.float32), "action_mask": mask},
+        }
         return {agent: whole[agent] for agent in agents}
 
     def step(self, actions):
         self.t += 1
-        assert set(actions) == set(self.agents) and all(self._moves[agent].contains(action) for agent, action in actions.items())
+        assert set(actions) == set(self.agents) and all(
+            self._moves[agent].contains(action) for agent, action in actions.items()
+        )
         there = self.agents
-        gone = {agent: (agent == "short" and self.t == 2) or (self.together and self.t == 2) for agent in there}
+        gone = {
+            agent: (agent == "short" and self.t == 2) or (self.together and self.t == 2)
+            for agent in there
+        }
         late = {agent: self.t == 4 for agent in there}
         self.agents = [agent for agent in there if not (gone[agent] or late[agent])]
-        return self._seen(there), {agent: float(actions[agent]) for agent in there}, gone, late, {agent: {} for agent in there}
+        return (
+            self._seen(there),
+            {agent: float(actions[agent]) for agent in there},
+            gone,
+            late,
+            {agent: {} for agent in there},
+        )
 
     def close(self) -> None: ...
 

@@ -12,30 +12,31 @@ import pytest
 import torch
 from sacred.utils import SacredError
 
-import batch
-import evaluate
-import main as program
-from assembly import build
-from batches.jobs import find
-from components.replay_buffer import ReplayBuffer, ReplayConfig
-from config import loader
 from conftest import SPEC
-from learners.finite import Finite
-from observers.folder import Folder
-from run import Training
-from settings import configure
+from eoi import batch, evaluate
+from eoi import main as program
+from eoi.assembly import build
+from eoi.batches.jobs import find
+from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.config import loader
+from eoi.learners.finite import Finite
+from eoi.observers.folder import Folder
+from eoi.run import Training
+from eoi.settings import configure
+from eoi.utils import checkpoints, memory
+from eoi.utils.checkpoints import Checkpoints
+from eoi.utils.errors import Failure, UserError
+from eoi.utils.logging import RunLog
 from test_resume import LONG, assert_same, final, in_a_child
-from utils import checkpoints, memory
-from utils.checkpoints import Checkpoints
-from utils.errors import Failure, UserError
-from utils.logging import RunLog
 
 CPU = torch.device("cpu")
 SHORT = [*LONG, "t_max=180", "log_interval=60", "test_interval=60", "save_interval=0.00001"]
 
 
 def training(settings, folder=None) -> Training:
-    return Training(build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder)
+    return Training(
+        build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder
+    )
 
 
 def test_a_full_disk_ends_with_status_1_and_a_resumable_run(tmp_path):
@@ -54,7 +55,12 @@ def test_a_full_disk_ends_with_status_1_and_a_resumable_run(tmp_path):
 
 
 def test_a_disk_that_is_really_full(tmp_path):
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", tmp_path], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", tmp_path], capture_output=True
+        ).returncode
+    ):
         pytest.skip("this machine lets nobody mount")
     try:
         assert in_a_child(["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]) == 1
@@ -62,14 +68,24 @@ def test_a_disk_that_is_really_full(tmp_path):
         assert subprocess.run(["mount", "-o", "remount,size=50m", tmp_path]).returncode == 0
         folder = tmp_path / "sacred" / "1"
         assert in_a_child(["--resume", str(folder)]) == 0
-        assert json.loads((folder / "metrics.json").read_text())["test_return_mean"]["steps"] == [0, 60, 120, 180]
+        assert json.loads((folder / "metrics.json").read_text())["test_return_mean"]["steps"] == [
+            0,
+            60,
+            120,
+            180,
+        ]
     finally:
         subprocess.run(["umount", tmp_path])
 
 
 def test_a_read_only_disk(tmp_path, capsys):
     """What is on it can be used, and nothing is begun."""
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "tmpfs", tmp_path], capture_output=True
+        ).returncode
+    ):
         pytest.skip("this machine lets nobody mount")
     try:
         arguments = ["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]
@@ -119,7 +135,9 @@ def test_a_full_disk_in_the_middle_is_a_warning_and_the_run_goes_on(tmp_path, mo
 def test_results_that_cannot_be_written_are_one_line(tmp_path, capsys):
     """A file where the folder should be: also root cannot write there."""
     (tmp_path / "results").write_text("")
-    assert program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path / 'results'}"]) == 2
+    assert (
+        program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path / 'results'}"]) == 2
+    )
     err = capsys.readouterr().err
     assert "Traceback" not in err and str(tmp_path / "results") in err
 
@@ -157,7 +175,10 @@ def test_so_is_what_sacred_says_of_a_run(tmp_path, capsys):
     assert program.main(["--resume", str(record.parent)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "run.json: damaged" in err
-    cells = batch.grid(batch.parser().parse_args(["--config=qmix", "--seeds=3-5"]), [*SHORT[2:], f"local_results_path={tmp_path}"])
+    cells = batch.grid(
+        batch.parser().parse_args(["--config=qmix", "--seeds=3-5"]),
+        [*SHORT[2:], f"local_results_path={tmp_path}"],
+    )
     find(cells)
     assert [cell.state for cell in cells] == ["new"] * 3
 
@@ -175,9 +196,16 @@ def test_a_corrupted_checkpoint_costs_the_time_since_the_one_before(tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("part", "term"), [("controller", "td"), ("extras.0.classifier", "classifier"), ("extras.0.value", "intrinsic_value")]
+    ("part", "term"),
+    [
+        ("controller", "td"),
+        ("extras.0.classifier", "classifier"),
+        ("extras.0.value", "intrinsic_value"),
+    ],
 )
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_which_term(part, term, settings, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_which_term(
+    part, term, settings, tmp_path
+):
     run = training(settings("eoi_qmix", t_max=600, save_interval=1e-5), tmp_path)
     real = run.learn
 
@@ -187,12 +215,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_which_term(part, term,
         real()
 
     run.learn = learn
-    with pytest.raises(Failure, match=rf"loss term .*{term}.*since update 13; the state of t = 120"):
+    with pytest.raises(
+        Failure, match=rf"loss term .*{term}.*since update 13; the state of t = 120"
+    ):
         run.train()
     found = Checkpoints(tmp_path / "checkpoints").newest()
     assert found is not None and found[1]["counters"]["t"] == 120
     assert all(x.isfinite().all() for x in found[1]["learner"].values())
-    assert all(x.isfinite().all() for x in checkpoints.load(tmp_path / "models" / "best.pt")["learner"].values())
+    assert all(
+        x.isfinite().all()
+        for x in checkpoints.load(tmp_path / "models" / "best.pt")["learner"].values()
+    )
 
 
 def test_networks_that_are_not_finite_are_never_the_best(settings, tmp_path):
@@ -209,12 +242,28 @@ def test_networks_that_are_not_finite_are_never_the_best(settings, tmp_path):
     run.learn = learn
     with pytest.raises(Failure, match="nan or infinite"):
         run.train()
-    assert all(x.isfinite().all() for x in checkpoints.load(tmp_path / "models" / "best.pt")["learner"].values())
+    assert all(
+        x.isfinite().all()
+        for x in checkpoints.load(tmp_path / "models" / "best.pt")["learner"].values()
+    )
 
 
 def test_a_world_whose_worker_is_killed_ends_the_run_which_can_be_resumed(tmp_path, monkeypatch):
-    shorter = ["t_max=100", "test_interval=100", "batch_size_run=1", "test_nepisode=1", "env_args.workers=1", "update_interval=25"]
-    arguments = ["--config=qmix", "--env-config=pettingzoo", *SHORT, *shorter, f"local_results_path={tmp_path}"]
+    shorter = [
+        "t_max=100",
+        "test_interval=100",
+        "batch_size_run=1",
+        "test_nepisode=1",
+        "env_args.workers=1",
+        "update_interval=25",
+    ]
+    arguments = [
+        "--config=qmix",
+        "--env-config=pettingzoo",
+        *SHORT,
+        *shorter,
+        f"local_results_path={tmp_path}",
+    ]
     real = Training.play
 
     def play(self: Training) -> None:
@@ -227,7 +276,9 @@ def test_a_world_whose_worker_is_killed_ends_the_run_which_can_be_resumed(tmp_pa
         assert program.main(arguments) == 1
     folder = tmp_path / "sacred" / "1"
     run = json.loads((folder / "run.json").read_text())
-    assert run["status"] == "FAILED" and "a worker process died (exit status -9)" in "".join(run["fail_trace"])
+    assert run["status"] == "FAILED" and "a worker process died (exit status -9)" in "".join(
+        run["fail_trace"]
+    )
     assert final(folder)["counters"]["t"] == 50
     assert program.main(["--resume", str(folder)]) == 0
     assert final(folder)["counters"]["t"] == 100
@@ -255,7 +306,8 @@ def test_the_term_that_broke_first_is_named():
 def test_a_replay_larger_than_what_is_free_is_refused_with_advice(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 50_000)
     with pytest.raises(
-        UserError, match=r"buffer_size: .* takes .* MB, but 0 MB are free on cpu; with buffer_size=(\d+) it fits"
+        UserError,
+        match=r"buffer_size: .* takes .* MB, but 0 MB are free on cpu; with buffer_size=(\d+) it fits",
     ) as refused:
         ReplayBuffer(SPEC, ReplayConfig(buffer_size=10_000, batch_size=4), CPU)
     fits = int(str(refused.value).split("buffer_size=")[1].split()[0])
@@ -269,7 +321,11 @@ def test_what_is_free_is_known_here():
 
 
 def test_a_container_counts_where_it_is_smaller(tmp_path, monkeypatch):
-    for name, text in {"max": "3000000", "current": "1000000", "stat": "anon 5\ninactive_file 500000\n"}.items():
+    for name, text in {
+        "max": "3000000",
+        "current": "1000000",
+        "stat": "anon 5\ninactive_file 500000\n",
+    }.items():
         (tmp_path / f"memory.{name}").write_text(text)
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     assert memory.free_bytes(CPU) == 2_500_000

@@ -2,9 +2,9 @@
 
 import torch
 
-from envs.starcraft.game import GameStarCraft
-from envs.starcraft.lite import LiteConfig, LiteStarCraft
-from envs.starcraft.settings import StarCraftConfig
+from eoi.envs.starcraft.game import GameStarCraft
+from eoi.envs.starcraft.lite import LiteConfig, LiteStarCraft
+from eoi.envs.starcraft.settings import StarCraftConfig
 
 
 class StarCraft:
@@ -12,7 +12,9 @@ class StarCraft:
 
     Config = StarCraftConfig
 
-    def __new__(cls, cfg: StarCraftConfig | LiteConfig, n_envs: int, device: torch.device | str = "cpu") -> LiteStarCraft | GameStarCraft:
+    def __new__(
+        cls, cfg: StarCraftConfig | LiteConfig, n_envs: int, device: torch.device | str = "cpu"
+    ) -> LiteStarCraft | GameStarCraft:
         settled = cfg.settled() if isinstance(cfg, StarCraftConfig) else cfg
         if isinstance(settled, LiteConfig):
             return LiteStarCraft(settled, n_envs, device)

@@ -32,7 +32,9 @@ class Library(NamedTuple):
 
 
 def _library(module: Any, **own: Any) -> Library:
-    return Library(**{name: getattr(module, name) for name in Library._fields if name not in own}, **own)
+    return Library(
+        **{name: getattr(module, name) for name in Library._fields if name not in own}, **own
+    )
 
 
 TORCH = _library(
@@ -47,5 +49,7 @@ NUMPY = _library(
     array=Tensor.numpy,
     single=lambda values: values.astype(np.float32),
     pick=lambda values, index: values.take(index, -1),
-    add_at=lambda values, index, more: values + np.bincount(index, more, len(values)).astype(np.float32),
+    add_at=lambda values, index, more: (
+        values + np.bincount(index, more, len(values)).astype(np.float32)
+    ),
 )

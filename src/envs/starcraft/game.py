@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
-from envs.base import EnvSpec
-from envs.starcraft import installation
-from envs.starcraft.picture import draw_fight, enemy_letter, write_fight
-from envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
-from envs.workers import GameEnv, GameStep
-from utils.errors import Failure
+from eoi.envs.base import EnvSpec
+from eoi.envs.starcraft import installation
+from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
+from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
+from eoi.envs.workers import GameEnv, GameStep
+from eoi.utils.errors import Failure
 
 _TRIES = 3  # at starting a game
 _SIDE = 640  # pixels of a picture, about
@@ -58,7 +58,12 @@ def _losses() -> tuple[type[Exception], ...]:
     """What a game that dies, or cannot be started, makes pysc2 raise."""
     from pysc2.lib import protocol, remote_controller, sc_process  # pyright: ignore[reportMissingImports] # optional
 
-    known = (protocol.ProtocolError, protocol.ConnectionError, remote_controller.ConnectError, sc_process.SC2LaunchError)
+    known = (
+        protocol.ProtocolError,
+        protocol.ConnectionError,
+        remote_controller.ConnectError,
+        sc_process.SC2LaunchError,
+    )
     return (GameDied, OSError, *known)
 
 
@@ -66,7 +71,7 @@ class SMACGame:
     """One copy of one map. `folder` is where the game is: a worker's environment variables may be older than this process's."""
 
     def __init__(self, cfg: StarCraftConfig, folder: str):
-        from envs.starcraft import launch  # needs pysc2
+        from eoi.envs.starcraft import launch  # needs pysc2
 
         os.environ["SC2PATH"] = folder
         launch.is_talkative = cfg.debug
@@ -90,7 +95,9 @@ class SMACGame:
 
     def _reward_max(self) -> float | None:
         if self.cfg.reward_sparse:
-            return None if self.cfg.reward_scale else 1.0  # SMAC divides by a sum of healths, which is known once a game runs
+            return (
+                None if self.cfg.reward_scale else 1.0
+            )  # SMAC divides by a sum of healths, which is known once a game runs
         return self.cfg.reward_scale_rate if self.cfg.reward_scale else None
 
     def _notice(self) -> str:
@@ -117,7 +124,9 @@ class SMACGame:
                 reason = error
                 self._abandon()
         said = f"{type(reason).__name__}: {reason}"
-        raise Failure(f"StarCraft II did not start in {_TRIES} tries ({said}); with env_args.debug=True it says why")
+        raise Failure(
+            f"StarCraft II did not start in {_TRIES} tries ({said}); with env_args.debug=True it says why"
+        )
 
     def step(self, actions: Int[np.ndarray, " A"]) -> GameStep:
         assert self.fight is not None, "reset comes first"
@@ -126,18 +135,42 @@ class SMACGame:
             reward, over, info = self.fight.step(actions.tolist())
         except _losses():
             self._abandon()
-            return self._last._replace(reward=0.0, truncated=True, info=self._last.info | {"dropped": 1.0})
+            return self._last._replace(
+                reward=0.0, truncated=True, info=self._last.info | {"dropped": 1.0}
+            )
         truncated = self.fight.timeouts > late
-        return self._moment(self.fight.get_obs(), self.fight.get_state(), float(reward), over and not truncated, truncated, info)
+        return self._moment(
+            self.fight.get_obs(),
+            self.fight.get_state(),
+            float(reward),
+            over and not truncated,
+            truncated,
+            info,
+        )
 
-    def _moment(self, obs: Any, state: Any, reward: float, terminated: bool, truncated: bool, info: dict[str, Any]) -> GameStep:
+    def _moment(
+        self,
+        obs: Any,
+        state: Any,
+        reward: float,
+        terminated: bool,
+        truncated: bool,
+        info: dict[str, Any],
+    ) -> GameStep:
         assert self.fight is not None
-        told = {name: float(info.get(name, 0)) for name in self.spec.metrics} | {"timed_out": float(truncated), "dropped": 0.0}
+        told = {name: float(info.get(name, 0)) for name in self.spec.metrics} | {
+            "timed_out": float(truncated),
+            "dropped": 0.0,
+        }
         avail = np.asarray(self.fight.get_avail_actions(), dtype=bool)
         seen = np.asarray(obs, dtype=np.float32)
         if self.cfg.obs_timestep_number:
-            seen = np.delete(seen, -2, axis=1)  # SMAC leaves a 0 before the time, which it does not count in the size
-        known = seen.ravel() if self.cfg.obs_instead_of_state else np.asarray(state, dtype=np.float32)
+            seen = np.delete(
+                seen, -2, axis=1
+            )  # SMAC leaves a 0 before the time, which it does not count in the size
+        known = (
+            seen.ravel() if self.cfg.obs_instead_of_state else np.asarray(state, dtype=np.float32)
+        )
         self._last = GameStep(seen, known, avail, reward, terminated, truncated, told)
         return self._last
 
@@ -161,7 +194,9 @@ class SMACGame:
         """Positions [J, 2], healths [J] and greatest healths [J]."""
         assert self.fight is not None
         units = [*self.fight.agents.values(), *self.fight.enemies.values()]
-        values = np.array([(unit.pos.x, unit.pos.y, unit.health, unit.health_max, unit.radius) for unit in units])
+        values = np.array(
+            [(unit.pos.x, unit.pos.y, unit.health, unit.health_max, unit.radius) for unit in units]
+        )
         return values[:, :2], values[:, 2], values[:, 3:]
 
     def render(self) -> UInt8[np.ndarray, "height width 3"]:
@@ -169,12 +204,27 @@ class SMACGame:
         position, health, (greatest, radius) = *self._units()[:2], self._units()[2].T
         ground = np.asarray(self.fight.pathing_grid, dtype=bool).T[::-1]  # SMAC's is [x, y]
         nobody = np.arange(len(health))
-        return draw_fight(ground, position, health / greatest, radius, nobody, self.spec.n_agents, max(4, _SIDE // max(ground.shape)))
+        return draw_fight(
+            ground,
+            position,
+            health / greatest,
+            radius,
+            nobody,
+            self.spec.n_agents,
+            max(4, _SIDE // max(ground.shape)),
+        )
 
     def text(self) -> str:
         assert self.fight is not None
         position, health, _ = self._units()
-        return write_fight(self.fight.map_y, self.fight.map_x, position, health, self.spec.n_agents, min(1.0, 32 / self.fight.map_y))
+        return write_fight(
+            self.fight.map_y,
+            self.fight.map_x,
+            position,
+            health,
+            self.spec.n_agents,
+            min(1.0, 32 / self.fight.map_y),
+        )
 
     def close(self) -> None:
         self._abandon()
@@ -188,8 +238,12 @@ class GameStarCraft(GameEnv):
     def __init__(self, cfg: StarCraftConfig, n_envs: int, device: torch.device | str = "cpu"):
         self.cfg = cfg
         n_envs = min(n_envs, cfg.games)
-        super().__init__(functools.partial(SMACGame, cfg, str(installation.folder())), n_envs, n_envs, device)
-        enemies = [f"act on {enemy_letter(i)}" for i in range(self.spec.n_actions - 6)]  # medivacs heal the ally of that number
+        super().__init__(
+            functools.partial(SMACGame, cfg, str(installation.folder())), n_envs, n_envs, device
+        )
+        enemies = [
+            f"act on {enemy_letter(i)}" for i in range(self.spec.n_actions - 6)
+        ]  # medivacs heal the ally of that number
         self.action_names = ("no-op", "stop", "north", "south", "east", "west", *enemies)
 
     def save_replay(self) -> list[str]:

@@ -13,8 +13,8 @@ import re
 import warnings
 from typing import Any
 
-from config.schema import nearest
-from utils.checks import Check
+from eoi.config.schema import nearest
+from eoi.utils.checks import Check
 
 BINARY = "SC2_x64"
 _PACKAGES = "bash run.sh pip install -r requirements-sc2.txt"
@@ -27,7 +27,11 @@ _SERVER = "python src/sc2_server.py install DIR, and set SC2PATH to DIR"
 
 def missing(map_name: str, game_version: str | None = None, server: bool = False) -> list[Check]:
     """All that keeps `map_name` from being played on the game, or on this project's server; nothing when it can be."""
-    return [check for check in (*packages(), game(game_version, server), a_map(map_name)) if not check.ok]
+    return [
+        check
+        for check in (*packages(), game(game_version, server), a_map(map_name))
+        if not check.ok
+    ]
 
 
 def packages() -> list[Check]:
@@ -51,7 +55,11 @@ def game(version: str | None = None, server: bool = False) -> Check:
     with found.open("rb") as file:
         is_script = file.read(2) == b"#!"
     if is_script and not server:
-        return Check(what, f"{found} is this project's server, not the game", f"{_GAME} (env_args.engine=server plays on the server)")
+        return Check(
+            what,
+            f"{found} is this project's server, not the game",
+            f"{_GAME} (env_args.engine=server plays on the server)",
+        )
     if server and not is_script:
         return Check(what, f"{found} is the game", _SERVER)
     return Check(what, str(found))
@@ -87,8 +95,15 @@ def _binary(version: str | None) -> pathlib.Path | Check:
     if version:
         known = _builds()
         if known.get(version) not in builds:
-            there = ", ".join(name for name, number in known.items() if number in builds) or "one that pysc2 does not know"
-            return Check(what, f"no version {version} in {folder()}", f"set env_args.game_version to what is there: {there}, or null")
+            there = (
+                ", ".join(name for name, number in known.items() if number in builds)
+                or "one that pysc2 does not know"
+            )
+            return Check(
+                what,
+                f"no version {version} in {folder()}",
+                f"set env_args.game_version to what is there: {there}, or null",
+            )
         build = known[version]
     binary = versions / f"Base{build:05d}" / BINARY
     if not binary.is_file():
@@ -102,7 +117,10 @@ def _builds() -> dict[str, int]:
     """pysc2's versions of the game and their builds."""
     if not _pysc2().ok or not _protocol().ok:
         return {}
-    return {name: version.build_version for name, version in _quietly("pysc2.run_configs.lib").VERSIONS.items()}
+    return {
+        name: version.build_version
+        for name, version in _quietly("pysc2.run_configs.lib").VERSIONS.items()
+    }
 
 
 def _pysc2() -> Check:
@@ -119,8 +137,15 @@ def _protocol() -> Check:
     try:
         _quietly("s2clientprotocol.sc2api_pb2")
     except Exception as error:  # its kind depends on the versions of both
-        return Check(what, f"does not load with protobuf {_version('protobuf')}: {str(error).strip().splitlines()[0][:120]}", _PAIRING)
-    return Check(what, f"pys2clientprotocol {_version('pys2clientprotocol')}, protobuf {_version('protobuf')}")
+        return Check(
+            what,
+            f"does not load with protobuf {_version('protobuf')}: {str(error).strip().splitlines()[0][:120]}",
+            _PAIRING,
+        )
+    return Check(
+        what,
+        f"pys2clientprotocol {_version('pys2clientprotocol')}, protobuf {_version('protobuf')}",
+    )
 
 
 def _smac(importable: bool) -> Check:
@@ -135,13 +160,19 @@ def _smac(importable: bool) -> Check:
         try:
             _quietly("smac.env")
         except Exception as error:
-            return Check("SMAC", f"does not load: {type(error).__name__}: {str(error).strip().splitlines()[0][:120]}", _SMAC)
+            return Check(
+                "SMAC",
+                f"does not load: {type(error).__name__}: {str(error).strip().splitlines()[0][:120]}",
+                _SMAC,
+            )
     return Check("SMAC", f"{_version('smac')} in {places[0]}")
 
 
 def _quietly(module: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # protobuf's remarks on generated code are nothing that a user can mend
+        warnings.simplefilter(
+            "ignore"
+        )  # protobuf's remarks on generated code are nothing that a user can mend
         return importlib.import_module(module)
 
 

@@ -13,10 +13,12 @@ from typing import Any
 from pysc2.lib import sc_process  # pyright: ignore[reportMissingImports] # optional
 from pysc2.run_configs import platforms  # pyright: ignore[reportMissingImports]
 
-from envs.starcraft.installation import BINARY
+from eoi.envs.starcraft.installation import BINARY
 
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.PyDLL(None)  # here, because after a fork little is safe to do; PyDLL leaves the interpreter's lock alone
+_libc = ctypes.PyDLL(
+    None
+)  # here, because after a fork little is safe to do; PyDLL leaves the interpreter's lock alone
 
 is_talkative = False  # whether the game writes to this process's terminal
 
@@ -48,7 +50,9 @@ class Process(sc_process.StarcraftProcess):
         """Raises SC2LaunchError where pysc2 would go on knocking for a minute: the game has ended before it could be spoken to."""
         process: Any = self._proc
         if self._controller is None and process is not None and process.poll() is not None:
-            raise sc_process.SC2LaunchError(f"the game ended at once, with exit status {process.returncode}")
+            raise sc_process.SC2LaunchError(
+                f"the game ended at once, with exit status {process.returncode}"
+            )
         return bool(super().running)
 
 
@@ -61,5 +65,7 @@ class Guarded(platforms.Linux):
         return usual and usual + 1
 
     def start(self, want_rgb: bool = False, **kwargs: Any) -> Process:
-        binary = os.path.join(self.data_dir, f"Versions/Base{self.version.build_version:05d}", BINARY)
+        binary = os.path.join(
+            self.data_dir, f"Versions/Base{self.version.build_version:05d}", BINARY
+        )
         return Process(self, exec_path=binary, version=self.version, **kwargs)

@@ -15,19 +15,38 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from config.schema import nearest
-from envs.base import EnvSpec, TimeStep
-from envs.starcraft.maps import GROUND, MAPS, SIZE
-from envs.starcraft.physics import ATTACK, CARRY_ON, HEALTH, MOVE, RADIUS, REACH, SIGHT, STOP, Combat, Orders
-from envs.starcraft.picture import draw_fight, enemy_letter, write_fight
-from envs.starcraft.rules import Rules
-from utils.errors import UserError
+from eoi.config.schema import nearest
+from eoi.envs.base import EnvSpec, TimeStep
+from eoi.envs.starcraft.maps import GROUND, MAPS, SIZE
+from eoi.envs.starcraft.physics import (
+    ATTACK,
+    CARRY_ON,
+    HEALTH,
+    MOVE,
+    RADIUS,
+    REACH,
+    SIGHT,
+    STOP,
+    Combat,
+    Orders,
+)
+from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
+from eoi.envs.starcraft.rules import Rules
+from eoi.utils.errors import UserError
 
-NO_OP, ATTACKS = 0, 6  # actions: no-op (the dead), stop, north, south, east, west, then attack enemy 0, 1, ...
+NO_OP, ATTACKS = (
+    0,
+    6,
+)  # actions: no-op (the dead), stop, north, south, east, west, then attack enemy 0, 1, ...
 _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
-SHOOT_RANGE = 6.0  # centre to centre: who may be ordered to attack; the weapon reaches a little less
+SHOOT_RANGE = (
+    6.0  # centre to centre: who may be ordered to attack; the weapon reaches a little less
+)
 MAX_COOLDOWN = 15.0  # loops; only scales the state
-_CORNER, _ROWS = (0.0, GROUND[0][1] - 1), int(GROUND[1][1] - GROUND[0][1]) + 2  # of a picture: a wall above and below
+_CORNER, _ROWS = (
+    (0.0, GROUND[0][1] - 1),
+    int(GROUND[1][1] - GROUND[0][1]) + 2,
+)  # of a picture: a wall above and below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +59,16 @@ class LiteStarCraft:
     """N copies of a marine map on one device."""
 
     Config = LiteConfig
-    bounds = ((GROUND[0][0], GROUND[1][0]), (GROUND[0][1], GROUND[1][1]))  # x and y, for position maps
+    bounds = (
+        (GROUND[0][0], GROUND[1][0]),
+        (GROUND[0][1], GROUND[1][1]),
+    )  # x and y, for position maps
 
     def __init__(self, cfg: LiteConfig, n_envs: int, device: torch.device | str = "cpu"):
         if cfg.map_name not in MAPS:
-            raise UserError(f"env_args.map_name: the lite engine has no map {cfg.map_name!r}.{nearest(cfg.map_name, MAPS)}")
+            raise UserError(
+                f"env_args.map_name: the lite engine has no map {cfg.map_name!r}.{nearest(cfg.map_name, MAPS)}"
+            )
         self.cfg, self.n_envs, self.device = cfg, n_envs, torch.device(device)
         self.map = MAPS[cfg.map_name]
         self.combat = Combat(self.map.scenario, n_envs, device)
@@ -64,12 +88,23 @@ class LiteStarCraft:
             notice=f"WARNING: NOT StarCraft II: {cfg.map_name} is played on the lite engine, this project's simulator. Its results "
             "are not SMAC's. `python src/doctor.py` says what the game needs.",
         )
-        self._kinds = torch.tensor([CARRY_ON, STOP] + [MOVE] * 4 + [ATTACK] * enemies, device=device)
+        self._kinds = torch.tensor(
+            [CARRY_ON, STOP] + [MOVE] * 4 + [ATTACK] * enemies, device=device
+        )
         self._moves = torch.zeros(2, actions, device=device)  # from a unit to the goal of its order
         self._moves[:, 2:ATTACKS] = cfg.move_amount * torch.tensor(_DIRECTIONS).T
-        self._probes = cfg.move_amount / 2 * torch.tensor(_DIRECTIONS, dtype=torch.float64, device=device).T[:, None, :, None]
-        self._ground = torch.tensor(GROUND, dtype=torch.float64, device=device)[..., None, None, None]
-        others = [[*range(agents, agents + enemies), *(b for b in range(agents) if b != a)] for a in range(agents)]
+        self._probes = (
+            cfg.move_amount
+            / 2
+            * torch.tensor(_DIRECTIONS, dtype=torch.float64, device=device).T[:, None, :, None]
+        )
+        self._ground = torch.tensor(GROUND, dtype=torch.float64, device=device)[
+            ..., None, None, None
+        ]
+        others = [
+            [*range(agents, agents + enemies), *(b for b in range(agents) if b != a)]
+            for a in range(agents)
+        ]
         self._others = torch.tensor(others, device=device).flatten()  # [A * V]
 
     @property
@@ -90,12 +125,19 @@ class LiteStarCraft:
         agents, enemies, cfg = self.map.n_agents, self.map.n_enemies, self.cfg
         if cfg.obs_instead_of_state:
             return agents * self._obs_size()
-        return 4 * agents + 3 * enemies + agents * (ATTACKS + enemies) * cfg.state_last_action + cfg.state_timestep_number
+        return (
+            4 * agents
+            + 3 * enemies
+            + agents * (ATTACKS + enemies) * cfg.state_last_action
+            + cfg.state_timestep_number
+        )
 
     def reset(self, keys: Int[Tensor, " N"]) -> TimeStep:
         self.combat.spawn(keys)
         self._t = torch.zeros(self.n_envs, dtype=torch.int64, device=self.device)
-        self._last_action = torch.zeros(self.spec.n_agents, self.spec.n_actions, self.n_envs, device=self.device)
+        self._last_action = torch.zeros(
+            self.spec.n_agents, self.spec.n_actions, self.n_envs, device=self.device
+        )
         self._done = torch.zeros(self.n_envs, dtype=torch.bool, device=self.device)
         return self._moment(self.combat.health.T)
 
@@ -115,11 +157,15 @@ class LiteStarCraft:
 
     def _refuse(self, actions: Int[Tensor, "N A"], frozen: Bool[Tensor, " N"]) -> None:
         inside = (actions >= 0) & (actions < self.spec.n_actions)
-        allowed = self._avail.gather(2, actions.clamp(0, self.spec.n_actions - 1)[..., None]).squeeze(2)
+        allowed = self._avail.gather(
+            2, actions.clamp(0, self.spec.n_actions - 1)[..., None]
+        ).squeeze(2)
         wrong = ~(inside & allowed) & ~frozen[:, None]
         if wrong.any():
             copy, agent = wrong.nonzero()[0].tolist()
-            raise ValueError(f"copy {copy}: action {int(actions[copy, agent])} is not available to agent {agent}")
+            raise ValueError(
+                f"copy {copy}: action {int(actions[copy, agent])} is not available to agent {agent}"
+            )
 
     def _orders(self, actions: Int[Tensor, "A N"]) -> Orders:
         agents, goal = self.spec.n_agents, self.combat.position.permute(2, 1, 0).clone()
@@ -149,9 +195,19 @@ class LiteStarCraft:
             "dead_enemies": (~alive[agents:]).sum(0).float(),
             "timed_out": truncated.float(),
         }
-        return TimeStep(_copies_first(obs), _copies_first(state), self._avail, reward, terminated, truncated, info)
+        return TimeStep(
+            _copies_first(obs),
+            _copies_first(state),
+            self._avail,
+            reward,
+            terminated,
+            truncated,
+            info,
+        )
 
-    def _reward(self, before: Float[Tensor, "J N"], won: Float[Tensor, " N"], lost: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def _reward(
+        self, before: Float[Tensor, "J N"], won: Float[Tensor, " N"], lost: Float[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
         """Of the step that ended here. Sums are of whole numbers, with SMAC's settings, and so exact in any order."""
         cfg, after, agents = self.cfg, self.combat.health.T, self.spec.n_agents
         if cfg.reward_sparse:
@@ -163,12 +219,17 @@ class LiteStarCraft:
             reward = reward - cfg.reward_negative_scale * losses[:agents].sum(0)
         return reward / self._reward_unit
 
-    def _observe(self, alive: Bool[Tensor, "J N"]) -> tuple[Float[Tensor, "A O N"], Bool[Tensor, "A U N"]]:
+    def _observe(
+        self, alive: Bool[Tensor, "J N"]
+    ) -> tuple[Float[Tensor, "A O N"], Bool[Tensor, "A U N"]]:
         """Observations and available actions. The dead are far away (`Combat`), and so out of sight and range without a mask."""
         cfg, agents, enemies = self.cfg, self.map.n_agents, self.map.n_enemies
         health = self.combat.health.T / HEALTH
         position = self.combat.position.permute(2, 1, 0).double()  # [2, J, N]
-        way = position.index_select(1, self._others).unflatten(1, (agents, -1)) - position[:, :agents, None]  # [2, A, V, N]
+        way = (
+            position.index_select(1, self._others).unflatten(1, (agents, -1))
+            - position[:, :agents, None]
+        )  # [2, A, V, N]
         distance = (way[0].square() + way[1].square()).sqrt()  # [A, V, N]
         near, seen = distance[:, :enemies] <= SHOOT_RANGE, (distance < SIGHT).float()
         walkable = self._walkable(position, alive)
@@ -178,7 +239,11 @@ class LiteStarCraft:
         if cfg.obs_all_health:
             features.append(health.index_select(0, self._others).view_as(seen) * seen)
         others = torch.stack(features, 2)  # [A, V, 4 or 5, N]
-        parts = [walkable.float(), others[:, :enemies].flatten(1, 2), others[:, enemies:].flatten(1, 2)]
+        parts = [
+            walkable.float(),
+            others[:, :enemies].flatten(1, 2),
+            others[:, enemies:].flatten(1, 2),
+        ]
         if cfg.obs_last_action:
             parts[2] = torch.cat([others[:, enemies:], self._allies_actions(seen)], 2).flatten(1, 2)
         if cfg.obs_own_health or cfg.obs_all_health:
@@ -192,7 +257,9 @@ class LiteStarCraft:
         allies = self._others.view(agents, -1)[:, enemies:]  # [A, A - 1]
         return self._last_action[allies] * seen[:, enemies:, None]
 
-    def _walkable(self, position: Float[Tensor, "2 J N"], alive: Bool[Tensor, "J N"]) -> Bool[Tensor, "A 4 N"]:
+    def _walkable(
+        self, position: Float[Tensor, "2 J N"], alive: Bool[Tensor, "J N"]
+    ) -> Bool[Tensor, "A 4 N"]:
         """Whether the cell half a move away is walkable. SMAC finds cells by truncation, so that x > -1 counts as inside."""
         agents, (low, high) = self.map.n_agents, self._ground
         cell = (position[:, :agents, None] + self._probes).trunc()  # [2, A, 4, N]
@@ -229,16 +296,28 @@ class LiteStarCraft:
 
     def render(self, copy: int = 0) -> np.ndarray:
         """Lines run from those who fight to those they can shoot."""
-        position, health, focus = (v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health, self.combat.focus))
+        position, health, focus = (
+            v[copy].numpy(force=True)
+            for v in (self.combat.position, self.combat.health, self.combat.focus)
+        )
         near = np.hypot(*(position[focus] - position).T) <= REACH
         focus = np.where(near, focus, np.arange(len(focus)))
         ground = np.ones((_ROWS, SIZE), dtype=bool)
         ground[[0, -1]] = False
-        return draw_fight(ground, position - _CORNER, health / HEALTH, np.full(len(health), RADIUS), focus, self.map.n_agents)
+        return draw_fight(
+            ground,
+            position - _CORNER,
+            health / HEALTH,
+            np.full(len(health), RADIUS),
+            focus,
+            self.map.n_agents,
+        )
 
     def text(self, copy: int = 0) -> str:
         """The walkable band."""
-        position, health = (v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health))
+        position, health = (
+            v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health)
+        )
         return write_fight(_ROWS - 2, SIZE, position - GROUND[0], health, self.map.n_agents)
 
     def close(self) -> None: ...

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from envs.starcraft.physics import Scenario, Squad
+from eoi.envs.starcraft.physics import Scenario, Squad
 
 SIZE = 32  # cells, both ways
 GROUND = ((0.0, 8.0), (32.0, 24.0))  # walkable: lower left, upper right corner
@@ -18,7 +18,13 @@ class MarineMap:
     @property
     def scenario(self) -> Scenario:
         """The agents wait for orders; the enemies attack-move to where the agents start."""
-        return Scenario((Squad(self.n_agents, AGENTS_START), Squad(self.n_enemies, ENEMIES_START, goal=AGENTS_START)), GROUND)
+        return Scenario(
+            (
+                Squad(self.n_agents, AGENTS_START),
+                Squad(self.n_enemies, ENEMIES_START, goal=AGENTS_START),
+            ),
+            GROUND,
+        )
 
 
 MAPS = {

@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from envs.starcraft.arrays import NUMPY, TORCH, Array
-from utils.seeding import fold, uniform
+from eoi.envs.starcraft.arrays import NUMPY, TORCH, Array
+from eoi.utils.seeding import fold, uniform
 
 LOOPS_PER_SECOND = 16
 SPEED = 2.25 / LOOPS_PER_SECOND  # cells a loop
@@ -32,30 +32,43 @@ SIGHT = 9.0
 DAMAGE = 6.0
 RANGE = 5.0  # between the edges of two marines
 REACH = RANGE + 2 * RADIUS  # the same between their centres
-SCAN = RANGE + RADIUS  # a hunter notices foes this near by itself; once it has been hit, all in its reach
+SCAN = (
+    RANGE + RADIUS
+)  # a hunter notices foes this near by itself; once it has been hit, all in its reach
 PERIOD = 0.8608 * LOOPS_PER_SECOND  # loops from one shot to the next
 PERIOD_JITTER = (-1.0, 2.0)  # loops; a draw between the two is added to each period
 
-CARRY_ON, STOP, MOVE, ATTACK, ATTACK_MOVE = range(5)  # kinds of order; CARRY_ON leaves the earlier one as it is
+CARRY_ON, STOP, MOVE, ATTACK, ATTACK_MOVE = range(
+    5
+)  # kinds of order; CARRY_ON leaves the earlier one as it is
 
-_SPACING, _OFF = 0.8, 0.02  # cells between places of a formation, and the most a unit is off its place along each axis
+_SPACING, _OFF = (
+    0.8,
+    0.02,
+)  # cells between places of a formation, and the most a unit is off its place along each axis
 _AFAR = 1000.0  # the dead lie this far from everything and each other: out of every range without a mask
 _SHORT = 4096  # addresses: with fewer, numpy is faster on a CPU
 _FARTHEST = 0x7F000000  # the bits of a float of 10^38
-_GOLDEN = (math.sqrt(5) - 1) / 2  # steps of this size modulo 1 fill [0, 1) evenly: jitter without a draw at each shot
+_GOLDEN = (
+    math.sqrt(5) - 1
+) / 2  # steps of this size modulo 1 fill [0, 1) evenly: jitter without a draw at each shot
 
 
 @dataclass(frozen=True)
 class Squad:
     size: int
     start: tuple[float, float]
-    goal: tuple[float, float] | None = None  # where it attack-moves from the spawn on; None: it waits for orders
+    goal: tuple[float, float] | None = (
+        None  # where it attack-moves from the spawn on; None: it waits for orders
+    )
 
 
 @dataclass(frozen=True)
 class Scenario:
     squads: tuple[Squad, Squad]
-    ground: tuple[tuple[float, float], tuple[float, float]]  # walkable: the lower left and the upper right corner
+    ground: tuple[
+        tuple[float, float], tuple[float, float]
+    ]  # walkable: the lower left and the upper right corner
 
     @property
     def n_units(self) -> int:
@@ -96,26 +109,50 @@ class Combat:
         names.fill_diagonal_(_FARTHEST)  # nobody is near itself
         low_bits = (1 << (u - 1).bit_length()) - 1
         bits = torch.tensor([low_bits, ~low_bits, n], dtype=torch.int32, device=device)
-        self._own, self._copy, self._afar, self._low, self._high = map(self._x.array, (own, own[:n], afar, low + RADIUS, high - RADIUS))
-        self._names, self._low_bits, self._high_bits, self._n = map(self._x.array, (names[..., None].to(device), *bits))  # names: [U, U, 1]
+        self._own, self._copy, self._afar, self._low, self._high = map(
+            self._x.array, (own, own[:n], afar, low + RADIUS, high - RADIUS)
+        )
+        self._names, self._low_bits, self._high_bits, self._n = map(
+            self._x.array, (names[..., None].to(device), *bits)
+        )  # names: [U, U, 1]
         # Numbers as tensors: with a Python number, a small operation takes twice the time.
-        numbers = map(self._x.array, torch.tensor([0, 1, 1e-3, 0.5, _GOLDEN, _AFAR / 2, SIGHT, REACH, REACH**2, SCAN**2], device=device))
+        numbers = map(
+            self._x.array,
+            torch.tensor(
+                [0, 1, 1e-3, 0.5, _GOLDEN, _AFAR / 2, SIGHT, REACH, REACH**2, SCAN**2],
+                device=device,
+            ),
+        )
         self._zero, self._one, self._tiny, self._half, self._golden, self._far, *ranges = numbers
         self._sight, self._reach, self._reach2, self._scan2 = ranges
         shortest, longest = PERIOD + PERIOD_JITTER[0], PERIOD + PERIOD_JITTER[1]
-        numbers = map(self._x.array, torch.tensor([HEALTH, -DAMAGE, SPEED, 2 * RADIUS, shortest, longest - shortest], device=device))
+        numbers = map(
+            self._x.array,
+            torch.tensor(
+                [HEALTH, -DAMAGE, SPEED, 2 * RADIUS, shortest, longest - shortest], device=device
+            ),
+        )
         self._health, self._damage, self._speed, self._touch, self._shortest, self._range = numbers
-        self._places = torch.tensor([place for squad in scenario.squads for place in formation(squad.size, squad.start)], device=device)
-        self._state = self._fresh(self._places[None].expand(n, u, 2), torch.zeros(n, u, device=device))
+        self._places = torch.tensor(
+            [place for squad in scenario.squads for place in formation(squad.size, squad.start)],
+            device=device,
+        )
+        self._state = self._fresh(
+            self._places[None].expand(n, u, 2), torch.zeros(n, u, device=device)
+        )
         self.loops = torch.zeros(n, dtype=torch.int64, device=device)
 
     def spawn(self, keys: Int[Tensor, " N"]) -> None:
         """Starts a new fight in every copy. Nothing random follows that is not drawn here."""
         off = _OFF * (2 * uniform(fold(keys, 0), self.n_units, 2) - 1)
-        self._state = self._fresh(self._numbered(self._places + off, keys), uniform(fold(keys, 1), self.n_units))
+        self._state = self._fresh(
+            self._numbered(self._places + off, keys), uniform(fold(keys, 1), self.n_units)
+        )
         self.loops = torch.zeros_like(self.loops)
 
-    def _numbered(self, position: Float[Tensor, "N U 2"], keys: Int[Tensor, " N"]) -> Float[Tensor, "N U 2"]:
+    def _numbered(
+        self, position: Float[Tensor, "N U 2"], keys: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N U 2"]:
         """The first squad counts from west to east (then south to north), the second in a random order."""
         first = self.scenario.squads[0].size
         by_y = position[:, :first, 1].argsort(dim=1, stable=True)
@@ -138,12 +175,21 @@ class Combat:
 
     def _row(self, values: Tensor) -> Array:
         """[M] from [N, U], or [2, M] from [N, U, 2]."""
-        return self._x.array(values.T.reshape(-1) if values.ndim == 2 else values.permute(2, 1, 0).reshape(2, -1))
+        return self._x.array(
+            values.T.reshape(-1) if values.ndim == 2 else values.permute(2, 1, 0).reshape(2, -1)
+        )
 
     def command(self, orders: Orders) -> None:
         """Replaces the orders of all units but those that carry on."""
-        s, x, kind, goal = self._state, self._x, self._row(orders.kind), self._inside(self._row(orders.goal))
-        target = self._row((orders.target * self.n_copies + torch.as_tensor(self._copy)[:, None]).int())
+        s, x, kind, goal = (
+            self._state,
+            self._x,
+            self._row(orders.kind),
+            self._inside(self._row(orders.goal)),
+        )
+        target = self._row(
+            (orders.target * self.n_copies + torch.as_tensor(self._copy)[:, None]).int()
+        )
         attack = kind == ATTACK
         refused = attack & ((x.pick(s.health, target) <= self._zero) | (target == self._own))
         given = (kind != CARRY_ON) & (s.health > self._zero) & ~refused
@@ -157,7 +203,10 @@ class Combat:
     def kill(self, units: Bool[Tensor, "N U"]) -> None:
         """Takes units off the field."""
         s, fallen = self._state, self._row(units)
-        self._state = s._replace(health=self._x.where(fallen, self._zero, s.health), position=self._x.where(fallen, self._afar, s.position))
+        self._state = s._replace(
+            health=self._x.where(fallen, self._zero, s.health),
+            position=self._x.where(fallen, self._afar, s.position),
+        )
 
     def advance(self, loops: int, paused: Bool[Tensor, " N"] | None = None) -> None:
         """Plays game loops in all copies but the paused ones."""
@@ -166,7 +215,9 @@ class Combat:
             state = self._loop(state)
         if paused is not None:
             rest = self._row(paused[:, None].expand(-1, self.n_units))
-            state = _State(*(self._x.where(rest, old, new) for old, new in zip(before, state, strict=True)))
+            state = _State(
+                *(self._x.where(rest, old, new) for old, new in zip(before, state, strict=True))
+            )
         self._state = state
         self.loops = self.loops + (loops if paused is None else loops * ~paused)
 
@@ -183,11 +234,17 @@ class Combat:
         position = self._inside(s.position + self._shift(s.position, step, nearest))
         fires = in_reach & (s.cooldown <= self._zero)
         # Whole numbers: their sum does not depend on the order.
-        health = x.maximum(x.add_at(s.health, focus, x.where(fires, self._damage, self._zero)), self._zero)
+        health = x.maximum(
+            x.add_at(s.health, focus, x.where(fires, self._damage, self._zero)), self._zero
+        )
         return _State(
             position=x.where(health > self._zero, position, self._afar),
             health=health,
-            cooldown=x.where(fires, self._shortest + self._range * s.jitter, x.maximum(s.cooldown - self._one, self._zero)),
+            cooldown=x.where(
+                fires,
+                self._shortest + self._range * s.jitter,
+                x.maximum(s.cooldown - self._one, self._zero),
+            ),
             jitter=x.fmod(s.jitter + self._golden, self._one),
             speed=s.speed,
             goal=s.goal,
@@ -202,17 +259,25 @@ class Combat:
         the unit's number, and one `amin` tells who is nearest and how near. This is many times faster than a `min` with indices,
         and takes the lower number in a tie on any device.
         """
-        x, first, place = self._x, self.scenario.squads[0].size, position.reshape(2, self.n_units, -1)
+        x, first, place = (
+            self._x,
+            self.scenario.squads[0].size,
+            position.reshape(2, self.n_units, -1),
+        )
         way = place[:, :, None] - place[:, None]
         way *= way
         gaps = (way[0] + way[1]).view(x.int32)  # [U, U, N]
         gaps &= self._high_bits
         gaps |= self._names
-        least = x.concat([x.amin(gaps, 0), x.amin(gaps[first:, :first], 0), x.amin(gaps[:first, first:], 0)])  # [2U, N]
+        least = x.concat(
+            [x.amin(gaps, 0), x.amin(gaps[first:, :first], 0), x.amin(gaps[:first, first:], 0)]
+        )  # [2U, N]
         nearest, foe = ((least & self._low_bits) * self._n + self._copy).reshape(2, -1)
         return nearest, foe, least.view(x.float32).reshape(2, -1)[1]
 
-    def _aim(self, s: _State, foe: Array, foe_gap: Array, fights: Array, distance: Array) -> tuple[Array, Array]:
+    def _aim(
+        self, s: _State, foe: Array, foe_gap: Array, fights: Array, distance: Array
+    ) -> tuple[Array, Array]:
         """[M] whom each unit fights now, and whether that one is in reach.
 
         A hunter keeps whom it can reach, else turns to the nearest foe if it notices that one, else follows whom it had while it
@@ -265,6 +330,10 @@ class Combat:
 def formation(size: int, centre: tuple[float, float]) -> list[tuple[float, float]]:
     """The places of a triangular lattice nearest to `centre`."""
     span = range(-size, size + 1)
-    lattice = [((column + row % 2 / 2) * _SPACING, row * _SPACING * math.sqrt(3) / 2) for row in span for column in span]
+    lattice = [
+        ((column + row % 2 / 2) * _SPACING, row * _SPACING * math.sqrt(3) / 2)
+        for row in span
+        for column in span
+    ]
     lattice.sort(key=lambda place: (round(math.hypot(*place), 6), place))
     return [(centre[0] + x, centre[1] + y) for x, y in lattice[:size]]

@@ -9,7 +9,7 @@ import string
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from envs.grid import AGENT_COLOURS, FLOOR, WALL
+from eoi.envs.grid import AGENT_COLOURS, FLOOR, WALL
 
 _ENEMY, _BAR = (48, 44, 52), (96, 200, 96)
 _DIGITS, _CAPITALS = "0123456789" + string.ascii_lowercase, string.ascii_uppercase
@@ -25,9 +25,18 @@ def draw_fight(
     scale: int = 20,  # pixels a cell
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Agents in colours, enemies dark; bars are health, lines run from those who fight to their targets."""
-    image = np.array([WALL, FLOOR], dtype=np.uint8)[ground.astype(int)].repeat(scale, 0).repeat(scale, 1)
-    centre = np.stack([len(ground) - position[:, 1], position[:, 0]], 1) * scale  # rows grow downwards
-    colours = [AGENT_COLOURS[i % len(AGENT_COLOURS)] if i < n_agents else np.array(_ENEMY) for i in range(len(health))]
+    image = (
+        np.array([WALL, FLOOR], dtype=np.uint8)[ground.astype(int)]
+        .repeat(scale, 0)
+        .repeat(scale, 1)
+    )
+    centre = (
+        np.stack([len(ground) - position[:, 1], position[:, 0]], 1) * scale
+    )  # rows grow downwards
+    colours = [
+        AGENT_COLOURS[i % len(AGENT_COLOURS)] if i < n_agents else np.array(_ENEMY)
+        for i in range(len(health))
+    ]
     living = np.flatnonzero(health > 0)
     for i in living:
         if target[i] != i:
@@ -36,7 +45,9 @@ def draw_fight(
     rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
     size = (radius * scale).astype(int)
     for i in living:
-        image[(rows - centre[i, 0]) ** 2 + (columns - centre[i, 1]) ** 2 <= size[i] ** 2] = colours[i]
+        image[(rows - centre[i, 0]) ** 2 + (columns - centre[i, 1]) ** 2 <= size[i] ** 2] = colours[
+            i
+        ]
     for i in living:
         row, column = np.maximum(centre[i].astype(int) - size[i], (4, 0))
         image[row - 4 : row - 1, column : column + 2 * size[i]] = WALL
@@ -45,12 +56,19 @@ def draw_fight(
 
 
 def write_fight(
-    rows: int, columns: int, position: Float[np.ndarray, "J 2"], health: Float[np.ndarray, " J"], n_agents: int, scale: float = 1.0
+    rows: int,
+    columns: int,
+    position: Float[np.ndarray, "J 2"],
+    health: Float[np.ndarray, " J"],
+    n_agents: int,
+    scale: float = 1.0,
 ) -> str:
     """Agents as digits and small letters, enemies as capitals; then everyone's health. `scale`: lines a cell."""
     lines, width = math.ceil(rows * scale), math.ceil(2 * columns * scale)
     names = [*_DIGITS[:n_agents], *(enemy_letter(i) for i in range(len(health) - n_agents))]
-    canvas = np.full((lines, width + len(names)), " ")  # two characters to a cell, and room for who is shifted
+    canvas = np.full(
+        (lines, width + len(names)), " "
+    )  # two characters to a cell, and room for who is shifted
     for name, (x, y), left in zip(names, position.tolist(), health.tolist(), strict=True):
         if left > 0:
             line, column = min(int(scale * y), lines - 1), int(2 * scale * x)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.schema import setting
+from eoi.config.schema import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,9 @@ class Rules:
     obs_all_health: bool = True
     obs_own_health: bool = True  # obs_all_health includes it
     obs_last_action: bool = False  # of the allies in sight
-    obs_timestep_number: bool = False  # SMAC's own observation is then one longer than it says (a 0 before the time)
+    obs_timestep_number: bool = (
+        False  # SMAC's own observation is then one longer than it says (a 0 before the time)
+    )
     obs_instead_of_state: bool = False  # the state is all observations
     state_last_action: bool = True
     state_timestep_number: bool = False

@@ -14,13 +14,13 @@ import dataclasses
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from config.schema import nearest, parse, setting
-from envs.starcraft import installation
-from envs.starcraft.lite import LiteConfig
-from envs.starcraft.maps import MAPS
-from envs.starcraft.rules import Rules
-from utils.checks import listed
-from utils.errors import UserError
+from eoi.config.schema import nearest, parse, setting
+from eoi.envs.starcraft import installation
+from eoi.envs.starcraft.lite import LiteConfig
+from eoi.envs.starcraft.maps import MAPS
+from eoi.envs.starcraft.rules import Rules
+from eoi.utils.checks import listed
+from eoi.utils.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +28,21 @@ class StarCraftConfig(Rules):
     """Besides the rules: what the game alone has."""
 
     engine: Literal["auto", "game", "server", "lite"] = "auto"
-    difficulty: Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "A"] = "7"  # of the enemies' script
-    seed: int | None = setting(0, 2**31 - 1, default=None)  # each game has its own, from the run's; this is added to it
+    difficulty: Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "A"] = (
+        "7"  # of the enemies' script
+    )
+    seed: int | None = setting(
+        0, 2**31 - 1, default=None
+    )  # each game has its own, from the run's; this is added to it
     game_version: str | None = None  # as 4.10.0; null: the newest one installed
     continuing_episode: bool = False  # SMAC then marks time-outs; here they are always told apart
     obs_pathing_grid: bool = False
     obs_terrain_height: bool = False
     sight_range: float = setting(0, default=9.0)  # cells
     shoot_range: float = setting(0, default=6.0)  # cells: who may be ordered to attack
-    heuristic_ai: bool = False  # SMAC's script plays, whatever the agents choose: to look at, not to learn from
+    heuristic_ai: bool = (
+        False  # SMAC's script plays, whatever the agents choose: to look at, not to learn from
+    )
     heuristic_rest: bool = False  # the script keeps to the available actions
     replay_dir: str = ""  # below the game's Replays, or absolute; see save_replay
     replay_prefix: str = ""  # "": the map's name
@@ -53,8 +59,12 @@ class StarCraftConfig(Rules):
         if not missing:
             return dataclasses.replace(self, engine="game") if self.engine == "auto" else self
         if self.engine == "auto" and self.map_name in MAPS:
-            return self._on_lite(", and the game is not here: `python src/doctor.py` says what is missing")
-        raise UserError(self._refusal() + ", and of what it needs this is missing:\n" + listed(missing))
+            return self._on_lite(
+                ", and the game is not here: `python src/doctor.py` says what is missing"
+            )
+        raise UserError(
+            self._refusal() + ", and of what it needs this is missing:\n" + listed(missing)
+        )
 
     def _refusal(self) -> str:
         if self.engine == "auto":
@@ -64,14 +74,31 @@ class StarCraftConfig(Rules):
 
     def _on_lite(self, why: str = "") -> LiteConfig:
         if self.map_name not in MAPS:
-            raise UserError(f"env_args.map_name: the lite engine has no map {self.map_name!r}.{nearest(self.map_name, MAPS)}")
+            raise UserError(
+                f"env_args.map_name: the lite engine has no map {self.map_name!r}.{nearest(self.map_name, MAPS)}"
+            )
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for f in fields(StarCraftConfig):
             if values[f.name] != f.default and f.name not in _LITE | _NO_MATTER:
-                raise UserError(f"env_args.{f.name}={values[f.name]}: the lite engine has it at {f.default!r} alone{why}")
-        return parse(LiteConfig, {name: values[name] for name in _LITE} | {"engine": "lite", "difficulty": "7"}, "env_args.")
+                raise UserError(
+                    f"env_args.{f.name}={values[f.name]}: the lite engine has it at {f.default!r} alone{why}"
+                )
+        return parse(
+            LiteConfig,
+            {name: values[name] for name in _LITE} | {"engine": "lite", "difficulty": "7"},
+            "env_args.",
+        )
 
 
 _LITE = {f.name for f in fields(LiteConfig)} - {"difficulty"}
-_NO_MATTER = {"games", "window_size_x", "window_size_y", "debug"}  # about the game's program, not about what is played
-SMAC_ARGUMENTS = tuple(f.name for f in fields(StarCraftConfig) if f.name not in {"engine", "seed", "sight_range", "shoot_range", "games"})
+_NO_MATTER = {
+    "games",
+    "window_size_x",
+    "window_size_y",
+    "debug",
+}  # about the game's program, not about what is played
+SMAC_ARGUMENTS = tuple(
+    f.name
+    for f in fields(StarCraftConfig)
+    if f.name not in {"engine", "seed", "sight_range", "shoot_range", "games"}
+)

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from config.schema import nearest
-from envs.starcraft.maps import MAPS
-from envs.starcraft.physics import CARRY_ON, Combat, Orders
-from utils.errors import UserError
-from utils.seeding import fold, root_key
+from eoi.config.schema import nearest
+from eoi.envs.starcraft.maps import MAPS
+from eoi.envs.starcraft.physics import CARRY_ON, Combat, Orders
+from eoi.utils.errors import UserError
+from eoi.utils.seeding import fold, root_key
 
 RESPAWN = 2  # game loops that a field of dead waits
 KEPT = 100  # fights in a replay, the latest
@@ -70,7 +70,9 @@ class Match:
         self._note("order", *told.values())
         everyone = [told.get(unit, Order(unit, CARRY_ON)) for unit in range(self._combat.n_units)]
         _, kind, goal, target = zip(*everyone, strict=True)
-        self._combat.command(Orders(torch.tensor([kind]), torch.tensor([goal]), torch.tensor([target])))
+        self._combat.command(
+            Orders(torch.tensor([kind]), torch.tensor([goal]), torch.tensor([target]))
+        )
 
     def kill(self, units: Iterable[int]) -> None:
         units = list(units)
@@ -94,9 +96,15 @@ class Match:
     def units(self) -> list[Unit]:
         """The living, the agents first."""
         combat = self._combat
-        columns = (v[0].tolist() for v in (combat.position, combat.health, combat.cooldown, combat.focus))
+        columns = (
+            v[0].tolist() for v in (combat.position, combat.health, combat.cooldown, combat.focus)
+        )
         rows = enumerate(zip(*columns, strict=True))
-        return [Unit(i, x, y, health, cooldown, focus) for i, ((x, y), health, cooldown, focus) in rows if health > 0]
+        return [
+            Unit(i, x, y, health, cooldown, focus)
+            for i, ((x, y), health, cooldown, focus) in rows
+            if health > 0
+        ]
 
     def _note(self, verb: str, *what: object) -> None:
         self._record[-1][1].append([verb, *what])

@@ -3,16 +3,24 @@
 import numpy as np
 from s2clientprotocol import common_pb2, data_pb2, raw_pb2, sc2api_pb2
 
-from envs.starcraft import physics
-from envs.starcraft.maps import AGENTS_START, ENEMIES_START, GROUND, SIZE
-from envs.starcraft.server.match import Match, Unit
+from eoi.envs.starcraft import physics
+from eoi.envs.starcraft.maps import AGENTS_START, ENEMIES_START, GROUND, SIZE
+from eoi.envs.starcraft.server.match import Match, Unit
 
-VERSION, BUILD, DATA_VERSION = "4.10.0", 75689, "B89B5D6FA7CBF6452E721311BFBC6CB2"  # the game whose place the server takes
+VERSION, BUILD, DATA_VERSION = (
+    "4.10.0",
+    75689,
+    "B89B5D6FA7CBF6452E721311BFBC6CB2",
+)  # the game whose place the server takes
 AGENTS, ENEMIES = 1, 2  # players
 # Unit types. The maps give the agents a marine of their own, one that never shoots unless told to; its number is this server's choice.
 MARINE, OBEDIENT_MARINE = 48, 2000
 _NAMES = {MARINE: "Marine", OBEDIENT_MARINE: "MarineRL"}
-STOPS, MOVES, ATTACKS = (4, 3665), (16, 3794), (23, 3674)  # abilities: the marine's, and the general ones that stand for them
+STOPS, MOVES, ATTACKS = (
+    (4, 3665),
+    (16, 3794),
+    (23, 3674),
+)  # abilities: the marine's, and the general ones that stand for them
 _HEIGHT = 127  # of the terrain: the maps are flat
 
 
@@ -38,7 +46,12 @@ def game_info(match: Match, options: sc2api_pb2.InterfaceOptions) -> sc2api_pb2.
     return sc2api_pb2.ResponseGameInfo(
         map_name=match.map_name,
         local_map_path=map_path(match.map_name),
-        player_info=[sc2api_pb2.PlayerInfo(player_id=player, type=kind, race_requested=race, race_actual=race) for player, kind in people],
+        player_info=[
+            sc2api_pb2.PlayerInfo(
+                player_id=player, type=kind, race_requested=race, race_actual=race
+            )
+            for player, kind in people
+        ],
         start_raw=raw_pb2.StartRaw(
             map_size=size,
             pathing_grid=common_pb2.ImageData(bits_per_pixel=1, size=size, data=bits),
@@ -61,7 +74,9 @@ def observation(match: Match) -> sc2api_pb2.ResponseObservation:
     seen, n_agents = response.observation, match.map.n_agents
     seen.game_loop = match.loops
     seen.player_common.player_id = AGENTS
-    seen.player_common.army_count = seen.player_common.food_used = seen.player_common.food_army = sum(u.number < n_agents for u in units)
+    seen.player_common.army_count = seen.player_common.food_used = seen.player_common.food_army = (
+        sum(u.number < n_agents for u in units)
+    )
     seen.raw_data.player.camera.x, seen.raw_data.player.camera.y = AGENTS_START
     for unit in units:
         _show(seen.raw_data.units.add(), match, unit)
@@ -102,10 +117,20 @@ def data(asked: sc2api_pb2.RequestData) -> sc2api_pb2.ResponseData:
                 available=True,
                 target=target,
             )
-            response.abilities.add(ability_id=general, link_name=names, friendly_name=names.title(), available=True, target=target)
+            response.abilities.add(
+                ability_id=general,
+                link_name=names,
+                friendly_name=names.title(),
+                available=True,
+                target=target,
+            )
     if asked.unit_type_id:
         weapon = data_pb2.Weapon(
-            type=data_pb2.Weapon.Any, damage=physics.DAMAGE, attacks=1, range=physics.RANGE, speed=physics.PERIOD / physics.LOOPS_PER_SECOND
+            type=data_pb2.Weapon.Any,
+            damage=physics.DAMAGE,
+            attacks=1,
+            range=physics.RANGE,
+            speed=physics.PERIOD / physics.LOOPS_PER_SECOND,
         )
         for number, name in _NAMES.items():
             response.units.add(

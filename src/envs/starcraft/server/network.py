@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from envs.starcraft.server.session import QUIT, Session
-from utils.errors import UserError
+from eoi.envs.starcraft.server.session import QUIT, Session
+from eoi.utils.errors import UserError
 
 PATH = "/sc2api"
 _ENDS = (signal.SIGTERM, signal.SIGINT)
@@ -37,7 +37,10 @@ class GameServer:
             asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
         async with self.listening(host, port) as port:
             name = f"[{host}]" if ":" in host else host
-            print(f"the embedded engine, not StarCraft II, listens at ws://{name}:{port}{PATH}", flush=True)
+            print(
+                f"the embedded engine, not StarCraft II, listens at ws://{name}:{port}{PATH}",
+                flush=True,
+            )
             while not self.ended.is_set() and parent in (None, os.getppid()):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.ended.wait(), 1.0)
@@ -49,14 +52,18 @@ class GameServer:
         try:
             # No pings: a client that learns for minutes between two requests is no dead client.
             quiet = {"compression": None, "ping_interval": None, "close_timeout": _PATIENCE}
-            server = await serve(self._converse, host, port, process_request=_only_api, max_size=_LARGEST, **quiet)
+            server = await serve(
+                self._converse, host, port, process_request=_only_api, max_size=_LARGEST, **quiet
+            )
         except OSError as error:
             raise UserError(f"cannot listen: {error.strerror}") from None
         try:
             yield next(iter(server.sockets)).getsockname()[1]
         finally:
             server.close()
-            with contextlib.suppress(TimeoutError):  # nobody has to wait for a client that does not answer
+            with contextlib.suppress(
+                TimeoutError
+            ):  # nobody has to wait for a client that does not answer
                 await asyncio.wait_for(server.wait_closed(), _PATIENCE)
 
     async def _converse(self, connection: ServerConnection) -> None:

@@ -8,9 +8,9 @@ from s2clientprotocol.error_pb2 import ActionResult
 from s2clientprotocol.raw_pb2 import ActionRawUnitCommand
 from s2clientprotocol.sc2api_pb2 import Action
 
-from envs.starcraft.physics import ATTACK, ATTACK_MOVE, MOVE, STOP
-from envs.starcraft.server.match import Match, Order
-from envs.starcraft.server.messages import ATTACKS, MOVES, STOPS, living
+from eoi.envs.starcraft.physics import ATTACK, ATTACK_MOVE, MOVE, STOP
+from eoi.envs.starcraft.server.match import Match, Order
+from eoi.envs.starcraft.server.messages import ATTACKS, MOVES, STOPS, living
 
 
 class _Refused(Exception):
@@ -18,7 +18,9 @@ class _Refused(Exception):
         self.result = result
 
 
-def read(actions: Iterable[Action], match: Match) -> tuple[list[Order], list[ActionResult.ValueType]]:
+def read(
+    actions: Iterable[Action], match: Match
+) -> tuple[list[Order], list[ActionResult.ValueType]]:
     """The orders, and for each action what the game says to it. An action that cannot be followed changes nothing."""
     units, orders, results = living(match), [], []
     for action in actions:
@@ -47,7 +49,9 @@ def _orders(action: Action, units: Mapping[int, int], n_agents: int) -> list[Ord
     return [Order(unit, kind, goal, target) for unit in told]
 
 
-def _meaning(command: ActionRawUnitCommand, units: Mapping[int, int]) -> tuple[int, tuple[float, float], int]:
+def _meaning(
+    command: ActionRawUnitCommand, units: Mapping[int, int]
+) -> tuple[int, tuple[float, float], int]:
     """Kind, goal and target."""
     ability, aim = command.ability_id, command.WhichOneof("target")
     goal = command.target_world_space_pos.x, command.target_world_space_pos.y
@@ -59,4 +63,8 @@ def _meaning(command: ActionRawUnitCommand, units: Mapping[int, int]) -> tuple[i
         return (MOVE if ability in MOVES else ATTACK_MOVE), goal, 0
     if ability in ATTACKS and command.target_unit_tag in units:
         return ATTACK, goal, units[command.target_unit_tag]
-    raise _Refused(error_pb2.CantTargetThatUnit if aim == "target_unit_tag" else error_pb2.MustTargetVisibleLocation)
+    raise _Refused(
+        error_pb2.CantTargetThatUnit
+        if aim == "target_unit_tag"
+        else error_pb2.MustTargetVisibleLocation
+    )

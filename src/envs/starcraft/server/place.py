@@ -4,10 +4,10 @@ import pathlib
 import shlex
 import sys
 
-from envs.starcraft.maps import MAPS
-from envs.starcraft.server.messages import BUILD, map_path
-from utils.errors import UserError
-from utils.script import write_text
+from eoi.envs.starcraft.maps import MAPS
+from eoi.envs.starcraft.server.messages import BUILD, map_path
+from eoi.utils.errors import UserError
+from eoi.utils.script import write_text
 
 _MARK = "# EOI's API server in the place of StarCraft II"
 
@@ -21,15 +21,21 @@ def install(folder: pathlib.Path, program: pathlib.Path) -> None:
     launcher.chmod(0o755)
     for name in MAPS:
         path = folder / "Maps" / map_path(name)
-        if not path.exists():  # SMAC's own files will do as well: the server reads no more than the name
+        if (
+            not path.exists()
+        ):  # SMAC's own files will do as well: the server reads no more than the name
             write_text(path, f"{_MARK}: {name}\n")
 
 
 def _refuse_game(folder: pathlib.Path) -> None:
     game = [folder / ".build.info", folder / "SC2Data"]
-    found = [path for path in game if path.exists()] + [path for path in folder.glob("Versions/*/SC2_x64*") if not _is_ours(path)]
+    found = [path for path in game if path.exists()] + [
+        path for path in folder.glob("Versions/*/SC2_x64*") if not _is_ours(path)
+    ]
     if found:
-        raise UserError(f"{folder}: here is a StarCraft II ({found[0].relative_to(folder)}); give another folder")
+        raise UserError(
+            f"{folder}: here is a StarCraft II ({found[0].relative_to(folder)}); give another folder"
+        )
 
 
 def _is_ours(launcher: pathlib.Path) -> bool:

@@ -9,15 +9,26 @@ from collections.abc import Callable, Iterator
 
 import torch
 from s2clientprotocol import sc2api_pb2
-from s2clientprotocol.sc2api_pb2 import Request, Response, ResponseCreateGame, ResponseJoinGame, Status
+from s2clientprotocol.sc2api_pb2 import (
+    Request,
+    Response,
+    ResponseCreateGame,
+    ResponseJoinGame,
+    Status,
+)
 
-from envs.starcraft.maps import MAPS
-from envs.starcraft.server import messages
-from envs.starcraft.server.match import Match
-from envs.starcraft.server.orders import read
-from utils.errors import UserError
+from eoi.envs.starcraft.maps import MAPS
+from eoi.envs.starcraft.server import messages
+from eoi.envs.starcraft.server.match import Match
+from eoi.envs.starcraft.server.orders import read
+from eoi.utils.errors import UserError
 
-LAUNCHED, INIT_GAME, IN_GAME, QUIT = sc2api_pb2.launched, sc2api_pb2.init_game, sc2api_pb2.in_game, sc2api_pb2.quit
+LAUNCHED, INIT_GAME, IN_GAME, QUIT = (
+    sc2api_pb2.launched,
+    sc2api_pb2.init_game,
+    sc2api_pb2.in_game,
+    sc2api_pb2.quit,
+)
 MOST_LOOPS = 10_000  # of one step: other clients wait for its end
 
 
@@ -56,16 +67,23 @@ class Session:
         valid, serve = _REQUESTS[name]
         if valid and self.status not in valid:
             words = [Status.Name(status) for status in (self.status, *valid)]
-            raise Refusal(f"{name}: not while the status is {words[0]}, only in {' or '.join(words[1:])}")
+            raise Refusal(
+                f"{name}: not while the status is {words[0]}, only in {' or '.join(words[1:])}"
+            )
         getattr(response, name).CopyFrom(serve(self, getattr(request, name)))
 
     def _ping(self, _: sc2api_pb2.RequestPing) -> sc2api_pb2.ResponsePing:
         build = messages.BUILD
         return sc2api_pb2.ResponsePing(
-            game_version=messages.VERSION, data_version=messages.DATA_VERSION, data_build=build, base_build=build
+            game_version=messages.VERSION,
+            data_version=messages.DATA_VERSION,
+            data_build=build,
+            base_build=build,
         )
 
-    def _available_maps(self, _: sc2api_pb2.RequestAvailableMaps) -> sc2api_pb2.ResponseAvailableMaps:
+    def _available_maps(
+        self, _: sc2api_pb2.RequestAvailableMaps
+    ) -> sc2api_pb2.ResponseAvailableMaps:
         return sc2api_pb2.ResponseAvailableMaps(local_map_paths=map(messages.map_path, MAPS))
 
     def _create_game(self, asked: sc2api_pb2.RequestCreateGame) -> ResponseCreateGame:
@@ -77,20 +95,39 @@ class Session:
         if players.count(sc2api_pb2.Participant) > 1:
             return ResponseCreateGame(error=ResponseCreateGame.MultiplayerUnsupported)
         if players != [sc2api_pb2.Participant, sc2api_pb2.Computer]:
-            return ResponseCreateGame(error=ResponseCreateGame.InvalidPlayerSetup, error_details="one participant against one computer")
-        name = pathlib.PureWindowsPath(asked.local_map.map_path or asked.battlenet_map_name).stem  # either separator
+            return ResponseCreateGame(
+                error=ResponseCreateGame.InvalidPlayerSetup,
+                error_details="one participant against one computer",
+            )
+        name = pathlib.PureWindowsPath(
+            asked.local_map.map_path or asked.battlenet_map_name
+        ).stem  # either separator
         try:
-            self._match = Match(name, asked.random_seed if asked.HasField("random_seed") else next(self._seeds))
+            self._match = Match(
+                name, asked.random_seed if asked.HasField("random_seed") else next(self._seeds)
+            )
         except UserError as error:
-            return ResponseCreateGame(error=ResponseCreateGame.InvalidMapName, error_details=str(error))
+            return ResponseCreateGame(
+                error=ResponseCreateGame.InvalidMapName, error_details=str(error)
+            )
         self.status = INIT_GAME
         return ResponseCreateGame()
 
     def _join_game(self, asked: sc2api_pb2.RequestJoinGame) -> ResponseJoinGame:
         if not asked.HasField("race"):
-            return ResponseJoinGame(error=ResponseJoinGame.MissingParticipation, error_details="a race; nobody can watch only")
-        if not asked.options.raw or asked.options.HasField("feature_layer") or asked.options.HasField("render"):
-            return ResponseJoinGame(error=ResponseJoinGame.FeatureUnsupported, error_details="there are raw observations and no pictures")
+            return ResponseJoinGame(
+                error=ResponseJoinGame.MissingParticipation,
+                error_details="a race; nobody can watch only",
+            )
+        if (
+            not asked.options.raw
+            or asked.options.HasField("feature_layer")
+            or asked.options.HasField("render")
+        ):
+            return ResponseJoinGame(
+                error=ResponseJoinGame.FeatureUnsupported,
+                error_details="there are raw observations and no pictures",
+            )
         self._options, self._seen, self.status = asked.options, set(), IN_GAME
         return ResponseJoinGame(player_id=messages.AGENTS)
 
@@ -130,7 +167,9 @@ class Session:
         if any(command.WhichOneof("command") != "kill_unit" for command in asked.debug):
             raise Refusal("debug: this server knows kill_unit only")
         living = messages.living(self._match)
-        self._match.kill(living[tag] for command in asked.debug for tag in command.kill_unit.tag if tag in living)
+        self._match.kill(
+            living[tag] for command in asked.debug for tag in command.kill_unit.tag if tag in living
+        )
         return sc2api_pb2.ResponseDebug()
 
     def _save_replay(self, _: sc2api_pb2.RequestSaveReplay) -> sc2api_pb2.ResponseSaveReplay:
@@ -144,7 +183,9 @@ class Session:
 
 
 _PLAYING = (IN_GAME,)
-_REQUESTS: dict[str, tuple[tuple[Status.ValueType, ...], Callable]] = {  # valid statuses (none: all) and what answers
+_REQUESTS: dict[
+    str, tuple[tuple[Status.ValueType, ...], Callable]
+] = {  # valid statuses (none: all) and what answers
     "ping": ((), Session._ping),
     "available_maps": ((), Session._available_maps),
     "quit": ((), Session._quit),
