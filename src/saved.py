@@ -133,9 +133,11 @@ class LoadedPolicy:
             self._carry = self.learner.start(len(x), x.device)
         if any(len(memory) != len(x) for memory in self._carry.values()):
             raise ValueError("obs: another number of episodes than before; call reset() first")
-        none = torch.zeros(len(x), dtype=torch.int64)
+        none, undrawn = torch.zeros(len(x), dtype=torch.int64), torch.zeros(*x.shape[:2], 2)
         t = torch.tensor(float(self.settings.run.t_max))
-        choice = self.learner.act(x, allowed, self._carry, Keys(none, none), t, greedy=True)
+        choice = self.learner.act(
+            x, allowed, self._carry, Keys(undrawn, none, none), t, greedy=True
+        )
         self._carry = choice.carry
         actions = choice.actions[0] if single else choice.actions
         return actions if isinstance(obs, Tensor) else actions.numpy()
