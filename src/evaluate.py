@@ -22,10 +22,10 @@ from eoi.config import loader
 from eoi.envs.base import VecEnv
 from eoi.learners import AnyLearner
 from eoi.pictures.film import gif, shoot
+from eoi.records.reader import only_run
 from eoi.settings import Settings
 from eoi.trained import film_path, load, play, title, which_networks
 from eoi.utils.errors import UserError
-from eoi.utils.records import only_run
 from eoi.utils.script import Parser, add_saved_run, guarded, write_text, write_whole
 
 _AT_ONCE = 64  # copies played side by side

@@ -1,4 +1,4 @@
-"""Trains, continues or evaluates one run. Sacred is known here and in observers/, and nowhere else.
+"""Trains, continues or evaluates one run. Sacred is known here and in records/, and nowhere else.
 
     python src/main.py --config=ALG --env-config=ENV [print_config] [with key=value ...] [more]
     python src/main.py --resume RUN [with t_max=N] [more]
@@ -34,15 +34,17 @@ from eoi.assembly import build, find_folder, saved_networks
 from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import Fleet, given_fleet, refuse_unstackable, varied
-from eoi.observers import boards, mongo
-from eoi.observers.folder import Folder, capped
+from eoi.records import boards, mongo, reader
+from eoi.records.folder import Folder, capped
+from eoi.records.record import labelled
 from eoi.run import Training, evaluate
 from eoi.settings import Settings, configure
 from eoi.trained import elsewhere, recorded
-from eoi.utils import checkpoints, history, records
+from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
+from eoi.utils.series import Metrics
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
@@ -160,8 +162,8 @@ def _resumed(
             raise UserError(
                 f"with {key}: a resumed run keeps its settings; only t_max may be raised"
             )
-    folder = records.only_run(flags["--resume"])
-    recorded_t_max = records.read_config(folder).get("t_max", 0)
+    folder = reader.only_run(flags["--resume"])
+    recorded_t_max = reader.read_config(folder).get("t_max", 0)
     settings = recorded(folder, **given)
     if settings.run.t_max < recorded_t_max:
         raise UserError(
@@ -169,7 +171,7 @@ def _resumed(
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
-    config = records.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
+    config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
 
 
@@ -206,12 +208,12 @@ class Job:
         start = checkpoints.Checkpoints(folder / "checkpoints").newest()
         return start
 
-    def _series(self) -> history.Series | None:
+    def _series(self) -> Metrics | None:
         return self.start[1]["log"]["series"] if self.start else None
 
     def _experiment(self) -> Experiment:
         settings = self.command.settings
-        ex = Experiment(records.labelled(settings.run.name, vars(settings.env)), base_dir=str(ROOT))
+        ex = Experiment(labelled(settings.run.name, vars(settings.env)), base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue]
         ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue]
         ex.add_config(self.command.config)

@@ -13,8 +13,8 @@ from eoi.controllers.controller import ControllerConfig
 from eoi.learners import AnyLearner, eoi
 from eoi.learners.kl import KLConfig, KLDivergence
 from eoi.learners.lfo import LFO, LFOConfig
+from eoi.records.record import labelled
 from eoi.utils.errors import UserError
-from eoi.utils.records import labelled
 
 
 @dataclass(frozen=True, kw_only=True)

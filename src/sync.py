@@ -8,9 +8,9 @@ RUN is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3) or 
 import sys
 from collections.abc import Sequence
 
-from eoi.observers.mongo import VARIABLE, Database, Pushed, adopt, chosen
+from eoi.records.mongo import VARIABLE, Database, Pushed, adopt, chosen
+from eoi.records.reader import locate
 from eoi.utils.errors import UserError
-from eoi.utils.records import locate
 from eoi.utils.script import Parser, guarded
 
 

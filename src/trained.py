@@ -17,8 +17,9 @@ from eoi.components.action_selection import Draws
 from eoi.config import loader
 from eoi.envs.base import EnvSpec, TimeStep, VecEnv
 from eoi.learners import AnyLearner
+from eoi.records import reader
 from eoi.settings import Settings, configure
-from eoi.utils import checkpoints, records
+from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.script import FIGURES
 from eoi.utils.seeding import fold, root_key
@@ -47,7 +48,7 @@ def load(
         "checkpoint_path": "",
     }  # nothing of the machine it was trained on
     if "env_args" in changed and "env" not in changed:
-        changed["env_args"] = records.read_config(folder).get("env_args", {}) | changed["env_args"]
+        changed["env_args"] = reader.read_config(folder).get("env_args", {}) | changed["env_args"]
     settings = recorded(folder, **here, **changed)
     env = envs.REGISTRY[settings.run.env](settings.env, n_envs)
     if changed and (own := _own_spec(folder, here)):
@@ -158,14 +159,14 @@ class Policy:
 
 def load_policy(run: str | pathlib.Path, model: str = "best") -> Policy:
     """`run` is a run's folder, a Sacred id or `latest`. Raises UserError."""
-    env, learner, settings = load(records.only_run(run), 1, model)
+    env, learner, settings = load(reader.only_run(run), 1, model)
     with contextlib.closing(env):
         return Policy(learner, settings, env.spec)
 
 
 def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
     """The run's settings as it recorded them, but for `changed`; one that is newer than the run has its default. Raises UserError."""
-    config = loader.merged(loader.defaults(), records.read_config(folder))
+    config = loader.merged(loader.defaults(), reader.read_config(folder))
     try:
         return configure(config | changed)
     except UserError as error:
@@ -175,9 +176,9 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
 def elsewhere(settings: Settings) -> list[str]:
     """What sets the world of an evaluation apart from the one that was learned in."""
     folder = find_folder(settings.run.checkpoint_path)
-    if not records.is_run(folder):
+    if not reader.is_run(folder):
         return []
-    theirs = records.read_config(folder)
+    theirs = reader.read_config(folder)
     played: dict[str, Any] = json.loads(
         json.dumps(dataclasses.asdict(settings.env))
     )  # as records are: lists for tuples

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from eoi.utils import records
+from eoi.records import reader
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
 PRETENDS = """
@@ -48,5 +48,5 @@ def test_a_cut_fleet_starts_again_beside_what_it_had_and_a_finished_one_is_not_r
     assert [folder for folder in results.iterdir() if (folder / "finished").exists()] == [
         results / "seeds-1-2"
     ]
-    assert records.locate([tree / "results"]) == [results / "seeds-1-2" / "sacred" / "1"]
-    assert records.locate([kept]) == [kept / "sacred" / "1"]
+    assert reader.locate([tree / "results"]) == [results / "seeds-1-2" / "sacred" / "1"]
+    assert reader.locate([kept]) == [kept / "sacred" / "1"]

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eoi.envs.grid import AGENT_COLOURS
+from eoi.records.record import labelled
 from eoi.trained import load, play
 from eoi.utils.errors import UserError
-from eoi.utils.records import labelled
 
 _WALL = (0.86, 0.875, 0.895)
 _BINS = 40  # across, where positions are coordinates

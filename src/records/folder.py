@@ -12,7 +12,8 @@ from sacred.observers import FileStorageObserver
 from sacred.serializer import flatten
 from sacred.utils import SacredError
 
-from eoi.utils import history, records
+from eoi.records import reader
+from eoi.utils import series
 from eoi.utils.files import sweep
 from eoi.utils.locks import Lock
 from eoi.utils.script import write_text
@@ -41,13 +42,13 @@ class Folder(FileStorageObserver):
         self,
         basedir: pathlib.Path,
         resumed: pathlib.Path | None = None,
-        series: history.Series | None = None,
+        metrics: series.Metrics | None = None,
         then: Sequence[Any] = (),
     ):
         super().__init__(basedir)
         self._resumed, self._then = resumed, list(then)
-        self._before = records.read_run(resumed) if resumed else {}
-        self._series: history.Series = history.copied(series or {})  # as of the checkpoint
+        self._before = reader.read_run(resumed) if resumed else {}
+        self._series: series.Metrics = series.copied(metrics or {})  # as of the checkpoint
         self._lock = Lock(resumed) if resumed else None
         if resumed:
             sweep(resumed)
@@ -117,7 +118,7 @@ class Folder(FileStorageObserver):
             for step, value, when in zip(
                 entry["steps"], entry["values"], entry["timestamps"], strict=True
             ):
-                history.append(self._series, name, step, value, when.isoformat())
+                series.append(self._series, name, step, value, when.isoformat())
         if metrics_by_name or self.trouble:
             self._try(self._save_metrics)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sacred.observers import RunObserver
 
-from eoi.observers.folder import OUTPUT, number
+from eoi.records.folder import OUTPUT, number
 from eoi.utils.errors import UserError
 from eoi.utils.locks import Lock
 from eoi.utils.script import write_text

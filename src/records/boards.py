@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from sacred.observers import RunObserver
 
-from eoi.utils import records
+from eoi.records import reader
 from eoi.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def _tensorboard() -> Board:
 
     def make(folder: pathlib.Path) -> Writer:
         """What a resumed run will write again is hidden from an earlier time."""
-        series = records.read(folder).metrics
+        series = reader.read(folder).metrics
         last = max((int(entry.steps[-1]) for entry in series.values()), default=-1)
         return cast(Writer, SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1))
 
@@ -70,7 +70,7 @@ class _Wandb:
     """Its charts are over environment steps."""
 
     def __init__(self, wandb: Any, project: str, folder: pathlib.Path):
-        config, run = records.read_config(folder), records.read_run(folder)
+        config, run = reader.read_config(folder), reader.read_run(folder)
         identity = f"eoi-{run['meta']['number']}"
         self._run = wandb.init(
             project=project,
