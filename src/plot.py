@@ -96,7 +96,7 @@ def _add_choice_of_runs(parser: Parser) -> None:
     group.add_argument(
         "--each",
         metavar="NAME[,NAME]",
-        help="in Markdown: metrics with a value for each seed; default: the first metric",
+        help="in Markdown: further metrics with a value for each seed",
     )
     group.add_argument(
         "--baseline", metavar="GROUP", help="in the table: difference of each group to this one"
@@ -144,8 +144,8 @@ def curves(options: Namespace) -> None:
     rows = panels(records, options.metric, options.x, by, over)
     tables = [[replace(panel, groups=split(panel.groups, over)) for panel in row] for row in rows]
     if options.out and options.out.suffix == _PAGE:
-        each = options.each.split(",") if options.each else [rows[0][0].metric]
-        write_text(options.out, page(tables, each))
+        each = options.each.split(",") if options.each else []
+        write_text(options.out, page(tables, each, options.baseline))
         print(options.out)
     else:
         if over:
@@ -195,22 +195,26 @@ def usable(records: Sequence[Record]) -> list[Record]:
 
 def table(panel: Panel, baseline: str | None) -> str:
     """Final values of each group, and of each of its runs. Raises UserError."""
-    if baseline is not None and baseline not in panel.groups:
-        raise UserError(f"--baseline {baseline}: the groups are {'; '.join(panel.groups)}")
-    rows = summary.one_metric(panel.groups, panel.metric, baseline)
+    rows = _final_values([panel], [], baseline)
     return f"{panel.world}: {panel.metric}, {FINAL}\n{summary.aligned(rows)}"
 
 
-def page(rows: Sequence[Sequence[Panel]], each: Sequence[str]) -> str:
+def page(rows: Sequence[Sequence[Panel]], each: Sequence[str], baseline: str | None) -> str:
     """A Markdown table for each world, under the world's name if there are several."""
     parts = []
     for row in rows:
-        groups = {name: group for panel in reversed(row) for name, group in panel.groups.items()}
-        order = [name for panel in row for name in panel.groups]
-        ordered = {name: groups[name] for name in dict.fromkeys(order)}
-        found = summary.several_metrics(ordered, [panel.metric for panel in row], each)
-        parts.append((f"{row[0].world}\n\n" if len(rows) > 1 else "") + summary.markdown(found))
+        title = f"{row[0].world}\n\n" if len(rows) > 1 else ""
+        parts.append(title + summary.markdown(_final_values(row, each, baseline)))
     return "\n\n".join(parts) + "\n"
+
+
+def _final_values(row: Sequence[Panel], each: Sequence[str], baseline: str | None) -> summary.Rows:
+    """Final values of all groups that have logged any of the metrics."""
+    names = dict.fromkeys(name for panel in row for name in panel.groups)
+    groups = {name: next(p.groups[name] for p in row if name in p.groups) for name in names}
+    if baseline is not None and baseline not in groups:
+        raise UserError(f"--baseline {baseline}: the groups are {'; '.join(groups)}")
+    return summary.final_values(groups, [panel.metric for panel in row], each, baseline)
 
 
 def default_name(kind: str, rows: Sequence[Sequence[Panel]]) -> str:

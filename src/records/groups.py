@@ -15,6 +15,24 @@ IGNORED = frozenset(
 WITHIN = frozenset({"seed", "label"})  # settings that vary within a group of runs
 _BARE = frozenset({"name", "label"})  # settings whose value alone is clear in a legend
 
+_ACTOR_CRITIC = frozenset({"actor_clip", "actor_lr", "critic_clip", "critic_lr"})
+_MAAC = frozenset({"attend_heads", "logit_decay", "reward_scale"})
+_PPO = frozenset({"critic_input", "entropy_coef", "epochs", "eps_clip", "gae_lambda"})
+_Q_LEARNER = frozenset(
+    {"double_q", "epsilon_anneal_time", "epsilon_finish", "epsilon_start", "grad_norm_clip"}
+    | {"hypernet_embed", "hypernet_layers", "lr", "mixer"}
+    | {"mixing_activation", "mixing_bias", "mixing_embed_dim"}
+)
+_OFF_POLICY = frozenset(
+    {"learning_starts", "target_update_interval", "target_update_tau", "update_interval"}
+)
+# Settings that a learner does not read. A learner that is not listed reads every setting.
+UNREAD = {
+    "q_learner": _ACTOR_CRITIC | _MAAC | _PPO,
+    "maac": _Q_LEARNER | _PPO,
+    "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY,
+}
+
 Value = int | float | str | None
 
 
@@ -47,10 +65,13 @@ def value(record: Record, key: str) -> Value:
 
 
 def idle(record: Record, key: str) -> bool:
-    """Whether the setting has no effect in this run: EOI's numbers in a run without EOI."""
-    if not key.startswith("eoi.") or key == "eoi.form":
-        return False
-    return record.settings.get("eoi.form") == "none"
+    """Whether the setting has no effect in this run, so that its value says nothing about it."""
+    settings, section = record.settings, key.partition(".")[0]
+    if section == "eoi":
+        return key != "eoi.form" and settings.get("eoi.form") == "none"
+    if section == "lfo":
+        return key != "lfo.omega" and settings.get("lfo.omega") == 0
+    return key in UNREAD.get(str(settings.get("learner")), ())
 
 
 def differing(records: Sequence[Record], keys: Iterable[str]) -> list[str]:

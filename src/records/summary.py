@@ -35,18 +35,19 @@ class Finals:
 
     @property
     def iqm(self) -> str:
-        """Interquartile mean, and its 95 % interval."""
+        """Interquartile mean, and its 95 % interval if there are three runs or more."""
         middle = number(interquartile_mean(self.values).item())
         low, high = (end.item() for end in bootstrap_interval([self.values]))
-        return middle if math.isnan(low) else f"{middle} [{number(low)}, {number(high)}]"
+        return middle if len(self.values) < 3 else f"{middle} [{number(low)}, {number(high)}]"
 
     @property
     def middle(self) -> str:
-        return number(interquartile_mean(self.values).item())
+        """Interquartile mean alone; empty if no run has logged the metric."""
+        return number(interquartile_mean(self.values).item()) if len(self.values) else ""
 
     @property
     def each(self) -> str:
-        return "  ".join(
+        return ", ".join(
             f"{seed}: {number(value)}" for seed, value in zip(self.seeds, self.values, strict=True)
         )
 
@@ -67,21 +68,42 @@ def number(value: float) -> str:
     return f"{value:.1e}" if digits > 6 else f"{value:,.{max(digits, 0)}f}"
 
 
-def one_metric(
-    groups: Mapping[str, Sequence[Record]], metric: str, baseline: str | None = None
+def final_values(
+    groups: Mapping[str, Sequence[Record]],
+    metrics: Sequence[str],
+    each: Sequence[str] = (),
+    baseline: str | None = None,
 ) -> Rows:
-    """A row for each group: mean, interquartile mean, difference to the baseline, each run."""
-    found = {name: finals(records, metric) for name, records in groups.items()}
-    against = found.get(baseline) if baseline is not None else None
-    head = ["", "runs", "mean ± sd", "IQM [95 % interval]"]
-    rows = [[*head, *([f"against {baseline}"] if against else []), "seed: final value"]]
-    for name, group in found.items():
-        compared = []
-        if against:
-            same = group is against
-            compared = ["" if same else compare(difference(group.values, against.values))]
-        rows.append([name, str(len(group.values)), group.mean, group.iqm, *compared, group.each])
+    """A head, then a row for each group of runs.
+
+    The first metric has mean, interquartile mean, the difference to the group `baseline` if it is
+    given, and each run's final value. Of the others those in `each` have each run's final value,
+    and the rest their interquartile mean.
+    """
+    first, *others = metrics
+    title = f"{first}: " if others else ""
+    against = [] if baseline is None else [f"against {baseline}"]
+    head = ["", "runs", f"{title}mean ± sd", "IQM [95 % interval]", *against, "seed: final value"]
+    rows = [[*head, *others]]
+    for name, records in groups.items():
+        other = None if baseline is None else finals(groups[baseline], first)
+        row = [name, str(len(records)), *_detailed(finals(records, first), other)]
+        for metric in others:
+            group = finals(records, metric)
+            row.append(group.each if metric in each else group.middle)
+        rows.append(row)
     return rows
+
+
+def _detailed(group: Finals, other: Finals | None) -> list[str]:
+    if not len(group.values):
+        return [""] * (3 if other is None else 4)
+    compared = []
+    if other is not None:
+        same = group.seeds == other.seeds and np.array_equal(group.values, other.values)
+        usable = len(other.values) and not same
+        compared = [compare(difference(group.values, other.values)) if usable else ""]
+    return [group.mean, group.iqm, *compared, group.each]
 
 
 def compare(found: Difference) -> str:
@@ -89,33 +111,6 @@ def compare(found: Difference) -> str:
     middle, low, high = (f"{'+' if x > 0 else ''}{number(x)}" for x in found[:3])
     interval = "" if math.isnan(found.low) else f" [{low}, {high}]"
     return f"{middle}{interval}, P {found.better:.2f}"
-
-
-def several_metrics(
-    groups: Mapping[str, Sequence[Record]], metrics: Sequence[str], each: Sequence[str]
-) -> Rows:
-    """A row for each group: for metrics in `each` mean, interquartile mean and each run.
-
-    The others have their interquartile mean alone.
-    """
-    head = ["", "runs"]
-    for metric in metrics:
-        title = metric if len(metrics) > 1 else ""
-        detailed = [f"{title} mean ± sd".strip(), "IQM [95 % interval]", "seed: final value"]
-        head += detailed if metric in each else [metric]
-    rows = [head]
-    for name, records in groups.items():
-        row = [name, str(len(records))]
-        for metric in metrics:
-            group = finals(records, metric)
-            if not len(group.values):
-                row += [""] * (3 if metric in each else 1)
-            elif metric in each:
-                row += [group.mean, group.iqm, group.each]
-            else:
-                row.append(group.middle)
-        rows.append(row)
-    return rows
 
 
 def aligned(rows: Rows, indent: str = "  ") -> str:
