@@ -63,9 +63,9 @@ def number(value: float) -> str:
     """Three significant digits, thousands apart: 0.0123, 5.20, 21.3, 1,190."""
     if not math.isfinite(value) or value == 0:
         return "0" if value == 0 else str(float(value))
-    digits = 2 - math.floor(math.log10(abs(value)))
-    value = round(value, digits)
-    return f"{value:.1e}" if digits > 6 else f"{value:,.{max(digits, 0)}f}"
+    rounded = float(f"{value:.2e}")
+    digits = 2 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:.2e}" if digits > 6 else f"{rounded:,.{max(digits, 0)}f}"
 
 
 def final_values(
