@@ -27,7 +27,6 @@ from typing import Any
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Sacred imports it
 
 from sacred import SETTINGS, Experiment
-from sacred.observers import RunObserver
 from sacred.utils import SacredError
 
 from eoi.assembly import build, find_folder, saved_networks
@@ -35,7 +34,7 @@ from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import Fleet, given_fleet, refuse_unstackable, varied
 from eoi.records import boards, mongo, reader
-from eoi.records.folder import Folder, capped
+from eoi.records.folder import Folder, Follower, capped
 from eoi.records.record import labelled
 from eoi.run import Training, evaluate
 from eoi.settings import Settings, configure
@@ -59,7 +58,7 @@ class Command:
     settings: Settings
     rest: list[str]
     resumed: pathlib.Path | None = None
-    further: list[RunObserver] = field(default_factory=list)  # observers beside the folder
+    further: list[Follower] = field(default_factory=list)  # observers beside the folder
     others: "list[Command]" = field(default_factory=list)  # the other runs of a fleet
     compiled: bool = False
 
@@ -123,7 +122,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
 
 
-def _further(flags: dict[str, str]) -> list[RunObserver]:
+def _further(flags: dict[str, str]) -> list[Follower]:
     return [
         *mongo.observers(flags.get("--mongo")),
         *boards.observers("--tensorboard" in flags, flags.get("--wandb")),
@@ -150,7 +149,7 @@ def _fresh(
 
 
 def _resumed(
-    flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[RunObserver]
+    flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[Follower]
 ) -> Command:
     for flag in ("--config", "--env-config"):
         if flag in flags:

@@ -5,9 +5,9 @@
     python src/plot.py RUNS ... --out FILE.md        the table alone, in Markdown
     python src/plot.py --heatmap RUN ... [options]   where the agents of saved runs spend their time
 
-RUNS is a run's folder, a folder of runs at any depth, a Sacred id (3 is results/sacred/3), `latest`,
-or a table of runs (FILE.csv.gz, made by src/export.py). The final value of a run is the mean of the
-last 10 % of its entries, their number rounded up.
+RUNS is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3), `latest`, or a table
+of runs (FILE.csv.gz, made by src/export.py). The final value of a run is the mean of the last 10 %
+of its entries, their number rounded up.
 """
 
 import pathlib

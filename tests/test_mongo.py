@@ -1,4 +1,4 @@
-"""MongoDB through the real pymongo over a real socket, beside Sacred's own observer, with a server that is down, slow, full or rude."""
+"""MongoDB through pymongo and a real socket, and a server that is down, slow, full or faulty."""
 
 import functools
 import json

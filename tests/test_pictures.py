@@ -1,4 +1,4 @@
-"""Records of runs, learning curves, position maps and films; against numbers worked by hand and one tiny run from the command line."""
+"""Reading runs, learning curves, position maps and films, against numbers worked by hand."""
 
 import json
 import pathlib
@@ -73,11 +73,18 @@ def sacred(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
 
 def recorded(results: pathlib.Path, world: str, t_max: int) -> pathlib.Path:
     """The folder of a real run."""
-    keys = f"seed=3 t_max={t_max} hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200 learning_starts=0"
-    more = f"test_nepisode=2 test_interval=60 log_interval=60 local_results_path={results}"
+    keys = f"seed=3 t_max={t_max} hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200"
+    more = "learning_starts=0 test_nepisode=2 test_interval=60 log_interval=60"
     assert (
         command.main(
-            ["--config=eoi_qmix", f"--env-config={world}", "with", *keys.split(), *more.split()]
+            [
+                "--config=eoi_qmix",
+                f"--env-config={world}",
+                "with",
+                *keys.split(),
+                *more.split(),
+                f"local_results_path={results}",
+            ]
         )
         == 0
     )

@@ -172,6 +172,7 @@ def test_runs_are_selected_by_their_settings_and_names():
         return [each.run for each in groups.selected(runs, conditions)]
 
     assert chosen("run=a-*") == ["a-1", "a-2"] and chosen("run=a-*", "lr=1") == ["a-2"]
+    assert chosen("lr=1e-1") == ["a-1"]
     assert chosen("lr=0.1,0.01") == ["a-1", "b-1"] and chosen() == ["a-1", "a-2", "b-1"]
     for condition, message in (
         ("lr", "expected KEY=VALUE"),
@@ -345,7 +346,11 @@ def test_the_plot_commands_of_a_page_work(page, tmp_path, capsys):
         if brace := re.search(r"(\S*)\{(\S+?)\}(\S*)", line.split("--where")[0]):
             paths = " ".join(f"{brace[1]}{name}{brace[3]}" for name in brace[2].split(","))
             line = line.replace(brace[0], paths)
-        words = [*shlex.split(line.partition(" --out ")[0], comments=True)[2:], "--out", str(tmp_path / "t.md")]
+        words = [
+            *shlex.split(line.partition(" --out ")[0], comments=True)[2:],
+            "--out",
+            str(tmp_path / "t.md"),
+        ]
         with contextlib.chdir(ROOT):
             assert plot.main(words) == 0, (line, capsys.readouterr().err)
 

@@ -69,7 +69,7 @@ class Job:
 
 
 def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str]) -> Job:
-    """Raises UserError where the run's own start would."""
+    """One cell of the grid, checked. Raises UserError as the start of the run would."""
     updates = loader.parse_updates([*given, *varied, f"seed={seed}"])
     config = loader.load(algorithm, env, updates)
     config["env_args"] = asdict(configure(config, updates).env)

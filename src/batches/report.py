@@ -19,7 +19,7 @@ _METRIC = "test_return_mean"
 
 
 class Screen:
-    """On a terminal one line for each run in progress, rewritten in place; else lines now and then."""
+    """One line for each run in progress: rewritten in place on a terminal, else printed anew."""
 
     def __init__(self, jobs: Sequence[Job]):
         self._width = max((len(job.title) for job in jobs), default=0)

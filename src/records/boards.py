@@ -1,13 +1,13 @@
-"""TensorBoard and Weights & Biases, where their packages are installed."""
+"""Metrics for TensorBoard and Weights & Biases, if their packages are installed."""
 
 import logging
 import pathlib
-from collections.abc import Callable
-from typing import Any, Protocol, cast
-
-from sacred.observers import RunObserver
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Protocol, cast
 
 from eoi.records import reader
+from eoi.records.folder import Follower, Logged
 from eoi.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -18,8 +18,8 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-class Board(RunObserver):
-    """Hands each metric on, as it comes, to a writer that is made when the run's folder is there."""
+class Board(Follower):
+    """Passes each logged value to a writer, which is made once the run's folder exists."""
 
     priority = 0  # after the folder
 
@@ -30,15 +30,15 @@ class Board(RunObserver):
     def observe(self, folder: pathlib.Path) -> None:
         try:
             self._writer = self._make(folder)
-        except Exception as error:  # no account, no network, a full disk: theirs to know
+        except Exception as error:  # no account, no network, a full disk, ...
             log.warning(
                 "warning: %s: %s; the run goes on without it",
                 self._flag,
                 str(error) or type(error).__name__,
             )
 
-    def log_metrics(self, metrics_by_name: Any, info: Any) -> None:
-        """What it raises Sacred turns into a warning."""
+    def log_metrics(self, metrics_by_name: Mapping[str, Logged], info: object) -> None:
+        """Sacred turns an exception raised here into a warning."""
         for name, entry in metrics_by_name.items() if self._writer else ():
             for step, value in zip(entry["steps"], entry["values"], strict=True):
                 cast(Writer, self._writer).add_scalar(name, value, step)
@@ -58,7 +58,7 @@ def _tensorboard() -> Board:
         ) from None
 
     def make(folder: pathlib.Path) -> Writer:
-        """What a resumed run will write again is hidden from an earlier time."""
+        """Entries that a resumed run will write again are hidden."""
         series = reader.read(folder).metrics
         last = max((int(entry.steps[-1]) for entry in series.values()), default=-1)
         return cast(Writer, SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1))
@@ -67,9 +67,9 @@ def _tensorboard() -> Board:
 
 
 class _Wandb:
-    """Its charts are over environment steps."""
+    """A run on Weights & Biases, with environment steps as the x axis."""
 
-    def __init__(self, wandb: Any, project: str, folder: pathlib.Path):
+    def __init__(self, wandb: ModuleType, project: str, folder: pathlib.Path):
         config, run = reader.read_config(folder), reader.read_run(folder)
         identity = f"eoi-{run['meta']['number']}"
         self._run = wandb.init(
@@ -98,7 +98,7 @@ def _wandb(project: str) -> Board:
 
 
 def observers(tensorboard: bool, wandb: str | None) -> list[Board]:
-    """Raises UserError when a package is missing."""
+    """Boards that the user asked for. Raises UserError if a package is missing."""
     if wandb == "":
         raise UserError("--wandb: expected --wandb PROJECT")
     return [*([_tensorboard()] if tensorboard else []), *([_wandb(wandb)] if wandb else [])]

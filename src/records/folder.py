@@ -1,18 +1,23 @@
-"""A run's folder, written by Sacred's file observer: every file whole at every moment, one writer, and the same folder when resumed."""
+"""A run's folder, written through Sacred's file observer.
 
+Every file is complete at every moment. One process writes the folder. A resumed run keeps it.
+"""
+
+import datetime
 import json
 import logging
 import pathlib
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict, cast
 
-from sacred.observers import FileStorageObserver
+from sacred.observers import FileStorageObserver, RunObserver
 from sacred.serializer import flatten
 from sacred.utils import SacredError
 
 from eoi.records import reader
+from eoi.records.record import Config
 from eoi.utils import series
 from eoi.utils.files import sweep
 from eoi.utils.locks import Lock
@@ -26,24 +31,46 @@ _EPOCH = 1_600_000_000  # seconds
 
 
 def capped(text: str) -> str:
-    """The beginning of the output; the end of a crash is in run.json's fail_trace."""
+    """The first `OUTPUT` characters; run.json's fail_trace has the end of a crash."""
     return text if len(text) <= OUTPUT else text[:OUTPUT] + _BEYOND
 
 
 def number() -> int:
-    """A name for a run that no other run has: the second, then 24 random bits. Below 2^53, so that JavaScript can read it."""
+    """A unique number for a run: the time in seconds, then 24 random bits.
+
+    It is below 2^53, so that JavaScript reads it exactly.
+    """
     return (int(time.time()) - _EPOCH) << 24 | random.SystemRandom().getrandbits(24)
 
 
+class Logged(TypedDict):
+    """New entries of a metric, as Sacred passes them to observers."""
+
+    steps: list[int]
+    values: list[float]
+    timestamps: list[datetime.datetime]
+
+
+class Follower(RunObserver):
+    """An observer that works on the run's folder."""
+
+    def observe(self, folder: pathlib.Path) -> None:
+        """Starts, once the folder exists."""
+        raise NotImplementedError
+
+
 class Folder(FileStorageObserver):
-    """Begins the observers in `then` once it is there. What a full disk refuses is written later; no metric is lost."""
+    """Writes the run's folder, and starts the observers in `then` once the folder exists.
+
+    If a write fails, as on a full disk, the record stays in memory and is written later.
+    """
 
     def __init__(
         self,
         basedir: pathlib.Path,
         resumed: pathlib.Path | None = None,
         metrics: series.Metrics | None = None,
-        then: Sequence[Any] = (),
+        then: Sequence[Follower] = (),
     ):
         super().__init__(basedir)
         self._resumed, self._then = resumed, list(then)
@@ -53,13 +80,13 @@ class Folder(FileStorageObserver):
         if resumed:
             sweep(resumed)
         self._warned = False
-        self.trouble: OSError | None = None  # why the record on disk is not complete
+        self.trouble: OSError | None = None  # why the record on disk is incomplete
 
     @property
     def folder(self) -> pathlib.Path | None:
         return pathlib.Path(self.dir) if self.dir else None
 
-    def _make_run_dir(self, _id: Any) -> None:
+    def _make_run_dir(self, _id: object) -> None:
         if self._resumed is None:
             super()._make_run_dir(_id)
             self._lock = Lock(pathlib.Path(str(self.dir)))
@@ -68,36 +95,31 @@ class Folder(FileStorageObserver):
 
     def started_event(
         self,
-        ex_info: Any,
-        command: Any,
-        host_info: Any,
-        start_time: Any,
-        config: Any,
-        meta_info: Any,
-        _id: Any,
-    ) -> Any:
+        ex_info: object,
+        command: object,
+        host_info: object,
+        start_time: object,
+        config: object,
+        meta_info: Mapping[str, object],
+        _id: object,
+    ) -> str | None:
         """Raises SacredError, which Sacred prints as one line."""
+        meta = dict(meta_info) | {"number": self._before.get("meta", {}).get("number") or number()}
         try:
-            return self._start(ex_info, command, host_info, start_time, config, meta_info, _id)
+            identity = super().started_event(
+                ex_info, command, host_info, start_time, config, meta, _id
+            )
+            self._begin(meta)
         except OSError as error:
             reason = (
                 f"{error.filename or self.basedir}: {error.strerror or error}; nothing was begun"
             )
             raise SacredError(reason, print_traceback=False, filter_traceback="never") from None
+        return identity
 
-    def _start(
-        self,
-        ex_info: Any,
-        command: Any,
-        host_info: Any,
-        start_time: Any,
-        config: Any,
-        meta_info: Any,
-        _id: Any,
-    ) -> Any:
-        meta = dict(meta_info) | {"number": self._before.get("meta", {}).get("number") or number()}
-        _id = super().started_event(ex_info, command, host_info, start_time, config, meta, _id)
-        entry: Any = self.run_entry
+    def _begin(self, meta: dict[str, object]) -> None:
+        """Completes Sacred's record with that of the run before it was resumed."""
+        entry = cast(Config, self.run_entry)
         if self._before:
             entry["resumed"] = [*self._before.get("resumed", []), entry["start_time"]]
             entry |= {
@@ -111,9 +133,8 @@ class Folder(FileStorageObserver):
             self._save_metrics()
         for observer in self._then:
             observer.observe(pathlib.Path(str(self.dir)))
-        return _id
 
-    def log_metrics(self, metrics_by_name: Any, info: Any) -> None:
+    def log_metrics(self, metrics_by_name: Mapping[str, Logged], info: object) -> None:
         for name, entry in metrics_by_name.items():
             for step, value, when in zip(
                 entry["steps"], entry["values"], entry["timestamps"], strict=True
@@ -122,22 +143,24 @@ class Folder(FileStorageObserver):
         if metrics_by_name or self.trouble:
             self._try(self._save_metrics)
 
-    def heartbeat_event(self, info: Any, captured_out: Any, beat_time: Any, result: Any) -> None:
+    def heartbeat_event(
+        self, info: object, captured_out: object, beat_time: object, result: object
+    ) -> None:
         self._try(
             lambda: super(Folder, self).heartbeat_event(info, captured_out, beat_time, result)
         )
 
-    def completed_event(self, stop_time: Any, result: Any) -> None:
+    def completed_event(self, stop_time: object, result: object) -> None:
         self._end(lambda: super(Folder, self).completed_event(stop_time, result))
 
-    def interrupted_event(self, interrupt_time: Any, status: Any) -> None:
+    def interrupted_event(self, interrupt_time: object, status: object) -> None:
         self._end(lambda: super(Folder, self).interrupted_event(interrupt_time, status))
 
-    def failed_event(self, fail_time: Any, fail_trace: Any) -> None:
+    def failed_event(self, fail_time: object, fail_trace: object) -> None:
         self._end(lambda: super(Folder, self).failed_event(fail_time, fail_trace))
 
     def _end(self, event: Callable[[], None]) -> None:
-        if self.run_entry is None:  # it never began
+        if self.run_entry is None:  # the run never began
             return
         if self.trouble:
             self._try(self._save_metrics)
@@ -145,7 +168,7 @@ class Folder(FileStorageObserver):
         self.close()
 
     def close(self) -> None:
-        """Another process may write the folder now."""
+        """Lets other processes write the folder."""
         if self._lock:
             self._lock.release()
             self._lock = None
@@ -160,14 +183,14 @@ class Folder(FileStorageObserver):
                 self._warned = True
                 reason = f"{error.filename or self.dir}: {error.strerror or error}"
                 log.warning(
-                    "warning: %s; the record stays in memory and is written as soon as that is possible",
+                    "warning: %s; the record stays in memory, and is written as soon as possible",
                     reason,
                 )
 
     def _save_metrics(self) -> None:
         self._write("metrics.json", json.dumps(self._series, separators=(",", ":")))
 
-    def save_json(self, obj: Any, filename: str) -> None:
+    def save_json(self, obj: object, filename: str) -> None:
         self._write(filename, json.dumps(flatten(obj), sort_keys=True, indent=2))
 
     def _write(self, filename: str, text: str) -> None:

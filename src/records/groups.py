@@ -178,7 +178,17 @@ def selected(records: Sequence[Record], conditions: Sequence[str]) -> list[Recor
 
 def _meets(record: Record, key: str, patterns: Sequence[str]) -> bool:
     found = record.run if key == "run" else value(record, key)
-    return any(fnmatch.fnmatchcase(str(found), pattern) for pattern in patterns)
+    return any(
+        fnmatch.fnmatchcase(str(found), pattern) or _equals(found, pattern) for pattern in patterns
+    )
+
+
+def _equals(found: Value, text: str) -> bool:
+    """Whether both are the same number: 0.0001 and 1e-4."""
+    try:
+        return not isinstance(found, bool | str | None) and float(text) == found
+    except ValueError:
+        return False
 
 
 def refuse_unknown(records: Sequence[Record], keys: Iterable[str], option: str) -> None:

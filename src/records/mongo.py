@@ -1,7 +1,9 @@
-"""MongoDB, best effort. The run's folder is the spool: whatever is on disk and not yet in the database is pushed when it can be.
+"""Pushes runs to MongoDB from their folders: entries that the database lacks are sent as soon as
+it answers.
 
-A push is idempotent: every document has an id that follows from the run's number, and is replaced whole. The layout is that of
-Sacred's MongoObserver, so Omniboard shows it; a long metric goes on in further documents (`chunk` 1, 2, ...) long before 16 MB.
+A push can be repeated: each document's id follows from the run's number, and the document is
+replaced as a whole. The layout is that of Sacred's MongoObserver, so Omniboard shows it. A long
+metric continues in further documents (`chunk` 1, 2, ...), far below MongoDB's limit of 16 MB.
 """
 
 import datetime
@@ -12,15 +14,17 @@ import os
 import pathlib
 import re
 import threading
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sacred.observers import RunObserver
-
-from eoi.records.folder import OUTPUT, number
+from eoi.records.folder import OUTPUT, Follower, number
+from eoi.records.record import Config
 from eoi.utils.errors import UserError
 from eoi.utils.locks import Lock
 from eoi.utils.script import write_text
+from eoi.utils.series import Entries
+
+if TYPE_CHECKING:
+    from bson import ObjectId
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,10 @@ _DATABASE = "sacred"
 
 
 def address(text: str) -> tuple[str, str]:
-    """URL[:DB] as a URL for pymongo and a database: HOST, HOST:PORT, HOST:DB, HOST:PORT:DB, mongodb://...[/DB]. Raises UserError."""
+    """URL and database of HOST, HOST:PORT, HOST:DB, HOST:PORT:DB or mongodb://...[/DB].
+
+    Raises UserError.
+    """
     if "://" in text:
         found = re.fullmatch(r"(mongodb(?:\+srv)?://[^/?]+)(?:/([^?]*))?(\?.*)?", text)
         if not found:
@@ -48,7 +55,7 @@ def address(text: str) -> tuple[str, str]:
 
 
 class Database:
-    """The collections `runs` and `metrics` of one database. Nothing is sent before the first push."""
+    """The collections `runs` and `metrics` of a database. It connects at the first push."""
 
     def __init__(self, text: str, patience: int = PATIENCE):
         try:
@@ -61,7 +68,7 @@ class Database:
         url, name = address(text)
         self.shown = re.sub(r"//[^@/]*@", "//", f"{url.rstrip('/')}/{name}")  # without a password
         limits: Any = {
-            f"{what}TimeoutMS": patience for what in ("serverSelection", "connect", "socket")
+            f"{kind}TimeoutMS": patience for kind in ("serverSelection", "connect", "socket")
         }
         try:
             self._client: Any = pymongo.MongoClient(url, connect=False, **limits)
@@ -76,22 +83,23 @@ class Database:
 
 
 class Pushed:
-    """What of one run the database has, so that a push sends only what is new."""
+    """One run's folder, and how much of it the database has already."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        self._entries: dict[str, int] = {}  # of a metric
+        self._entries: dict[str, int] = {}  # pushed, of each metric
         self._run = ""
 
     def push(self, database: Database) -> None:
-        """Everything that is on disk and not there. Raises one of `database.errors`, UserError, OSError."""
+        """Sends what the database lacks. Raises one of `database.errors`, UserError, OSError."""
         record, config, series = (
             _read(self.folder / f"{name}.json") for name in ("run", "config", "metrics")
         )
         identity = record.get("meta", {}).get("number")
         if not isinstance(identity, int):
             raise UserError(
-                f"{self.folder}: its run.json has no number; it is of another program, or was never started"
+                f"{self.folder}: its run.json has no number;"
+                " it is of another program, or was never started"
             )
         references = [
             self._push_metric(database, identity, name, entry)
@@ -104,7 +112,7 @@ class Pushed:
             self._run = digest
 
     def _push_metric(
-        self, database: Database, identity: int, name: str, entry: Mapping[str, list[Any]]
+        self, database: Database, identity: int, name: str, entry: Entries
     ) -> dict[str, str]:
         total, before = len(entry["values"]), self._entries.get(name)
         if before != total:
@@ -112,7 +120,7 @@ class Pushed:
                 if before is None or first + CHUNK > before:
                     document = metric_document(identity, name, entry, first)
                     database.metrics.replace_one({"_id": document["_id"]}, document, upsert=True)
-            if before is None:  # a run that began again at an earlier checkpoint has fewer
+            if before is None:  # a run resumed at an earlier checkpoint has fewer
                 database.metrics.delete_many(
                     {"run_id": identity, "name": name, "chunk": {"$gt": (total - 1) // CHUNK}}
                 )
@@ -122,12 +130,12 @@ class Pushed:
 
 def run_document(
     identity: int,
-    record: Mapping[str, Any],
-    config: Any,
+    record: Config,
+    config: Config,
     folder: pathlib.Path,
     metrics: list[dict[str, str]],
-) -> dict[str, Any]:
-    """As Sacred's MongoObserver has it."""
+) -> Config:
+    """A run in the layout of Sacred's MongoObserver."""
     dates = {
         key: _date(record[key])
         for key in ("start_time", "stop_time", "heartbeat")
@@ -141,12 +149,12 @@ def run_document(
         "captured_out": output,
         "resumed": record.get("resumed", []),
     }
-    return _named({"_id": identity, **rest, **dates, "config": config, **more})
+    document = _named({"_id": identity, **rest, **dates, "config": config, **more})
+    return cast(Config, document)
 
 
-def metric_document(
-    identity: int, name: str, entry: Mapping[str, list[Any]], first: int
-) -> dict[str, Any]:
+def metric_document(identity: int, name: str, entry: Entries, first: int) -> dict[str, object]:
+    """Entries `first` to `first + CHUNK` of a metric, in the layout of Sacred's MongoObserver."""
     part = slice(first, first + CHUNK)
     columns = {
         "steps": entry["steps"][part],
@@ -162,8 +170,8 @@ def metric_document(
     }
 
 
-def _metric_id(identity: int, name: str, chunk: int) -> Any:
-    from bson import ObjectId
+def _metric_id(identity: int, name: str, chunk: int) -> "ObjectId":
+    from bson import ObjectId  # here, because pymongo may be missing
 
     return ObjectId(hashlib.sha256(f"{identity}/{name}/{chunk}".encode()).digest()[:12])
 
@@ -172,8 +180,8 @@ def _date(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text)
 
 
-def _named(value: Any) -> Any:
-    """Keys as every server takes them."""
+def _named(value: object) -> object:
+    """The value with keys that every server accepts."""
     if isinstance(value, dict):
         return {
             str(key).replace(".", "_").replace("$", "_") or "_": _named(inner)
@@ -190,7 +198,7 @@ def _tail(path: pathlib.Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def _read(path: pathlib.Path) -> Config:
     if path.name == "metrics.json" and not path.exists():
         return {}
     try:
@@ -200,7 +208,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def adopt(folder: pathlib.Path) -> None:
-    """Gives a number to a run of a time before runs had one."""
+    """Gives a number to a run that was recorded before runs had one."""
     record = _read(folder / "run.json")
     if "number" not in record.setdefault("meta", {}):
         lock = Lock(folder)
@@ -209,8 +217,8 @@ def adopt(folder: pathlib.Path) -> None:
         lock.release()
 
 
-class Push(RunObserver):
-    """Pushes a run's folder from a thread of its own: the run never waits, except a little at its end."""
+class Push(Follower):
+    """Pushes a run's folder in a thread. The run waits only at its end, for a few seconds."""
 
     priority = 0  # after the folder
 
@@ -223,18 +231,18 @@ class Push(RunObserver):
         self.complete = False
 
     def observe(self, folder: pathlib.Path) -> None:
-        """From the moment that the folder is there."""
+        """Starts pushing the folder."""
         self._pushed = Pushed(folder)
         self._thread = threading.Thread(target=self._work, daemon=True, name="mongo")
         self._thread.start()
 
-    def completed_event(self, stop_time: Any, result: Any) -> None:
+    def completed_event(self, stop_time: object, result: object) -> None:
         self._finish()
 
-    def interrupted_event(self, interrupt_time: Any, status: Any) -> None:
+    def interrupted_event(self, interrupt_time: object, status: object) -> None:
         self._finish()
 
-    def failed_event(self, fail_time: Any, fail_trace: Any) -> None:
+    def failed_event(self, fail_time: object, fail_trace: object) -> None:
         self._finish()
 
     def _finish(self) -> None:
@@ -244,7 +252,7 @@ class Push(RunObserver):
             self._thread.join(self._last)
             if not self.complete:
                 log.warning(
-                    "warning: MongoDB has not all of this run; later, `python src/sync.py %s` pushes it",
+                    "warning: MongoDB lacks part of this run; push it with `python src/sync.py %s`",
                     self._pushed.folder,
                 )
 
@@ -266,10 +274,10 @@ class Push(RunObserver):
                     "warning: MongoDB at %s: %s; metrics wait on disk", self._database.shown, reason
                 )
             self._down = True
-            self._pushed = Pushed(self._pushed.folder)  # what arrived is not known
+            self._pushed = Pushed(self._pushed.folder)  # it is unknown what arrived
             return False
         if self._down:
-            log.warning("MongoDB at %s is back; all is pushed", self._database.shown)
+            log.warning("MongoDB at %s is back; everything is pushed", self._database.shown)
         self._down = False
         return True
 
@@ -279,5 +287,5 @@ def chosen(text: str | None) -> str:
 
 
 def observers(text: str | None) -> list[Push]:
-    """For --mongo, else for the environment variable. Raises UserError."""
+    """The observer for --mongo, else for the environment variable. Raises UserError."""
     return [Push(Database(chosen(text)))] if chosen(text) else []

@@ -49,7 +49,7 @@ class Record:
 
 
 def labelled(name: str, env_args: Mapping[str, object]) -> str:
-    """`name` followed by the engine, for worlds that have several: results differ between engines."""
+    """`name`, and the engine if the world has several: results differ between engines."""
     return f"{name}_{env_args['engine']}" if "engine" in env_args else name
 
 
