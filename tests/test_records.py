@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from eoi import export, learners, plot
+from eoi.pictures.panels import panels
 from eoi.records import groups, reader, statistics, summary, table
 from eoi.records.record import Record, Series
 from eoi.utils.errors import UserError
@@ -120,6 +121,17 @@ def test_runs_of_one_name_and_other_settings_are_never_averaged():
     }
     assert list(groups.grouped(runs[:2], None)) == ["qmix"]
     assert list(groups.grouped(runs, ["name"])) == ["qmix"]
+
+
+def test_a_label_means_the_same_in_all_worlds():
+    one = [record(lr=lr, env_args={"dots": 1}, t_max=10) for lr in (0.1, 0.2)]
+    other = [record(lr=0.1, env_args={"dots": 2}, t_max=20)]
+    assert groups.apart_by_name([one, other]) == {"qmix": ["lr"]}
+    rows = panels([*one, *other], None, "steps", None)
+    assert [list(row[0].groups) for row in rows] == [
+        ["qmix, lr=0.1", "qmix, lr=0.2"],
+        ["qmix, lr=0.1"],
+    ]
 
 
 def test_settings_that_never_matter_set_no_runs_apart():

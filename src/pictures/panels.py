@@ -7,7 +7,7 @@ import numpy as np
 
 from eoi.config.schema import nearest
 from eoi.pictures.curves import Curve
-from eoi.records.groups import grouped, refuse_unknown, setting_apart, worlds
+from eoi.records.groups import apart_by_name, grouped, refuse_unknown, setting_apart, worlds
 from eoi.records.record import Record
 from eoi.utils.errors import UserError
 
@@ -39,9 +39,11 @@ def panels(
     refuse_unknown(records, by or (), "--by")
     refuse_unknown(records, over, "--over")
     metrics, rows = chosen_metrics(records, metric), []
-    for world, members in worlds(records, [*(by or ()), *over]).items():
+    divided = worlds(records, [*(by or ()), *over])
+    apart = apart_by_name(divided.values(), over)  # so that a label means the same in all panels
+    for world, members in divided.items():
         axis = x or ("episodes" if all(map(lasts_equally, members)) else "steps")
-        groups = grouped(members, by, over)
+        groups = grouped(members, by, apart)
         rows.append([Panel(world, name, _logged(groups, name), axis) for name in metrics])
     return rows
 

@@ -92,21 +92,37 @@ def setting_apart(records: Sequence[Record], but: Iterable[str] = ()) -> list[st
     return differing(records, sorted(keys - IGNORED - WITHIN - set(but)))
 
 
+def apart_by_name(
+    worlds: Iterable[Sequence[Record]], over: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """For each name, the settings in which its runs differ within a world, but for those in `over`.
+
+    worlds: the runs of each world. A setting that differs only between worlds is left out.
+    """
+    found: dict[str, set[str]] = {}
+    for records in worlds:
+        for name, same in _grouped(records, ["name"]).items():
+            found.setdefault(name, set()).update(setting_apart(same, over))
+    return {name: sorted(keys) for name, keys in found.items()}
+
+
 def grouped(
-    records: Sequence[Record], by: Sequence[str] | None, over: Sequence[str] = ()
+    records: Sequence[Record],
+    by: Sequence[str] | None,
+    apart: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[Record]]:
     """Runs under the text of their `by` settings.
 
     by: None groups by name, and by each further setting in which runs of one name differ.
-    over: settings that then make no groups.
+    apart: these further settings of each name; None finds them among `records`.
     """
     if by is not None:
         return _grouped(records, by)
-    names = _grouped(records, ["name"])
+    apart = apart_by_name([records]) if apart is None else apart
     return {
         label: members
-        for same in names.values()
-        for label, members in _grouped(same, ["name", *setting_apart(same, over)]).items()
+        for name, same in _grouped(records, ["name"]).items()
+        for label, members in _grouped(same, ["name", *apart[name]]).items()
     }
 
 
