@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eoi.envs.grid import AGENT_COLOURS
 from eoi.records.record import labelled
-from eoi.trained import load, play
+from eoi.saved import greedy_episodes, load
 from eoi.utils.errors import UserError
 
 _WALL = (0.86, 0.875, 0.895)
@@ -60,7 +60,7 @@ def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
     """Plays greedy episodes of a saved run. Raises UserError."""
     env, learner, settings = load(folder, episodes, model)
     with contextlib.closing(env):
-        moments = play(env, learner, seed, settings.run.t_max)
+        moments = greedy_episodes(env, learner, seed, settings.run.t_max)
         start = next(moments)
         count, returns = _counter(env), start.now.reward  # positions exist after a reset
         visits = count(start.running)

@@ -24,7 +24,8 @@ _Q_LEARNER = frozenset(
     | {"mixing_activation", "mixing_bias", "mixing_embed_dim"}
 )
 _OFF_POLICY = frozenset(
-    {"learning_starts", "target_update_interval", "target_update_tau", "update_interval"}
+    {"learning_starts", "target_update_interval", "target_update_tau"}
+    | {"update_interval", "update_interval_episodes"}
 )
 # Settings that a learner does not read. A learner that is not listed reads every setting.
 UNREAD = {
@@ -67,8 +68,8 @@ def value(record: Record, key: str) -> Value:
 def idle(record: Record, key: str) -> bool:
     """Whether the setting has no effect in this run, so that its value says nothing about it."""
     settings, section = record.settings, key.partition(".")[0]
-    if section == "eoi":
-        return key != "eoi.form" and settings.get("eoi.form") == "none"
+    if settings.get(f"{section}.form") == "none":  # the section is switched off
+        return key != f"{section}.form"
     if section == "lfo":
         return key != "lfo.omega" and settings.get("lfo.omega") == 0
     return key in UNREAD.get(str(settings.get("learner")), ())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import keys
+from helpers import keys
 from eoi.envs import REGISTRY
 from eoi.envs.base import VecEnv
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import keys
+from helpers import keys
 from eoi.envs.firefighters import PUMP, SPRAY, Firefighters, FirefightersConfig
 from eoi.utils.errors import UserError
 

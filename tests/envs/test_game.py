@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_workers import wait_until_gone
 
-from conftest import keys
+from helpers import keys
 from eoi import evaluate
 from eoi import main as program
 from eoi.envs.base import VecEnv

@@ -13,7 +13,7 @@ import yaml
 
 pytest.importorskip("pettingzoo")
 
-from conftest import keys
+from helpers import keys
 from eoi import main
 from eoi.assembly import build
 from eoi.config import loader

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import keys
+from helpers import keys
 from eoi.envs.pac_men import EAT, ROOMS, PacMen, PacMenConfig
 from eoi.utils.errors import UserError
 

@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("mpe2")
 
-from conftest import keys, worlds
+from helpers import keys, worlds
 from eoi.assembly import build
 from eoi.envs import REGISTRY
 from eoi.envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig, constructor

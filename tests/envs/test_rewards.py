@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("mpe2")
 
-from conftest import SPEC, keys, random_batch
+from helpers import SPEC, keys, random_batch
 from eoi.assembly import build
 from eoi.components.episodes import Episodes
 from eoi.envs.pettingzoo import PettingZoo, PettingZooConfig

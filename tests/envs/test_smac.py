@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_workers import wait_until_gone
 
-from conftest import keys
+from helpers import keys
 from eoi.envs import REGISTRY, configured
 from eoi.envs.starcraft import installation
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from conftest import keys
+from helpers import keys
 from eoi.envs.windy_maze import NOBODY, OPEN, WindyMaze, WindyMazeConfig
 from eoi.utils.errors import UserError
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from games import Dice
 
-from conftest import keys
+from helpers import keys
 from eoi.envs.base import VecEnv
 from eoi.envs.workers import GameEnv, WorkerError, in_workers
 
