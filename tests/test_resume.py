@@ -18,6 +18,7 @@ from eoi import main as program
 from eoi.assembly import build
 from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
 from eoi.config import loader
+from eoi.records.reader import is_run
 from eoi.run import Training
 from eoi.settings import RunConfig, configure
 from eoi.utils import checkpoints
@@ -25,7 +26,6 @@ from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.locks import Lock
 from eoi.utils.logging import RunLog
-from eoi.utils.records import is_run
 from test_replay import numbered
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from eoi.batches.jobs import find
 from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
 from eoi.config import loader
 from eoi.learners.finite import Finite
-from eoi.observers.folder import Folder
+from eoi.records.folder import Folder
 from eoi.run import Training
 from eoi.settings import configure
 from eoi.utils import checkpoints, memory
