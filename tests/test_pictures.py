@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from eoi import main as command
-from eoi import plot, trained, watch
+from eoi import plot, saved, watch
 from eoi.pictures import curves, learning, positions
 from eoi.pictures.curves import Curve
 from eoi.pictures.film import shoot
@@ -459,12 +459,12 @@ def test_shades_go_from_white_through_the_colour_into_the_dark() -> None:
 
 
 def test_a_played_run_earns_what_the_runner_says(run: pathlib.Path) -> None:
-    env, learner, _ = trained.load(run, 3, "last")
+    env, learner, _ = saved.load(run, 3, "last")
     films = shoot(env, learner, seed=5, t=120)
     keys = fold(root_key(5, "watch"), torch.arange(3))
     outcome = (
         Rollout(env, torch.device("cpu"))
-        .run(learner.act, keys, torch.tensor(120.0), greedy=True)
+        .run(learner, keys, torch.tensor(120.0), greedy=True)
         .outcome()
     )
     assert [film[-1].total for film in films] == outcome.returns.tolist()
