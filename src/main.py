@@ -28,6 +28,7 @@ from typing import Any
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Sacred imports it
 
 from sacred import SETTINGS, Experiment
+from sacred.config.utils import normalize_or_die
 from sacred.observers import RunObserver
 from sacred.run import Run as SacredRun
 from sacred.stdout_capturing import CapturedStdout
@@ -213,7 +214,7 @@ class Record:
     def begin(self, first: SacredRun) -> None:
         """Begins the record of a further run of a fleet, whose first run Sacred itself began."""
         self.sacred = SacredRun(
-            config=self.command.config,
+            config=normalize_or_die(self.command.config),  # as Sacred does for the first run
             config_modifications=first.config_modifications,
             main_function=first.main_function,
             observers=sorted(self.observers, key=lambda observer: -observer.priority),
