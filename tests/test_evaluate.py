@@ -11,14 +11,9 @@ import torch
 
 from eoi import evaluate, saved
 from eoi import main as program
-<<<<<<< HEAD
 from eoi.records import reader
 from eoi.saved import load, load_policy
 from eoi.utils import checkpoints
-=======
-from eoi.saved import load, load_policy
-from eoi.utils import checkpoints, records
->>>>>>> tests
 from eoi.utils.errors import UserError
 from test_resume import LONG
 

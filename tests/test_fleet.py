@@ -23,14 +23,9 @@ from eoi.learners.extras import REGISTRY
 from eoi.learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
 from eoi.main import main, parse_command
 from eoi.pictures.panels import panels, remarks
-<<<<<<< HEAD
 from eoi.records import reader
-from eoi.run import Training
-=======
 from eoi.run import Run, Trainer
 from eoi.settings import Settings
-from eoi.utils import records
->>>>>>> tests
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import Failure, UserError
 from helpers import make_trainer, random_batch, trained

@@ -18,25 +18,15 @@ from eoi import main as program
 from eoi.build import make_env
 from eoi.components.replay import Replay, ReplayConfig
 from eoi.config import loader
-<<<<<<< HEAD
 from eoi.records.reader import is_run
-from eoi.run import Training
-=======
 from eoi.run import Trainer
->>>>>>> tests
 from eoi.settings import RunConfig, configure
 from eoi.utils import checkpoints
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.locks import Lock
-<<<<<<< HEAD
-from eoi.utils.logging import RunLog
-from test_replay import numbered
-=======
-from eoi.utils.records import is_run
 from helpers import SPEC, make_run, make_trainer, trained, worlds
 from test_replay import Q, numbered
->>>>>>> tests
 
 CPU = torch.device("cpu")
 # Every algorithm, and every world: not every pair of them, which would take minutes and show no more.

@@ -8,9 +8,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-import eoi.envs.starcraft
 import pytest
 
+import eoi.envs.starcraft
 from eoi.envs.starcraft import game
 
 MODULES = {

@@ -218,9 +218,7 @@ def test_a_run_is_a_function_of_its_seed_for_any_number_of_copies(
         "update_interval": 10 * copies,
         "epochs": 2,
     }
-    first, again = (
-        trained(chosen)[0] for chosen in [settings(algorithm, world, **keys)] * 2
-    )
+    first, again = (trained(chosen)[0] for chosen in [settings(algorithm, world, **keys)] * 2)
     assert first.at.updates > 0 and equal(first, again, ("",))
 
 

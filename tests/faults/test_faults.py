@@ -18,13 +18,8 @@ from eoi.batches.jobs import find
 from eoi.components.replay import Replay, ReplayConfig
 from eoi.config import loader
 from eoi.learners.finite import Finite
-<<<<<<< HEAD
 from eoi.records.folder import Folder
-from eoi.run import Training
-=======
-from eoi.observers.folder import Folder
 from eoi.run import Trainer
->>>>>>> tests
 from eoi.settings import configure
 from eoi.utils import checkpoints, memory
 from eoi.utils.checkpoints import Checkpoints
