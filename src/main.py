@@ -294,7 +294,7 @@ class Program:
         ex.observers.extend(first.observers)
 
         @ex.main
-        def run(_run: SacredRun) -> float:
+        def train(_run: SacredRun) -> float:
             try:
                 return self.run(_run)
             except UserError as error:

@@ -284,7 +284,7 @@ class Replay:
             next_state=state[:, 1:],
             next_avail=avail[:, 1:],
             rewards=self.fields["rewards"][acted] if "rewards" in self.fields else None,
-            valid=(steps < drawn.length[:, None]).float(),
+            valid=None if self.fixed_length else (steps < drawn.length[:, None]).float(),
             last_actions=last_of(actions),
             earlier=obs[:, :-1].gather(1, earlier) if wants.window else None,
             has_earlier=(drawn.back > 0).float() if wants.window else None,
