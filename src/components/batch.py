@@ -15,8 +15,8 @@ from torch import Tensor
 class Batch:
     """Transitions [B], or episodes [B, T] padded to one length.
 
-    A batch of a fleet has an axis R in front of all others, over which learners/stack.py maps the loss.
-    A learner's replay fills the optional fields that the learner `wants`.
+    A batch of a fleet has an axis R in front of all others (see learners/stack.py).
+    The optional fields are there when the learner `wants` them.
     """
 
     obs: Float[Tensor, "*b A O"]

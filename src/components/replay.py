@@ -208,7 +208,7 @@ class Replay:
         found = zip(row, (row + 1) % self.rows, earlier, has_earlier, strict=True)
         return [Rows(*rows) for rows in found]
 
-    def _back(self, keys: Tensor, row: Int[Tensor, "K *b"], window: int) -> Int[Tensor, "K *b"]:
+    def _back(self, keys: Tensor, row: Int[Tensor, "K ..."], window: int) -> Int[Tensor, "K ..."]:
         """Steps from each row to its earlier observation, which is of the same episode."""
         if not window:
             return torch.zeros_like(row)
