@@ -8,8 +8,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float, Int, UInt8
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.grid import GridConfig, GridMap, GridWorld, plus_map
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Bool, Int
 
 SPRAY, PUMP = 4, 5
 AREAS = "AB"  # a map's burning cells; `W` is water

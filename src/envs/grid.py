@@ -13,13 +13,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec, TimeStep
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import uniform
+from eoi.utils.shapes import Bool, Float, Int, Shaped
 
 UP, DOWN, LEFT, RIGHT = range(4)
 _MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows grow downwards

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.grid import GridConfig, GridMap, GridWorld, plus_map
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Bool, Int
 
 EAT = 4
 ROOMS = "TBLR"  # top, bottom, left, right

@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.envs.workers import GameEnv, GameStep
 from eoi.utils.errors import UserError
+from eoi.utils.shapes import Float, Int, UInt8
 
 _INSTALL = "install what it needs: bash run.sh pip install -r requirements-pettingzoo.txt"
 _INSTALLED = ("mpe2", "pettingzoo")  # by it

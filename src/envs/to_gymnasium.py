@@ -15,13 +15,13 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float, Int, Shaped
 
 from eoi.config.schema import parse
 from eoi.envs import REGISTRY
 from eoi.envs.base import TimeStep
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Bool, Float, Int, Shaped
 
 Info = dict[str, np.ndarray]
 

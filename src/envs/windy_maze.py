@@ -11,13 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.grid import BORDER, RIGHT, GridConfig, GridMap, GridWorld
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Int
 
 OPEN = 4
 BOXES = "LR"  # a map's cells: the left box, where it is calm, and the right one, in the wind

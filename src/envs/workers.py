@@ -22,11 +22,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from eoi.envs.base import EnvSpec, TimeStep
 from eoi.utils.errors import Failure, UserError
+from eoi.utils.shapes import Int, UInt8
 
 _PATIENCE = 2.0  # seconds that a worker may take to end by itself
 _METHOD = (

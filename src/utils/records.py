@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eoi.utils.errors import UserError
+from eoi.utils.places import ROOT
 
-SACRED = pathlib.Path(__file__).resolve().parents[2] / "results" / "sacred"
+SACRED = ROOT / "results" / "sacred"
 
 
 class Series(NamedTuple):

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.files import put
+from eoi.utils.places import ROOT
 
-FIGURES = pathlib.Path(__file__).resolve().parents[2] / "results" / "figures"
+FIGURES = ROOT / "results" / "figures"
 
 
 class Parser(argparse.ArgumentParser):

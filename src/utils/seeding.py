@@ -8,8 +8,9 @@ all randomness in a run is its seed and its counters. Keys are int64 tensors of 
 import zlib
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
+
+from eoi.utils.shapes import Float, Int
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9

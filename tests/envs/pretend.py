@@ -8,9 +8,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-import envs.starcraft
 import pytest
 
+from eoi.envs import starcraft
 from eoi.envs.starcraft import game
 
 MODULES = {
@@ -80,8 +80,8 @@ def _forget() -> None:
         in ("pysc2", "smac", "s2clientprotocol", "pretend_pysc2", "pretend_smac")
     ]:
         del sys.modules[name]
-    sys.modules.pop("envs.starcraft.launch", None)
-    vars(envs.starcraft).pop("launch", None)
+    sys.modules.pop("eoi.envs.starcraft.launch", None)
+    vars(starcraft).pop("launch", None)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
 
 from eoi.envs.base import EnvSpec
 from eoi.envs.starcraft import installation
@@ -21,6 +20,7 @@ from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from eoi.envs.workers import GameEnv, GameStep
 from eoi.utils.errors import Failure
+from eoi.utils.shapes import Int, UInt8
 
 _TRIES = 3  # at starting a game
 _SIDE = 640  # pixels of a picture, about

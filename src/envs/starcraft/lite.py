@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.config.schema import nearest
@@ -33,6 +32,7 @@ from eoi.envs.starcraft.physics import (
 from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
 from eoi.envs.starcraft.rules import Rules
 from eoi.utils.errors import UserError
+from eoi.utils.shapes import Bool, Float, Int
 
 NO_OP, ATTACKS = (
     0,

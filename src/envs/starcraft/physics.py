@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from eoi.envs.starcraft.arrays import NUMPY, TORCH, Array
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Bool, Float, Int, Shaped
 
 LOOPS_PER_SECOND = 16
 SPEED = 2.25 / LOOPS_PER_SECOND  # cells a loop

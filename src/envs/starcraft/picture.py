@@ -7,9 +7,9 @@ import math
 import string
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
 
 from eoi.envs.grid import AGENT_COLOURS, FLOOR, WALL
+from eoi.utils.shapes import Bool, Float, Int, UInt8
 
 _ENEMY, _BAR = (48, 44, 52), (96, 200, 96)
 _DIGITS, _CAPITALS = "0123456789" + string.ascii_lowercase, string.ascii_uppercase

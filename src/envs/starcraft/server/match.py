@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from eoi.config.schema import nearest
@@ -19,6 +18,7 @@ from eoi.envs.starcraft.maps import MAPS
 from eoi.envs.starcraft.physics import CARRY_ON, Combat, Orders
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Int
 
 RESPAWN = 2  # game loops that a field of dead waits
 KEPT = 100  # fights in a replay, the latest
