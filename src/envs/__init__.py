@@ -1,7 +1,7 @@
 """Environments by name.
 
 A new environment is a file here, a line in REGISTRY, and a YAML file in config/envs. The contract
-test covers every entry of REGISTRY. The classes can also be imported: `from eoi.envs import PacMen`.
+test covers every entry of REGISTRY. Programs can import the classes: `from eoi.envs import PacMen`.
 """
 
 from collections.abc import Mapping

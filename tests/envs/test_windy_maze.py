@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conftest import keys
-from eoi.envs.windy_maze import NOBODY, OPEN, WindyMaze, WindyMazeConfig
+from eoi.envs.windy_maze import UNOPENED, OPEN, WindyMaze, WindyMazeConfig
 from eoi.utils.errors import UserError
 
 MOVES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
@@ -88,7 +88,7 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
         ]
         moment, reward = world.step(actions), slow.step(actions[0].tolist())
         assert moment.reward.item() == reward
-    assert moment.info["opener"][0].tolist() == [slow.opener.get(name, NOBODY) for name in "LR"]
+    assert moment.info["opener"][0].tolist() == [slow.opener.get(name, UNOPENED) for name in "LR"]
     assert [moment.info[f"{side}_open"].item() for side in ("left", "right")] == [
         float(name in slow.opener) for name in "LR"
     ]
@@ -262,7 +262,7 @@ def test_a_box_opened_by_two_is_one_box_and_the_first_ones():
     world.reset(keys(1))
     world._position = world._boxes[:1].expand(1, 2).clone()
     world.step(torch.full((1, 2), OPEN))
-    assert world._opener[0, :2].tolist() == [0, NOBODY] and world.history()["boxes open"] == 1
+    assert world._opener[0, :2].tolist() == [0, UNOPENED] and world.history()["boxes open"] == 1
 
 
 def test_a_drawn_map_is_a_new_world():
