@@ -18,8 +18,9 @@ def command(name: str) -> str:
     return f"python src/{_FILES.get(name, name)}.py" if IS_CHECKOUT else f"eoi {name}"
 
 
-def install(group: str = "") -> str:
-    """The words that install the requirements, or those of an optional group such as sc2."""
-    if not IS_CHECKOUT:
-        return f"pip install 'eoi[{group}]'" if group else "pip install eoi"
-    return f"bash run.sh pip install -r requirements{'-' * bool(group)}{group}.txt"
+PIP = "bash run.sh pip install" if IS_CHECKOUT else "pip install"
+
+
+def install(group: str) -> str:
+    """The words that install an optional group of requirements, such as sc2."""
+    return f"{PIP} -r requirements-{group}.txt" if IS_CHECKOUT else f"{PIP} 'eoi[{group}]'"
