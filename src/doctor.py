@@ -109,7 +109,7 @@ def starcraft() -> Iterator[Check]:
     from eoi.envs.starcraft import installation
 
     yield from (*installation.packages(), installation.game())
-    maps = {name: installation.a_map(name) for name in installation.maps()}
+    maps = {name: installation.map_file(name) for name in installation.maps()}
     absent = [check for check in maps.values() if not check.ok]
     found = (
         f"{len(maps) - len(absent)} of {len(maps)}: {' '.join(name for name, check in maps.items() if check.ok)}"
@@ -117,14 +117,14 @@ def starcraft() -> Iterator[Check]:
         else "none"
     )
     lacking = (
-        f"; missing: {' '.join(check.what.removeprefix('map ') for check in absent)}"
+        f"; missing: {' '.join(check.name.removeprefix('map ') for check in absent)}"
         if absent
         else ""
     )
     yield Check(
         "maps",
         found + lacking,
-        absent[0].fix if absent else "" if maps else installation.a_map("8m").fix,
+        absent[0].fix if absent else "" if maps else installation.map_file("8m").fix,
     )
     engine = configured("sc2", {"map_name": "8m"}).engine
     yield Check(
@@ -144,7 +144,7 @@ def show(title: str, checks: Sequence[Check], bad: str) -> None:
     print(title)
     for check in checks:
         print(
-            f"  {'ok' if check.ok else bad:8} {check.what:30} {check.found}"
+            f"  {'ok' if check.ok else bad:8} {check.name:30} {check.found}"
             + ("" if check.ok else f"\n{'':41} -> {check.fix}")
         )
 

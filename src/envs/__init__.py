@@ -31,7 +31,7 @@ def configured(name: str, env_args: Mapping[str, Any]) -> Any:
     Settings that depend on this machine, such as StarCraft's `engine: auto`, are resolved.
     """
     cfg: Any = parse(REGISTRY[name].Config, env_args, "env_args.")
-    return cfg.settled() if hasattr(cfg, "settled") else cfg
+    return cfg.resolved() if hasattr(cfg, "resolved") else cfg
 
 
 __all__ = [

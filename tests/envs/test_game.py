@@ -35,7 +35,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def config(**changes) -> StarCraftConfig:
-    found = StarCraftConfig(map_name="3m", engine="game", **changes).settled()
+    found = StarCraftConfig(map_name="3m", engine="game", **changes).resolved()
     assert isinstance(found, StarCraftConfig)
     return found
 
@@ -223,7 +223,7 @@ from eoi.envs.starcraft.settings import StarCraftConfig
 from eoi.utils.seeding import fold, root_key
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    env = GameStarCraft(StarCraftConfig(map_name="3m", engine="game").settled(), 2)
+    env = GameStarCraft(StarCraftConfig(map_name="3m", engine="game").resolved(), 2)
     env.reset(fold(root_key(0, "x"), torch.arange(2)))
     print("ready", flush=True)
     {end}

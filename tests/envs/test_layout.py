@@ -46,7 +46,10 @@ def test_a_file_named_on_the_command_line_and_in_yaml(tmp_path):
         (ROOMS.replace("\n", " "), "the map has only one line; in a YAML file, put `|` after"),
         ("maps/none.txt", "there is no file 'maps/none.txt' here or in "),
         (ROOMS.replace("R#", "R"), "line 1 has 7 characters and line 3 has 6"),
-        (ROOMS.replace("R", "x"), "unknown letter 'x' in line 3. Letters: # wall, . floor, S start"),
+        (
+            ROOMS.replace("R", "x"),
+            "unknown letter 'x' in line 3. Letters: # wall, . floor, S start",
+        ),
         (ROOMS.replace("R", "."), "the map has no cell 'R'. Letters: # wall, "),
     ],
 )

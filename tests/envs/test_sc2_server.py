@@ -434,7 +434,7 @@ def test_each_request_has_its_time(name, valid, status):
         assert not response.error
     else:
         assert response.error == [
-            f"{name}: not while the status is {status}, only in {' or '.join(valid)}"
+            f"{name}: not allowed in status {status}, only in {' or '.join(valid)}"
         ]
         assert (
             response.status == sc2api_pb2.Status.Value(status)
@@ -459,7 +459,7 @@ def test_what_the_server_cannot_do_is_said(name):
     player = Player("3m")
     response = player.response(name)
     assert (
-        response.error == [f"{name}: this server cannot do that"]
+        response.error == [f"{name}: not supported by this server"]
         and response.status == sc2api_pb2.in_game
     )
     assert len(player.units) == 6
@@ -478,7 +478,7 @@ def test_debug_knows_kill_unit_only():
         debug_pb2.DebugCommand(game_state=debug_pb2.god),
     ]
     assert player.response("debug", sc2api_pb2.RequestDebug(debug=commands)).error == [
-        "debug: this server knows kill_unit only"
+        "debug: only kill_unit is supported"
     ]
     assert len(player.units) == 6
 
@@ -742,7 +742,7 @@ def test_a_real_game_is_left_alone(what, tmp_path, capsys):
     (tmp_path / what).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / what).write_bytes(b"\x7fELF")
     assert sc2_server.main(["install", str(tmp_path)]) == 2
-    assert f"here is a StarCraft II ({what})" in capsys.readouterr().err
+    assert f"contains StarCraft II ({what})" in capsys.readouterr().err
     assert (tmp_path / what).read_bytes() == b"\x7fELF" and not (tmp_path / "Maps").exists()
 
 
