@@ -47,7 +47,10 @@ class GameServer:
             while not self.ended.is_set() and parent in (None, os.getppid()):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.ended.wait(), 1.0)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # pysc2 repeats the signal
+        # pysc2 repeats the signal, which must not interrupt the end of this process.
+        for number in _ENDS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
