@@ -88,7 +88,7 @@ def test_missing_maps_are_named(machine, capsys):
 
 def test_mongo_that_is_asked_for_and_silent(machine, capsys, monkeypatch):
     assert (
-        about(lines(capsys), "MongoDB")[0] == "ok not asked: neither --mongo nor EOI_MONGO is set"
+        about(lines(capsys), "MongoDB")[0] == "ok not checked: neither --mongo nor EOI_MONGO is set"
     )
     monkeypatch.setattr(doctor, "PATIENCE", 100)
     found, fix = about(lines(capsys, "--mongo", "127.0.0.1:1"), "MongoDB")
@@ -107,7 +107,7 @@ def test_a_missing_requirement_is_status_1(machine, capsys, monkeypatch):
     shown = lines(capsys, status=1)
     assert about(shown, "jaxtyping")[0] == "MISSING not installed" and about(shown, "pillow")[
         0
-    ].startswith("ok 9.9; tried with ")
+    ].startswith("ok 9.9; tested with ")
     assert not any("StarCraft" in line for line in shown)
 
 

@@ -1,8 +1,10 @@
-"""Random numbers as a pure function of (key, position): SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) on int64 tensors.
+"""Random numbers as a pure function of a key and a position, on int64 tensors.
 
-A torch.Generator is one sequence; thousands of environment copies and dozens of stacked runs each need their own, equal on every
-device, and a resumed run needs all of them back. Here a stream is a key, nothing is carried from draw to draw, and the state of
-all randomness in a run is its seed and its counters. Keys are int64 tensors of any shape; `fold` derives one per index.
+The hash is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). A torch.Generator is a single
+sequence, but thousands of environment copies and dozens of stacked runs each need one, equal on
+every device, and a resumed run has to restore all of them. Here a stream is a key, and no state
+passes from draw to draw. The random state of a run is its seed and its counters. Keys are int64
+tensors of any shape; `fold` derives a key for each index.
 """
 
 import zlib
@@ -18,7 +20,7 @@ _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch's own is arithmetic on int64."""
+    """Logical right shift; torch's shift of int64 is arithmetic."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -29,17 +31,16 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def root_key(seed: int, name: str, device: torch.device | str = "cpu") -> Int[Tensor, ""]:
-    """The key of the stream `name` of a run: streams of different names or seeds are unrelated."""
+    """Key of the stream `name` of a run. Streams of other names or seeds are independent of it."""
     return fold(torch.tensor(seed, dtype=torch.int64, device=device), zlib.crc32(name.encode()))
 
 
 def fold(keys: Int[Tensor, "*k"], index: int | Int[Tensor, "*i"]) -> Int[Tensor, "*o"]:
-    """Child keys; `index` broadcasts against `keys`."""
+    """Child key for each index; `index` broadcasts against `keys`."""
     if not isinstance(index, Tensor):
         index = torch.tensor(index, dtype=torch.int64, device=keys.device)
-    return _mix(
-        _mix(keys) + (index + 1) * _GOLDEN
-    )  # keys are mixed first, so that fold(k, i) and fold(k + 1, i) are unrelated
+    # Keys are mixed first, so that fold(k, i) and fold(k + 1, i) are unrelated.
+    return _mix(_mix(keys) + (index + 1) * _GOLDEN)
 
 
 def _bits(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -47,18 +48,21 @@ def _bits(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
     for size in shape:
         count *= size
     position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
-    return _mix(keys[..., None] + position).view(*keys.shape, *shape)
+    return _mix(keys[..., None] + position).view((*keys.shape, *shape))
 
 
 def uniform(keys: Int[Tensor, "*k"], *shape: int) -> Float[Tensor, "*o"]:
-    """Uniform on [0, 1), 24 bits, shape [*keys, *shape]."""
+    """Uniform numbers on [0, 1) with 24 bits, of shape [*keys, *shape]."""
     return _shift(_bits(keys, shape), 40).to(torch.float32) * 2.0**-24
 
 
 def integers(
     keys: Int[Tensor, "*k"], high: int | Int[Tensor, "*h"], *shape: int
 ) -> Int[Tensor, "*o"]:
-    """Uniform integers in [0, high), high < 2^31; a tensor `high` has the shape of `keys`."""
+    """Uniform integers in [0, high), of shape [*keys, *shape]. Requires high < 2^31.
+
+    `high`: a number, or a tensor of the shape of `keys`.
+    """
     if isinstance(high, Tensor):
         high = high.view(*high.shape, *(1 for _ in shape))
     return _shift(_shift(_bits(keys, shape), 32) * high, 32)

@@ -531,6 +531,39 @@ def test_timing_out_is_truncation():
     assert not moment.info["battle_won"].any() and not total.any()
 
 
+JUST_MORE = 9 + 2**-10  # cells; exact in single precision, as is 9
+
+
+@pytest.mark.parametrize(("distance", "seen"), [(9 - 2**-10, True), (9.0, False)])
+@pytest.mark.parametrize("other", [1, 3], ids=["an ally", "an enemy"])
+def test_sight_ends_before_nine_cells(other, distance, seen):
+    """As in SMAC, a unit at exactly the sight range is not observed."""
+    env = LiteStarCraft(LiteConfig(map_name="3m"), 1)
+    env.reset(keys_of(1))
+    place = torch.tensor([[1000.0 * u for u in range(1, 7)], [16.0] * 6])
+    place[0, 0], place[0, other] = 5.0, 5.0 + distance
+    health = torch.zeros(6)
+    health[[0, other]] = 45.0
+    put(env.combat, position=place, health=health)
+    obs = env._moment(env.combat.health.T).obs[0, 0]
+    first = 4 + 5 * (0 if other == 3 else 3)  # features of enemy 0, or of the first ally
+    expected = [float(seen and other != 3), distance / 9, distance / 9, 0, 1] if seen else [0.0] * 5
+    assert obs[first : first + 5].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("distance", "target"), [(9.0, 1), (JUST_MORE, 0)])
+def test_a_hunter_follows_its_target_up_to_nine_cells(distance, target):
+    combat = Combat(Scenario((Squad(1, (5.0, 16.0)), Squad(1, (14.0, 16.0))), GROUND), 1)
+    combat.spawn(keys_of(1))
+    goal = torch.tensor([[[1.0, 16.0], [14.0, 16.0]]])
+    kind, no_target = torch.tensor([[ATTACK_MOVE, STOP]]), torch.zeros(1, 2, dtype=torch.int64)
+    combat.command(Orders(kind, goal, no_target))
+    place = torch.tensor([[5.0, 5.0 + distance], [16.0, 16.0]])
+    put(combat, position=place, focus=torch.tensor([1, 1], dtype=torch.int32))
+    combat.advance(1)
+    assert combat.focus.tolist() == [[target, 1]]
+
+
 def test_mutual_death_is_no_victory():
     env = LiteStarCraft(LiteConfig(map_name="3m"), 1)
     moment = env.reset(keys_of(1))
