@@ -7,7 +7,7 @@ from eoi import load_policy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eoi.trained import load_policy
+    from eoi.saved import load_policy
 
 __all__ = ["load_policy"]
 
@@ -15,7 +15,7 @@ __all__ = ["load_policy"]
 def __getattr__(name: str) -> object:
     """Import `load_policy` on first use: the environments need only torch and numpy."""
     if name == "load_policy":
-        from eoi.trained import load_policy
+        from eoi.saved import load_policy
 
         return load_policy
     raise AttributeError(f"module 'eoi' has no attribute {name!r}")

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from eoi.config import loader
 from eoi.envs.base import VecEnv
-from eoi.learners import AnyLearner
+from eoi.learners import Learner
 from eoi.pictures.film import gif, shoot
+from eoi.saved import film_path, greedy_episodes, load, title, which_networks
 from eoi.settings import Settings
-from eoi.trained import film_path, load, play, title, which_networks
 from eoi.utils.errors import UserError
 from eoi.utils.records import only_run
 from eoi.utils.script import Parser, add_saved_run, guarded, write_text, write_whole
@@ -76,15 +76,13 @@ def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def evaluate(
-    env: VecEnv, learner: AnyLearner, settings: Settings, episodes: int, seed: int
-) -> Result:
+def evaluate(env: VecEnv, learner: Learner, settings: Settings, episodes: int, seed: int) -> Result:
     values: dict[str, list[Tensor]] = {}
     for first in range(0, episodes, env.n_envs):
         returns, length, last = torch.zeros(env.n_envs), torch.zeros(env.n_envs), None
-        for moment in play(env, learner, seed, settings.run.t_max, first):
+        for moment in greedy_episodes(env, learner, seed, settings.run.t_max, first):
             last = moment
-            if moment.actions is not None:
+            if moment.choice is not None:
                 returns += moment.now.reward * moment.running
                 length += moment.running
         assert last is not None

@@ -10,14 +10,15 @@ RUN is a Sacred id (3 is results/sacred/3), a run's folder, or `latest`. Beside 
 Further options are Sacred's own, e.g. `-c COMMENT`, `-u` for a run that leaves no record.
 """
 
-import contextlib
 import dataclasses
 import logging
 import os
 import pathlib
 import random
+import resource
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,18 +29,20 @@ warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Sacr
 
 from sacred import SETTINGS, Experiment
 from sacred.observers import RunObserver
+from sacred.run import Run as SacredRun
+from sacred.stdout_capturing import CapturedStdout
 from sacred.utils import SacredError
 
-from eoi.assembly import build, find_folder, saved_networks
+from eoi.build import find_folder, make_worlds, saved_networks
 from eoi.config import loader
 from eoi.config.schema import nearest
-from eoi.fleet import Fleet, given_fleet, refuse_unstackable, varied
+from eoi.fleet import given_fleet, refuse_unstackable, varied
 from eoi.observers import boards, mongo
 from eoi.observers.folder import Folder, capped
-from eoi.run import Training, evaluate
+from eoi.run import Run, Trainer
+from eoi.saved import elsewhere, recorded
 from eoi.settings import Settings, configure
-from eoi.trained import elsewhere, recorded
-from eoi.utils import checkpoints, history, records
+from eoi.utils import checkpoints, records
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
@@ -181,45 +184,115 @@ class Ended(SacredError):
         self.status = status
 
 
-class Job:
-    """One run under Sacred."""
+class Record:
+    """Sacred's record of one run: its folder, its further observers, and its checkpoint."""
 
     def __init__(self, command: Command):
-        self.command, self.failed = command, 0  # the exit status of a run that failed
-        self.start = self._checkpoint()
-        base = (
-            command.resumed.parent
-            if command.resumed
-            else ROOT / command.settings.run.local_results_path / "sacred"
-        )
+        self.command = command
+        self.start = _newest_checkpoint(command.resumed)
+        results = ROOT / command.settings.run.local_results_path / "sacred"
+        base = command.resumed.parent if command.resumed else results
         _refuse_unwritable(base)
-        self.folder = Folder(base, command.resumed, self._series(), command.further)
+        series = self.start[1]["log"]["series"] if self.start else None
+        self.folder = Folder(base, command.resumed, series, command.further)
+        self.sacred: SacredRun | None = None
+        self._beat_at = float("-inf")
+
+    @property
+    def observers(self) -> list[RunObserver]:
+        return [self.folder, *self.command.further]
+
+    def log(self) -> RunLog:
+        """The run's log, which writes to this record."""
+        sacred, settings = self.sacred, self.command.settings
+        assert sacred is not None, "the record has not begun"
+        run_log = RunLog(sacred.log_scalar, settings.title, settings.run.t_max)
+        return run_log
+
+    def begin(self, first: SacredRun) -> None:
+        """Begins the record of a further run of a fleet, whose first run Sacred itself began."""
+        self.sacred = SacredRun(
+            config=self.command.config,
+            config_modifications=first.config_modifications,
+            main_function=first.main_function,
+            observers=sorted(self.observers, key=lambda observer: -observer.priority),
+            root_logger=first.root_logger,
+            run_logger=_QUIET,
+            experiment_info=first.experiment_info,
+            host_info=first.host_info,
+            pre_run_hooks=[],
+            post_run_hooks=[],
+        )
+        self.sacred.meta_info = dict(first.meta_info)
+        # The first run's record holds the output of the whole fleet.
+        with open(os.devnull) as closed:
+            self.sacred._output_file = CapturedStdout(closed)
+        if first.unobserved:
+            self.sacred.observers = []
+        self.sacred._emit_started()
+
+    def beat(self, last: bool = False) -> None:
+        """Hands new metrics to the observers, as Sacred's heartbeat does every ten seconds."""
+        now = time.monotonic()
+        if self.sacred is not None and (last or now - self._beat_at >= 10):
+            self._beat_at = now
+            self.sacred._emit_heartbeat()
+
+    def end(self, failure: BaseException | None, result: float) -> None:
+        """Ends the record of a further run of a fleet."""
+        if self.sacred is None or self.sacred.status != "RUNNING":
+            return
+        self.sacred.result = None if failure else result
+        self.beat(last=True)
+        if failure is None:
+            self.sacred._stop_time()
+            self.sacred._emit_completed(result)
+        elif isinstance(failure, KeyboardInterrupt):
+            self.sacred._emit_interrupted("INTERRUPTED")
+        else:
+            self.sacred._emit_failed(type(failure), failure, failure.__traceback__)
+        self.sacred._wait_for_observers()
+
+
+_QUIET = logging.getLogger("eoi.quiet")  # a fleet prints a line for each run in place of Sacred's
+_QUIET.setLevel(logging.ERROR)
+
+
+def _newest_checkpoint(
+    folder: pathlib.Path | None,
+) -> tuple[pathlib.Path, dict[str, Any]] | None:
+    """The newest checkpoint of the run to continue. Raises UserError."""
+    if folder is None:
+        return None
+    if is_locked(folder):
+        Folder(folder.parent, folder)  # raises the error that names the other process
+    return checkpoints.Checkpoints(folder / "checkpoints").newest()
+
+
+class Program:
+    """What one call of this program does: one run, or a fleet."""
+
+    def __init__(self, command: Command):
+        self.command = command
+        self.status = 0  # the exit status of a run that failed
+        commands = [command, *command.others]
+        if len(commands) > 1:
+            _raise_file_limit(len(commands))
+        self.records = [Record(each) for each in commands]
         self.ex = self._experiment()
 
-    def _checkpoint(self) -> tuple[pathlib.Path, dict[str, Any]] | None:
-        """The newest one of the run to continue. Raises UserError."""
-        folder = self.command.resumed
-        if folder is None:
-            return None
-        if is_locked(folder):
-            Folder(folder.parent, folder)  # says who
-        start = checkpoints.Checkpoints(folder / "checkpoints").newest()
-        return start
-
-    def _series(self) -> history.Series | None:
-        return self.start[1]["log"]["series"] if self.start else None
-
     def _experiment(self) -> Experiment:
-        settings = self.command.settings
-        ex = Experiment(records.labelled(settings.run.name, vars(settings.env)), base_dir=str(ROOT))
-        ex.logger = log  # pyright: ignore[reportAttributeAccessIssue]
-        ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue]
-        ex.add_config(self.command.config)
-        ex.observers.append(self.folder)
-        ex.observers.extend(self.command.further)
+        command, first = self.command, self.records[0]
+        run = command.settings.run
+        name = records.labelled(run.name, vars(command.settings.env))
+        ex = Experiment(name, base_dir=str(ROOT))
+        ex.logger = log  # pyright: ignore[reportAttributeAccessIssue] # typed as None by Sacred
+        ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue] # as above
+        ex.add_config(command.config)
+        ex.observers.extend(first.observers)
 
         @ex.main
-        def run(_run: Any) -> float:
+        def run_it(_run: SacredRun) -> float:
             try:
                 return self.run(_run)
             except UserError as error:
@@ -233,57 +306,84 @@ class Job:
         return ex
 
     def _ended(self, message: str, status: int) -> Ended:
-        self.failed = status
+        self.status = status
         return Ended(message, status)
 
-    def run(self, _run: Any) -> float:
-        settings = self.command.settings
-        run_log = self._log(_run)
-        parts = build(settings)
-        if settings.run.evaluate:
-            if others := elsewhere(settings):
-                log.warning(
-                    "warning: not the world that these networks learned in: %s", ", ".join(others)
-                )
-            return evaluate(parts, settings, run_log)
-        training = Training(parts, settings, run_log, self.folder.folder)
-        if self.start:
-            training.resume(*self.start)
-            log.info(
-                "continuing at %d of %d steps from %s",
-                training.at.t,
-                settings.run.t_max,
-                self.start[0],
-            )
-            self.start = None  # its memory
-        training.train()
-        return training.at.best
+    def run(self, sacred: SacredRun) -> float:
+        """The whole work, inside of the first run's record. Returns its best test return."""
+        self.records[0].sacred = sacred
+        trainer: Trainer | None = None
+        try:
+            for record in self.records[1:]:
+                record.begin(sacred)
+            trainer = self._trainer()
+            if self.command.settings.run.evaluate:
+                return played(trainer)
+            trainer.train()
+        except BaseException as error:
+            self._end_others(trainer, error)
+            raise
+        self._end_others(trainer, None)
+        if trainer.failures[0]:
+            raise trainer.failures[0]
+        return trainer.at.best
 
-    def _log(self, _run: Any) -> RunLog:
-        settings = self.command.settings
-        return RunLog(
-            lambda name, value, t: _run.log_scalar(name, value, t),
-            settings.title,
-            settings.run.t_max,
-        )
+    def _end_others(self, trainer: Trainer | None, ended: BaseException | None) -> None:
+        """Ends the records of all runs but the first, which Sacred ends."""
+        for place, record in enumerate(self.records[1:], 1):
+            failure, best = ended, 0.0
+            if trainer is not None:
+                best = trainer.runs[place].at.best
+                failure = trainer.failures[place] or ended
+            record.end(failure, best)
+
+    def _trainer(self) -> Trainer:
+        settings, total = self.command.settings, len(self.records)
+        worlds = make_worlds(settings, total)
+        runs = [
+            Run(
+                record.command.settings,
+                worlds,
+                record.log(),
+                record.folder.folder,
+                runs=0 if place else total,
+            )
+            for place, record in enumerate(self.records)
+        ]
+        title = f"{settings.world} {settings.run.name} {total} runs, each"
+        beats = [record.beat for record in self.records[1:]]
+        trainer = Trainer(runs, worlds, title, self.command.compiled, beats)
+        for record in self.records if total > 1 else ():
+            run, folder = record.command.settings.run, record.folder.folder
+            log.info("run %s: seed %d %s", folder and folder.name, run.seed, run.label)
+        first = self.records[0]
+        if first.start:
+            runs[0].resume(*first.start)
+            message = "continuing at %d of %d steps from %s"
+            log.info(message, runs[0].at.t, settings.run.t_max, first.start[0])
+            first.start = None  # frees its memory
+        return trainer
 
     def interrupted(self) -> str:
-        """What an interrupt leaves, and how to go on."""
-        folder, run = self.folder.folder, self.command.settings.run
+        """What an interrupt leaves, and how to continue."""
+        folder, run = self.records[0].folder.folder, self.command.settings.run
         if folder is None or run.evaluate:
             return "interrupted"
         if not run.save_interval:
-            return f"interrupted; {folder} keeps what was logged, but no checkpoint to continue from (save_interval=0)"
+            return (
+                f"interrupted; {folder} keeps what was logged, "
+                "but no checkpoint to continue from (save_interval=0)"
+            )
         others = ", and so on for the other runs of the fleet" if self.command.others else ""
-        return f"interrupted: `python src/main.py --resume {folder}` continues the run where it was{others}"
+        return (
+            f"interrupted: `python src/main.py --resume {folder}` "
+            f"continues the run where it was{others}"
+        )
 
     def _refuse_unknown(self) -> None:
-        """Words that neither this project nor Sacred knows. Raises UserError."""
-        flags = {
-            *_FLAGS,
-            "--tensorboard",
-            *(flag for option in self.ex.all_cli_options for flag in option.get_flags()),
-        }
+        """Raises UserError for words that neither this project nor Sacred knows."""
+        options = self.ex.all_cli_options
+        flags = {*_FLAGS, "--tensorboard", *(flag for o in options for flag in o.get_flags())}
         commands = [name for name, _ in self.ex.gather_commands()]
         for before, word in pairwise(["", *self.command.rest]):
             name, equals, value = word.partition("=")
@@ -300,62 +400,47 @@ class Job:
                 raise UserError(f"{word}: there is no such command.{nearest(word, commands)}")
 
     def __call__(self) -> int:
+        """Does it; the exit status. Raises OSError when the record on disk is not complete."""
         self._refuse_unknown()
         try:
             self.ex.run_commandline([sys.argv[0], *self.command.rest])
         finally:
-            self.folder.close()
-        if self.folder.trouble:
-            raise self.folder.trouble
+            for record in self.records:
+                record.folder.close()
+        trouble = next((record.folder.trouble for record in self.records), None)
+        if trouble:
+            raise trouble
         return 0
 
 
-class Member(Job):
-    """One run of a fleet. Its Sacred run begins, holds all that follow while the fleet trains inside the last, and ends."""
-
-    def __init__(self, commands: Sequence[Command], before: "Sequence[Member]" = ()):
-        super().__init__(commands[0])
-        self.before, self.after = before, commands[1:]
-        self.training: Training | None = None
-        self.fleet: Fleet | None = None
-
-    def run(self, _run: Any) -> float:
-        members = [*self.before, self]
-        settings = self.command.settings
-        parts = build(settings, 0 if self.before else 1 + len(self.after))
-        self.training = Training(parts, settings, self._log(_run), self.folder.folder)
-        if self.after:
-            following = Member(self.after, members)
-            with contextlib.suppress(SystemExit):  # its own failure, which its own record tells
-                following()
-            self.fleet = following.fleet
-        else:
-            self.fleet = self._train(members)
-        if self.fleet is None:
-            raise Failure("another run of the fleet could not begin")
-        failure = self.fleet.failures[len(self.before)]
-        if failure:
-            raise failure
-        return self.training.at.best
-
-    def _train(self, members: "Sequence[Member]") -> Fleet:
-        trainings = [m.training for m in members if m.training]
-        settings = self.command.settings
-        fleet = Fleet(
-            trainings,
-            f"{settings.world} {settings.run.name} {len(members)} runs, each",
-            members[0].command.compiled,
+def played(trainer: Trainer) -> float:
+    """test_nepisode greedy episodes with the saved networks; their mean return."""
+    (run,) = trainer.runs
+    if others := elsewhere(run.settings):
+        message = "warning: not the world that these networks trained in: %s"
+        log.warning(message, ", ".join(others))
+    save_replay = getattr(trainer.tests.env, "save_replay", None)
+    if run.cfg.save_replay and save_replay is None:
+        raise UserError(
+            "save_replay: only StarCraft II itself has replays; "
+            "src/watch.py makes films of any saved run"
         )
-        for m in members:
-            log.info(
-                "run %s: seed %d %s",
-                m.folder.folder and m.folder.folder.name,
-                m.command.settings.run.seed,
-                m.command.settings.run.label,
-            )
-        with contextlib.suppress(Failure):  # of all of them
-            fleet.train()
-        return fleet
+    run.folder = None  # an evaluation saves no networks
+    trainer.test()
+    if run.cfg.save_replay and save_replay:
+        print("replays:", *save_replay())
+    for name, value in run.log.latest.items():
+        print(f"{name} {value:.4g}")
+    return run.log.latest["test_return_mean"]
+
+
+def _raise_file_limit(runs: int) -> None:
+    """Every run holds a lock file open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = runs + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _refuse_unwritable(folder: pathlib.Path) -> None:
@@ -379,11 +464,10 @@ def main(argv: Sequence[str]) -> int:
     if "-h" in argv or "--help" in argv:
         print(usage())
         return 0
-    job = None
+    program = None
     try:
-        command = parse_command(argv)
-        job = Member([command, *command.others]) if command.others else Job(command)
-        return job()
+        program = Program(parse_command(argv))
+        return program()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -394,13 +478,13 @@ def main(argv: Sequence[str]) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print(job.interrupted() if job else "interrupted", file=sys.stderr)
+        print(program.interrupted() if program else "interrupted", file=sys.stderr)
         return 130
     except SystemExit as end:
         if isinstance(end.code, str):  # Sacred's, of words that it cannot read
             print(f"error: {end.code.splitlines()[0]}", file=sys.stderr)
             return 2
-        return (job.failed if job else 0) or int(end.code or 0)
+        return (program.status if program else 0) or int(end.code or 0)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,29 @@
-"""The training loop of a run."""
+"""The state of a run, and the loop that trains one run or many side by side.
+
+Axes: R runs, N copies of one run.
+"""
 
 import logging
 import pathlib
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from jaxtyping import Int
+from torch import Tensor, nn
 
-from eoi import snapshots
-from eoi.assembly import Parts
+from eoi.build import Worlds, find_folder, make_learner, make_replay, restore
+from eoi.components.batch import Batch, from_plain, plain
 from eoi.components.episodes import Episodes, Outcome
-from eoi.learners.learner import Stats
+from eoi.config.schema import varying
+from eoi.learners.base import Progress, Stats
+from eoi.learners.descent import Descent
+from eoi.learners.stack import Stack, StackDescent, member, stacked
+from eoi.runners.diversity import diversity
 from eoi.runners.rollout import Rollout
-from eoi.runners.watching import Watched, diversity
-from eoi.settings import RunConfig, Settings
+from eoi.settings import Settings
 from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.logging import RunLog
@@ -29,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Counters:
-    """Where a run stands. With the seed, this is the state of all its randomness."""
+    """Progress of a run. With the seed, this is the state of all its randomness."""
 
     t: int = 0  # environment steps
     episodes: int = 0
@@ -38,124 +44,64 @@ class Counters:
     best: float = float("-inf")  # highest test return so far
 
 
-class Course(ABC):
-    """The loop of one run, or of many side by side: play, learn, report, test, save."""
+class Run:
+    """One run: its networks, replay, counters, log and files."""
 
-    run: RunConfig
-    at: Counters
-    saved_at: float  # seconds, of the newest checkpoint
-
-    def train(self) -> None:
-        """Until t_max. Ctrl-C ends it after the iteration in hand, and what it has come to is saved."""
-        with Stop() as stop:
-            self._loop(stop)
-        self.finish()
-        if stop.asked and self.at.t < self.run.t_max:
-            raise KeyboardInterrupt
-
-    def _loop(self, stop: Stop) -> None:
-        run = self.run
-        if self.at.t == 0:
-            self.test()
-        self.progress()
-        while self.at.t < run.t_max and not stop.asked:
-            before = self.at.t
-            self.play()
-            self.learn()
-            if self.at.t // run.log_interval > before // run.log_interval:
-                self.report()
-            if self.at.t // run.test_interval > before // run.test_interval:
-                self.test()
-            self.progress()
-            if time.monotonic() - self.saved_at >= 60 * run.save_interval:
-                _while_running(self.checkpoint)
-        self.progress(last=True)
-
-    @abstractmethod
-    def play(self) -> None: ...
-    @abstractmethod
-    def learn(self) -> None: ...
-    @abstractmethod
-    def test(self) -> None: ...
-    @abstractmethod
-    def report(self) -> None: ...
-    @abstractmethod
-    def progress(self, last: bool = False) -> None: ...
-    @abstractmethod
-    def checkpoint(self) -> None: ...
-    @abstractmethod
-    def finish(self) -> None: ...
-
-
-class Training(Course):
-    """One run."""
-
-    def __init__(self, parts: Parts, settings: Settings, log: RunLog, folder: pathlib.Path | None):
-        self.parts, self.settings, self.run, self.log, self.folder = (
-            parts,
-            settings,
-            settings.run,
-            log,
-            folder,
-        )
+    def __init__(
+        self,
+        settings: Settings,
+        worlds: Worlds,
+        run_log: RunLog,
+        folder: pathlib.Path | None = None,
+        runs: int = 1,
+    ):
+        """`runs`: runs of this size that must fit in memory together; 0 skips the check."""
+        self.settings, self.cfg, self.log, self.folder = settings, settings.run, run_log, folder
+        self.spec, self.device = worlds.train.spec, worlds.device
+        self.learner = make_learner(settings, self.spec).to(self.device)
+        if self.cfg.checkpoint_path:
+            restore(self.learner, find_folder(self.cfg.checkpoint_path))
+        self.replay = make_replay(settings, worlds, self.learner, runs)
+        self.experience = self.learner.experience(self.replay)
         self.at = Counters()
-        self.keys = {
-            name: root_key(self.run.seed, name, parts.device)
-            for name in ("train", "test", "replay")
-        }
+        streams = ("train", "test", "replay")
+        self.keys = {name: root_key(self.cfg.seed, name, self.device) for name in streams}
         self.since_report: list[Outcome] = []
-        self.batch: Any = None  # the last one learnt from
+        self.batch: Batch | None = None  # of the last update
         self.stats: Stats = {}
-        self.checkpoints = (
-            checkpoints.Checkpoints(folder / "checkpoints")
-            if folder and self.run.save_interval
-            else None
-        )
+        self.checkpoints: checkpoints.Checkpoints | None = None
+        if folder is not None and self.cfg.save_interval:
+            self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints")
         self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
 
-    def play(self) -> None:
-        self.lived(self.parts.train.run(self.parts.learner.act, self.train_keys(), self.now()))
+    @property
+    def now(self) -> Tensor:
+        """Environment steps so far, as schedules read them."""
+        return torch.tensor(float(self.at.t), device=self.device)
 
-    def lived(self, episodes: Episodes) -> None:
-        """Takes in the episodes just played."""
-        self.parts.feed.insert(episodes)
-        self.at.t += self.parts.train.steps(episodes)
-        self.at.episodes += self.parts.train.env.n_envs
+    def episode_keys(self, stream: str, first: int, count: int) -> Int[Tensor, " N"]:
+        """Keys of episodes, numbered from `first` in their stream."""
+        return fold(self.keys[stream], first + torch.arange(count, device=self.device))
+
+    def take(self, episodes: Episodes, played: int, steps: int) -> None:
+        """Takes in new episodes: those left of `played` ones, `steps` environment steps."""
+        for extra in self.learner.with_hook("observe"):
+            extra.observe(episodes)
+        self.experience.insert(episodes)
+        self.at.t += steps
+        self.at.episodes += played
         self.since_report.append(episodes.outcome())
 
-    def learn(self) -> None:
-        """As many updates as are due, each on what the learner is fed with."""
-        at, now = self.at, self.now()
-        for batch in self.parts.feed.batches(self.keys["replay"], now, at.t, at.updates):
-            self.batch, self.stats = batch, self.parts.descent.update(batch, now, at.episodes)
-            at.updates += 1
+    def batches(self) -> Iterator[Batch]:
+        """Batches of the updates that are due."""
+        at = Progress(self.at.t, self.at.episodes, self.at.updates)
+        return self.experience.batches(self.keys["replay"], self.now, at)
 
-    def test(self) -> None:
-        """Greedy episodes with randomness of their own: in rounds where there are fewer copies."""
-        rollout = self.parts.test
-        watched, rounds = (
-            Watched(self.parts.learner.act, rollout.env),
-            max(1, self.run.test_nepisode // rollout.env.n_envs),
-        )
-
-        def played(k: int) -> Episodes:
-            return rollout.run(
-                watched, self.test_keys(self.at.tests * rounds + k), self.now(), greedy=True
-            )
-
-        outcomes = [played(k).outcome() for k in range(rounds - 1)]
-        last = played(rounds - 1)
-        self.tested([*outcomes, last.outcome()], last, watched.overlap())
-
-    def tested(
-        self, outcomes: Sequence[Outcome], last: Episodes, overlap: dict[str, Tensor]
-    ) -> None:
-        """Logs how a test went, the last round of which was `last`; keeps the networks if they are the best so far."""
-        found = (
-            summary(outcomes, self.parts.test.env.spec.metrics)
-            | diversity(self.parts.learner.policy, last)
-            | overlap
-        )
+    def tested(self, outcomes: Sequence[Outcome], last: Episodes) -> None:
+        """Logs a test, whose last episodes are `last`; saves the networks that are best so far."""
+        learner, spec = self.learner, self.spec
+        found = summary(outcomes, spec.metrics)
+        found |= diversity(learner.policy, last, spec.n_cells, learner.controller.remembers)
         self.log.metrics(found, self.at.t, prefix="test_")
         self.at.tests += 1
         if self.log.latest["test_return_mean"] > self.at.best:
@@ -163,122 +109,275 @@ class Training(Course):
             self.at.best = self.log.latest["test_return_mean"]
             _while_running(lambda: self.save("best"))
 
-    def report(self) -> None:
+    def report(self, dropped: int) -> None:
+        """Logs the training since the last report; `dropped`: episodes lost to faults so far."""
         self.refuse_broken()
-        self.log.metrics(summary(self.since_report, self.parts.train.env.spec.metrics), self.at.t)
+        self.log.metrics(summary(self.since_report, self.spec.metrics), self.at.t)
         self.log.metrics({"episode": self.at.episodes, "updates": self.at.updates}, self.at.t)
-        if self.parts.train.env.spec.scarce:
-            self.log.metrics(
-                {"dropped_episodes": self.parts.train.dropped + self.parts.test.dropped}, self.at.t
-            )
+        if self.spec.scarce:
+            self.log.metrics({"dropped_episodes": dropped}, self.at.t)
         if self.batch is not None:
-            self.log.metrics(
-                self.stats | self.parts.learner.diagnose(self.batch, self.now()), self.at.t
-            )
+            diagnosed = self.learner.diagnose(self.batch, self.now)
+            self.log.metrics(self.stats | diagnosed, self.at.t)
         self.since_report = []
 
-    def progress(self, last: bool = False) -> None:
-        self.log.progress(self.at.t, self.at.episodes, self.at.updates, last)
-
     def finish(self) -> None:
+        """Saves the networks and a checkpoint."""
         self.refuse_broken()
         self.save("last")
         self.checkpoint()
 
     def save(self, name: str) -> None:
-        if self.run.save_model and self.folder is not None:
-            content = {"t": self.at.t, "learner": snapshots.networks(self.parts.learner)}
+        """Writes the networks. Raises OSError."""
+        if self.cfg.save_model and self.folder is not None:
+            content = {"t": self.at.t, "learner": weights(self.learner)}
             checkpoints.save(self.folder / "models" / f"{name}.pt", content)
 
     def checkpoint(self) -> None:
-        """All of the run's state, for `resume`. Raises OSError."""
+        """Writes all of the run's state, for `resume`. Raises OSError."""
         if self.checkpoints is None or self.saved_t == self.at.t:
             return
         self.refuse_broken()
         self.saved_at = time.monotonic()
-        self.checkpoints.write(self.at.t, snapshots.take(self))
+        self.checkpoints.write(self.at.t, self.state())
         self.saved_t = self.at.t
 
+    # Set by the trainer, which owns the optimiser of all its runs.
+    descent: Descent
+    place: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """All of the run's state at the end of an iteration.
+
+        Randomness is a function of the seed and the counters, and no episode is under way.
+        """
+        return {
+            "counters": asdict(self.at),
+            "learner": weights(self.learner),
+            "descent": self.descent.state_of(self.place),
+            "replay": self.replay.state(),
+            "since_report": [vars(outcome) for outcome in self.since_report],
+            "batch": plain(self.batch),
+            "stats": self.stats,
+            "log": self.log.state(),
+        }
+
+    def load_state(self, content: dict[str, Any]) -> None:
+        """Raises KeyError or RuntimeError when `content` is of another program or configuration."""
+        self.learner.load_state_dict(content["learner"])
+        self.descent.load_state(content["descent"])
+        self.replay.load_state(content["replay"])
+        self.at = Counters(**content["counters"])
+        self.since_report = [Outcome(**outcome) for outcome in content["since_report"]]
+        self.batch = from_plain(content["batch"])
+        self.stats = content["stats"]
+        self.log.load_state(content["log"])
+
     def resume(self, path: pathlib.Path, content: dict[str, Any]) -> None:
-        """Goes on from a checkpoint. Raises UserError."""
+        """Continues from a checkpoint. Raises UserError."""
         try:
-            snapshots.put(self, content)
+            self.load_state(content)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{path}: does not fit this program ({type(error).__name__}: {str(error).splitlines()[0]})"
-            ) from None
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise UserError(f"{path}: does not fit this program ({reason})") from None
         self.saved_t = self.at.t
 
     def refuse_broken(self) -> None:
-        """Raises Failure when the loss, or a network, has ceased to be finite; what was saved before stays."""
-        terms, ago = self.parts.descent.broken()
-        state = self.parts.learner.state_dict().items()
-        what = [f"loss term {term}" for term in terms] or [
+        """Raises Failure when a loss term, or a network, has ceased to be finite."""
+        terms, ago = self.descent.broken(self.place)
+        state = self.learner.state_dict().items()
+        broken = [f"loss term {term}" for term in terms] or [
             name for name, x in state if x.is_floating_point() and not x.isfinite().all()
         ]
-        if what:
-            first = f" since update {self.at.updates - ago + 1}" if terms else ""
-            saved = (
-                f"the state of t = {self.saved_t} is in checkpoints/"
-                if self.saved_t >= 0
-                else "there is no checkpoint before it"
-            )
-            raise Failure(
-                f"{', '.join(what[:4])}: nan or infinite{first}; {saved}; a smaller lr or grad_norm_clip may help"
-            )
-
-    def now(self) -> Tensor:
-        return torch.tensor(float(self.at.t), device=self.parts.device)
-
-    def train_keys(self) -> Tensor:
-        return self.episode_keys("train", self.at.episodes, self.parts.train)
-
-    def test_keys(self, number: int) -> Tensor:
-        """`number` counts all rounds of all tests."""
-        return self.episode_keys("test", number * self.parts.test.env.n_envs, self.parts.test)
-
-    def episode_keys(self, stream: str, first: int, rollout: Rollout) -> Tensor:
-        return fold(
-            self.keys[stream], first + torch.arange(rollout.env.n_envs, device=self.parts.device)
+        if not broken:
+            return
+        first = f" since update {self.at.updates - ago + 1}" if terms else ""
+        saved = "there is no checkpoint before it"
+        if self.saved_t >= 0:
+            saved = f"the state of t = {self.saved_t} is in checkpoints/"
+        raise Failure(
+            f"{', '.join(broken[:4])}: nan or infinite{first}; {saved}; "
+            "a smaller lr or grad_norm_clip may help"
         )
+
+
+class Trainer:
+    """Plays, trains and tests runs side by side: one, or a fleet whose learners are stacked.
+
+    A run that fails is left out of reports and tests; the others go on.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        worlds: Worlds,
+        title: str = "",
+        compiled: bool = False,
+        beats: Sequence[Callable[[], None]] = (),
+    ):
+        """`title`: for the progress line of a fleet; `beats`: called after tests and reports."""
+        self.beats = beats
+        self.runs, self.cfg = list(runs), runs[0].cfg
+        self.failures: list[Failure | None] = [None] * len(runs)
+        first = runs[0]
+        keeps = first.learner.keeps(worlds.train.spec)
+        self.rollout = Rollout(worlds.train, worlds.device, keeps)
+        self.tests = Rollout(worlds.test, worlds.device, with_cells=True)
+        if len(runs) == 1:
+            self.team, self.descent = first.learner, Descent(first.learner)
+        else:
+            self.team = Stack([run.learner for run in runs], compiled)
+            self.descent = StackDescent(self.team)
+            self._set_world_settings(worlds)
+        for place, run in enumerate(runs):
+            run.descent, run.place = self.descent, place
+        self.log = first.log if len(runs) == 1 else RunLog(lambda *_: None, title, self.cfg.t_max)
+
+    def _set_world_settings(self, worlds: Worlds) -> None:
+        """A setting that varies is an attribute of the world with one entry for each copy."""
+        for name in varying(type(self.runs[0].settings.env)):
+            values = torch.tensor([getattr(run.settings.env, name) for run in self.runs])
+            for env in (worlds.train, worlds.test):
+                copies = env.n_envs // len(self.runs)
+                getattr(env, name).copy_(values.repeat_interleave(copies))
+
+    @property
+    def at(self) -> Counters:
+        """Progress of the runs, which keep in step."""
+        return self.runs[0].at
+
+    def train(self) -> None:
+        """Trains until t_max. Ctrl-C stops after the iteration in hand, and the state is saved.
+
+        Raises KeyboardInterrupt after Ctrl-C, and Failure when no run is left.
+        """
+        with Stop() as stop:
+            self._loop(stop)
+        self._each(lambda run: run.finish())
+        if stop.asked and self.at.t < self.cfg.t_max:
+            raise KeyboardInterrupt
+
+    def _loop(self, stop: Stop) -> None:
+        cfg = self.cfg
+        if self.at.t == 0:
+            self.test()
+        self.progress()
+        while self.at.t < cfg.t_max and not stop.asked:
+            before = self.at.t
+            self.play()
+            self.learn()
+            if self.at.t // cfg.log_interval > before // cfg.log_interval:
+                dropped = self.rollout.dropped + self.tests.dropped
+                self._each(lambda run, dropped=dropped: run.report(dropped))
+                self._beat()
+            if self.at.t // cfg.test_interval > before // cfg.test_interval:
+                self.test()
+            self.progress()
+            saved_at = max(run.saved_at for run in self.runs)
+            if time.monotonic() - saved_at >= 60 * cfg.save_interval:
+                _while_running(lambda: self._each(lambda run: run.checkpoint()))
+        self.progress(last=True)
+
+    def play(self) -> None:
+        """Plays training episodes, which the runs take in."""
+        count = self.rollout.env.n_envs // len(self.runs)
+        keys = [run.episode_keys("train", run.at.episodes, count) for run in self.runs]
+        episodes = self.rollout.run(self.team, torch.cat(keys), self.runs[0].now)
+        for run, own in zip(self.runs, self._apart(episodes), strict=True):
+            run.take(own, count, self.rollout.steps(own))
+
+    def learn(self) -> None:
+        """As many updates as are due."""
+        now, episodes, stats = self.runs[0].now, self.at.episodes, None
+        for batches in zip(*(run.batches() for run in self.runs), strict=True):
+            batch = batches[0] if len(batches) == 1 else stacked(batches)
+            stats = self.descent.update(batch, now, episodes)
+            for run, own in zip(self.runs, batches, strict=True):
+                run.batch = own
+                run.at.updates += 1
+        if stats is not None:
+            for place, run in enumerate(self.runs):
+                run.stats = stats if len(self.runs) == 1 else member(stats, place)
+
+    def test(self) -> None:
+        """Greedy episodes with randomness of their own, in rounds where copies are few."""
+        n_envs, runs = self.tests.env.n_envs, self.runs
+        rounds = max(1, len(runs) * self.cfg.test_nepisode // n_envs)
+        count = n_envs // len(runs)
+        outcomes: list[list[Outcome]] = [[] for _ in runs]
+        last: list[Episodes] = []
+        for k in range(rounds):
+            first = [(run.at.tests * rounds + k) * count for run in runs]
+            keys = [
+                run.episode_keys("test", at, count) for run, at in zip(runs, first, strict=True)
+            ]
+            episodes = self.tests.run(self.team, torch.cat(keys), runs[0].now, greedy=True)
+            last = self._apart(episodes)
+            for found, own in zip(outcomes, last, strict=True):
+                found.append(own.outcome())
+        self._each(lambda run: run.tested(outcomes[run.place], last[run.place]))
+        self._beat()
+
+    def _beat(self) -> None:
+        for beat in self.beats:
+            beat()
+
+    def progress(self, last: bool = False) -> None:
+        """The progress line: of the run, or of the mean of all runs that go on."""
+        logs = [run.log for run in self._sound()]
+        if len(self.runs) > 1:
+            for name in logs[0].latest if logs else ():
+                values = [found.latest.get(name, 0.0) for found in logs]
+                self.log.latest[name] = sum(values) / len(values)
+        self.log.progress(self.at.t, self.at.episodes, self.at.updates, last)
+
+    def _apart(self, episodes: Episodes) -> list[Episodes]:
+        """The episodes of each run."""
+        if len(self.runs) == 1:
+            return [episodes]
+        count = len(episodes.length) // len(self.runs)
+        return [episodes.at(slice(k * count, (k + 1) * count)) for k in range(len(self.runs))]
+
+    def _sound(self) -> list[Run]:
+        return [run for run in self.runs if self.failures[run.place] is None]
+
+    def _each(self, step: Callable[[Run], None]) -> None:
+        """`step` for every run that goes on. Raises the failure of the last one that did."""
+        for run in self._sound():
+            try:
+                step(run)
+            except Failure as failure:
+                self.failures[run.place] = failure
+                if not self._sound():
+                    raise
+                message = "warning: seed %d %s: %s; the other runs go on"
+                log.warning(message, run.cfg.seed, run.cfg.label, failure)
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, copied: a view into a stack would be saved with the stack."""
+    return {name: x.clone() for name, x in module.state_dict().items()}
 
 
 def _while_running(write: Callable[[], None]) -> None:
-    """A full disk does not end a run that can still go on: what was written before stays, and the next write may succeed."""
+    """A full disk does not end a run: earlier files stay, and the next write may succeed."""
     try:
         write()
     except OSError as error:
-        log.warning(
-            "warning: %s: %s; the run goes on", error.filename or "saving", error.strerror or error
-        )
-
-
-def evaluate(parts: Parts, settings: Settings, log: RunLog) -> float:
-    """test_nepisode greedy episodes with the saved networks; their mean return."""
-    save_replay = getattr(parts.test.env, "save_replay", None)
-    if settings.run.save_replay and save_replay is None:
-        raise UserError(
-            "save_replay: only StarCraft II itself has replays; src/watch.py makes films of any saved run"
-        )
-    training = Training(parts, settings, log, None)
-    training.test()
-    if settings.run.save_replay and save_replay:
-        print("replays:", *save_replay())
-    for name, value in log.latest.items():
-        print(f"{name} {value:.4g}")
-    return log.latest["test_return_mean"]
+        place, reason = error.filename or "saving", error.strerror or error
+        log.warning("warning: %s: %s; the run goes on", place, reason)
 
 
 def summary(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> dict[str, Tensor]:
-    """PyMARL's return_mean, return_std, ep_length_mean, and the mean of the world's own metrics."""
-    returns, lengths = (
-        torch.cat([getattr(o, name) for o in outcomes]) for name in ("returns", "length")
-    )
-    means = {
-        f"{name}_mean": torch.cat([o.info[name] for o in outcomes]).mean(0) for name in metrics
-    }
-    return {
+    """PyMARL's return_mean, return_std, ep_length_mean, and means of the world's own metrics."""
+    returns = torch.cat([outcome.returns for outcome in outcomes])
+    lengths = torch.cat([outcome.length for outcome in outcomes]).float()
+    found = {
         "return_mean": returns.mean(),
         "return_std": returns.std(correction=0),
-        "ep_length_mean": lengths.float().mean(),
-    } | means
+        "ep_length_mean": lengths.mean(),
+    }
+    return found | {
+        f"{name}_mean": torch.cat([outcome.info[name] for outcome in outcomes]).mean(0)
+        for name in metrics
+    }

@@ -1,18 +1,22 @@
-"""The whole configuration of a run, checked, and each part as its reader wants it."""
+"""The whole configuration of a run, checked, and each part as its reader needs it.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+Learners, agents, mixers and extras declare their own settings; this file names none of them.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from eoi import envs, learners
-from eoi.components.replay_buffer import ReplayConfig
+from eoi.components.replay import ReplayConfig
 from eoi.config.schema import nearest, parse, setting
 from eoi.controllers.controller import ControllerConfig
-from eoi.learners import AnyLearner, eoi
-from eoi.learners.kl import KLConfig, KLDivergence
-from eoi.learners.lfo import LFO, LFOConfig
+from eoi.learners import Learner
+from eoi.learners.base import Extra, LearnerConfig, hooks
+from eoi.learners.extras import sections
 from eoi.utils.errors import UserError
 from eoi.utils.records import labelled
 
@@ -41,19 +45,24 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class ChosenExtra:
+    """An extra that is switched on, with its settings."""
+
+    section: str
+    kind: type[Extra]
+    cfg: object
+
+
+@dataclass(frozen=True)
 class Settings:
-    """A checked configuration, each part as its reader wants it."""
+    """A checked configuration."""
 
     run: RunConfig
-    env: Any
+    env: Any  # the world's own dataclass
     controller: ControllerConfig
-    learner: Any
-    network: Any  # what stands beside the agents: a mixer, or a critic
-    feed: Any
+    learner: LearnerConfig
     replay: ReplayConfig
-    eoi: Any  # of its form
-    lfo: LFOConfig
-    kl: KLConfig
+    extras: tuple[ChosenExtra, ...]
 
     @property
     def world(self) -> str:
@@ -64,104 +73,145 @@ class Settings:
     def title(self) -> str:
         return f"{self.world} {self.run.name} seed {self.run.seed}"
 
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda" if self.run.use_cuda else "cpu")
+
+    def extra(self, section: str) -> ChosenExtra | None:
+        """The extra of a section, where it is switched on."""
+        return next((chosen for chosen in self.extras if chosen.section == section), None)
+
+
+NONE = "none"  # the form of a section that is switched off
+
 
 def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
     """Checks everything that can be checked before anything is created.
 
-    `given` is what the user typed: a key among it that this run would not read is refused. Raises UserError.
+    `given`: keys that the user typed; one that this run would not read is refused.
+    Raises UserError.
     """
     run = parse(RunConfig, config, strict=False)
-    for kind, name, registry in (
+    for key, name, registry in (
         ("env", run.env, envs.REGISTRY),
         ("learner", run.learner, learners.REGISTRY),
     ):
         if name not in registry:
-            raise UserError(f"{kind}={name}: there is no such {kind}.{nearest(name, registry)}")
+            raise UserError(f"{key}={name}: there is no such {key}.{nearest(name, registry)}")
     kind = learners.REGISTRY[run.learner]
-    lfo, kl = parse(LFOConfig, config["lfo"], "lfo."), parse(KLConfig, config["kl"], "kl.")
-    individuality = dict(config["eoi"])
-    form = parse(eoi.EOIConfig, individuality, "eoi.", strict=False).form
-    if form == "none" and lfo.omega > 0:  # its weights want a classifier
-        form = individuality["form"] = "classifier"
-    eoi_config = eoi.FORMS[form].Config if form != "none" else eoi.EOIConfig
-    _refuse_unread(given or {}, kind, eoi_config, run.name)
+    extras = tuple(_chosen(config))
+    _refuse_unread(given or {}, kind, {chosen.section: chosen for chosen in extras}, run.name)
     settings = Settings(
         run=run,
         env=envs.configured(run.env, run.env_args),
         controller=parse(ControllerConfig, config, strict=False),
         learner=parse(kind.Config, config, strict=False),
-        network=parse(kind.NetworkConfig, config, strict=False),
-        feed=parse(kind.Feed.Config, config, strict=False),
         replay=parse(ReplayConfig, config, strict=False),
-        eoi=parse(eoi_config, individuality, "eoi.", strict=False),
-        lfo=lfo,
-        kl=kl,
+        extras=extras,
     )
     _refuse_nonsense(settings)
-    _refuse_misfits(settings)
+    _refuse_misfits(settings, kind)
     return settings
 
 
-ADDITIONS = {"lfo": LFO, "kl": KLDivergence}  # by their section
-EVERY_RUN = (RunConfig, ControllerConfig, ReplayConfig)  # the parts whose settings every run reads
+def _chosen(config: Mapping[str, Any]) -> Iterator[ChosenExtra]:
+    """Extras that are switched on, those that others require among them."""
+    forms = {section: _form(section, config) for section in sections()}
+    for section, kinds in sections().items():
+        kind = kinds.get(forms[section])
+        if kind is None or not kind.requires:
+            continue
+        cfg = parse(kind.Config, config[section], f"{section}.", strict=False)
+        required, _, form = kind.requires.partition(".")
+        if kind.active(cfg) and forms[required] == NONE:
+            forms[required] = form
+    for section, kinds in sections().items():
+        if forms[section] == NONE:
+            continue
+        kind, content = kinds[forms[section]], dict(config[section])
+        if "" not in kinds:
+            content["form"] = forms[section]
+        cfg = parse(kind.Config, content, f"{section}.", strict=False)
+        if kind.active(cfg):
+            yield ChosenExtra(section, kind, cfg)
+
+
+def _form(section: str, config: Mapping[str, Any]) -> str:
+    """The form that a section asks for; '' where it has only one."""
+    kinds = sections()[section]
+    if "" in kinds:
+        return ""
+    form = config[section]["form"]
+    if form not in (NONE, *kinds):
+        choices = ", ".join(repr(each) for each in (NONE, *kinds))
+        raise UserError(f"{section}.form: expected one of {choices}, got {form!r}")
+    return form
+
+
+EVERY_RUN = (RunConfig, ControllerConfig, ReplayConfig)  # parts whose settings every run reads
 
 
 def _names(*parts: type) -> set[str]:
-    return {f.name for part in parts for f in fields(part)}
+    return {f.name for part in parts for f in dataclasses.fields(part)}
 
 
 def readers() -> tuple[set[str], dict[str, set[str]]]:
-    """The names of all settings that some part reads: at the top level, and in each section."""
-    kinds = learners.REGISTRY.values()
-    top = _names(
-        *EVERY_RUN,
-        *(part for kind in kinds for part in (kind.Config, kind.NetworkConfig, kind.Feed.Config)),
-    )
+    """Names of all settings that some part reads: at the top level, and in each section."""
+    top = _names(*EVERY_RUN, *(kind.Config for kind in learners.REGISTRY.values()))
     return top, {
-        "eoi": _names(eoi.EOIConfig, *(form.Config for form in eoi.FORMS.values())),
-        "lfo": _names(LFOConfig),
-        "kl": _names(KLConfig),
+        section: _names(*(kind.Config for kind in kinds.values()))
+        for section, kinds in sections().items()
     }
 
 
-def _fitting(kind: type[AnyLearner], additions: Mapping[str, Any]) -> list[str]:
-    """The names of those that find in a learner what they need."""
-    return sorted(name for name, addition in additions.items() if addition.needs <= kind.accepts)
+def fits(extra: type[Extra], kind: type[Learner]) -> bool:
+    """False: the learner does not serve a hook of the extra, or lends another view."""
+    return hooks(extra) <= kind.serves and issubclass(kind.lends, extra.view)
 
 
 def _refuse_unread(
-    given: Mapping[str, Any], kind: type[AnyLearner], eoi_config: type, name: str
+    given: Mapping[str, Any], kind: type[Learner], chosen: Mapping[str, ChosenExtra], name: str
 ) -> None:
-    top = _names(*EVERY_RUN, kind.Config, kind.NetworkConfig, kind.Feed.Config) | {
-        "eoi",
-        *_fitting(kind, ADDITIONS),
+    fitting = {
+        section
+        for section, kinds in sections().items()
+        if any(fits(extra, kind) for extra in kinds.values())
     }
+    top = _names(*EVERY_RUN, kind.Config) | fitting
     for key in given:
         if key not in top:
             raise UserError(f"{key}: has no effect with --config={name}")
-    known = _names(eoi_config) if eoi_config is not eoi.EOIConfig else {"form"}
-    for key in given.get("eoi", {}):
-        if key not in known:
-            raise UserError(
-                f"eoi.{key}: has no effect with --config={name}, which runs EOI in another form or not at all"
-            )
+    for section, kinds in sections().items():
+        if "" in kinds or section not in given:
+            continue
+        known = _names(chosen[section].kind.Config) if section in chosen else {"form"}
+        for key in given[section]:
+            if key not in known:
+                raise UserError(
+                    f"{section}.{key}: has no effect with --config={name}, "
+                    f"which runs {section.upper()} in another form or not at all"
+                )
 
 
-def _refuse_misfits(settings: Settings) -> None:
-    """Parts that are each in order and do not go together."""
-    run, kind = settings.run, learners.REGISTRY[settings.run.learner]
-    forms = _fitting(kind, eoi.FORMS)
-    if settings.eoi.form not in {*forms, "none"}:
+def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:
+    """Parts that are each in order and do not go together. Raises UserError."""
+    learner = settings.run.learner
+    for section, extra, _ in ((c.section, c.kind, c.cfg) for c in settings.extras):
+        if fits(extra, kind):
+            continue
+        forms = [name for name, each in sections()[section].items() if fits(each, kind)]
+        if "" in sections()[section]:
+            raise UserError(f"{section}: learner={learner} cannot take it")
+        form = next(name for name, each in sections()[section].items() if each is extra)
+        choices = ", ".join(sorted(forms))
+        raise UserError(f"{section}.form={form}: learner={learner} takes one of {choices}")
+    controller = settings.controller
+    if controller.remembers and not kind.memory:
+        raise UserError(f"agent={controller.agent}: learner={learner} takes agents without memory")
+    heads = getattr(settings.learner, "attend_heads", 1)
+    if controller.hidden_dim % heads:
         raise UserError(
-            f"eoi.form={settings.eoi.form}: learner={run.learner} takes one of {', '.join(forms)}"
-        )
-    for section, on in (("lfo", settings.lfo.omega > 0), ("kl", settings.kl.weight > 0)):
-        if on and section not in _fitting(kind, ADDITIONS):
-            raise UserError(f"{section}: learner={run.learner} cannot take it")
-    heads = getattr(settings.network, "attend_heads", 1)
-    if settings.controller.hidden_dim % heads:
-        raise UserError(
-            f"attend_heads: {heads} heads do not divide hidden_dim={settings.controller.hidden_dim}"
+            f"attend_heads: {heads} heads do not divide hidden_dim={controller.hidden_dim}"
         )
 
 

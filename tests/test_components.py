@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from conftest import keys
+from helpers import keys
 from eoi.components.action_selection import Draws, epsilon_greedy, masked_argmax, random_available
 from eoi.components.schedules import linear, trapezoid
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from conftest import SPEC
+from helpers import SPEC
 from eoi.components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
 from eoi.components.episodes import Episodes
 from eoi.runners.watching import diversity

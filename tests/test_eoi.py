@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from conftest import SPEC, keys, masked, random_batch
+from helpers import SPEC, keys, masked, random_batch
 from eoi.envs.base import EnvSpec
 from eoi.learners.eoi import (
     Explore,

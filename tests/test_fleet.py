@@ -11,7 +11,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from conftest import SPEC
+from helpers import SPEC
 from eoi.assembly import build
 from eoi.components.action_selection import UpdateDraws
 from eoi.components.episodes import Episodes, Outcome

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from conftest import SPEC, keys, random_batch
+from helpers import SPEC, keys, random_batch
 from eoi.components.action_selection import UpdateDraws
 from eoi.learners.eoi import Individuality
 from eoi.learners.learner import weighted

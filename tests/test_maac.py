@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu, one_hot
 
-from conftest import SPEC, keys, masked, random_batch
+from helpers import SPEC, keys, masked, random_batch
 from eoi.components.action_selection import UpdateDraws, sample
 from eoi.components.episodes import Episodes
 from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig

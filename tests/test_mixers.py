@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import SPEC
+from helpers import SPEC
 from eoi.envs.base import EnvSpec
 from eoi.modules.mixers import MixerConfig, NoMixer, QMixer, VDNMixer
 

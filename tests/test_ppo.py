@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from conftest import SPEC, keys, random_batch
+from helpers import SPEC, keys, random_batch
 from eoi.components.episodes import Episodes
 from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig, transitions
 from eoi.components.returns import gae, standardised

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import SPEC, masked, random_batch
+from helpers import SPEC, masked, random_batch
 from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.learners.learner import Descent, track, without_conflict
 from eoi.learners.q_learner import QConfig, QLearner

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from conftest import SPEC, keys
+from helpers import SPEC, keys
 from eoi.components.episodes import Episodes
 from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
 from eoi.envs.base import EnvSpec

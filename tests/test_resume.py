@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from conftest import SPEC, worlds
+from helpers import SPEC, worlds
 from eoi import envs, learners
 from eoi import main as program
 from eoi.assembly import build

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from conftest import worlds
+from helpers import worlds
 from eoi.assembly import build, build_learner
 from eoi.config import loader
 from eoi.run import Training

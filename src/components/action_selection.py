@@ -1,4 +1,7 @@
-"""Choosing among available actions. Randomness comes in as uniform draws, so that the choice is a function."""
+"""Choice among available actions. Random numbers come in as uniform draws: a choice is a function.
+
+Axes: N copies, A agents, U actions; *b is any batch.
+"""
 
 from typing import NamedTuple
 
@@ -6,10 +9,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eoi.utils.seeding import fold, uniform
+Carry = dict[str, Tensor]  # [N, A, ...]; an agent's memory from one step to the next
+
+
+class Keys(NamedTuple):
+    """Randomness of one step of acting (see utils/seeding.py)."""
+
+    step: Int[Tensor, " N"]  # another one at every step
+    episode: Int[Tensor, " N"]  # the same at every step of an episode
+
+
+class Choice(NamedTuple):
+    """Result of acting."""
+
+    actions: Int[Tensor, "N A"]
+    carry: Carry  # for the next step
+    keep: dict[str, Tensor]  # [N, ...]; tensors that the replay can store
 
 
 def masked_argmax(values: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Int[Tensor, "*b"]:
+    """Best available action."""
     return values.masked_fill(~avail, -torch.inf).argmax(-1)
 
 
@@ -27,51 +46,14 @@ def epsilon_greedy(
     flip: Float[Tensor, "*b"],
     draw: Float[Tensor, "*b"],
 ) -> Int[Tensor, "*b"]:
-    """Each agent flips its own coin: with probability epsilon a random available action, else `greedy`."""
+    """A random available action with probability epsilon, agent by agent, else `greedy`."""
     return torch.where(flip < epsilon, random_available(avail, draw), greedy)
 
 
 def sample(p: Float[Tensor, "*b U"], draw: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
-    """An action from the distribution `p`: the first whose cumulated probability exceeds `draw`, so never one of probability 0."""
+    """An action drawn from `p`: the first with a cumulated probability above `draw`.
+
+    An action of probability 0 is never drawn.
+    """
     order = p.cumsum(-1)
     return (order > draw[..., None] * order[..., -1:]).int().argmax(-1)
-
-
-class Draws(NamedTuple):
-    """Uniform draws on [0, 1) for one step of acting; each use has its own, so that a choice not made disturbs no other."""
-
-    flip: Float[Tensor, "N A"]  # explore at random?
-    choice: Float[Tensor, "N A"]  # which action then; which action of a stochastic policy
-    follow: Float[Tensor, "N A"]  # follow something else than the policy at this step?
-    episode: Float[Tensor, " N"]  # the same at every step of an episode
-
-    @staticmethod
-    def of_episodes(keys: Int[Tensor, " N"], steps: int, n_agents: int) -> "Draws":
-        """All draws of whole episodes, with a time axis in front: [T, N, A] and [T, N]."""
-        flip, choice, follow = uniform(fold(keys, 0), steps, n_agents, 3).permute(
-            3, 1, 0, 2
-        )  # [T, N, A] each
-        return Draws(flip, choice, follow, uniform(fold(keys, 1)).expand(steps, -1))
-
-    def at(self, step: int) -> "Draws":
-        return Draws(*(x[step] for x in self))
-
-
-class UpdateDraws(NamedTuple):
-    """Uniform draws on [0, 1) for one update from the replay; each use has its own."""
-
-    action: Float[Tensor, "B A"]  # what the current policies would do now
-    next_action: Float[Tensor, "B A"]  # what the target policies would do next
-    swap: Float[Tensor, " B"]  # is this transition relearnt by other agents?
-    order: Float[Tensor, "B A"]  # by whom then
-
-    @staticmethod
-    def of_updates(keys: Int[Tensor, " K"], count: int, n_agents: int) -> "list[UpdateDraws]":
-        """For K updates of `count` transitions; `keys` are those of the transitions' own draw."""
-        action, following, order = uniform(fold(keys, 2), count, n_agents, 3).unbind(
-            -1
-        )  # [K, B, A] each
-        return [
-            UpdateDraws(*draws)
-            for draws in zip(action, following, uniform(fold(keys, 3), count), order, strict=True)
-        ]

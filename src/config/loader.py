@@ -21,15 +21,11 @@ FOLDER = pathlib.Path(__file__).parent
 PYMARL = {
     "runner": "there is one runner; `batch_size_run` is the number of environment copies it plays at once",
     "mac": "there is one controller; `share_params` and `obs_agent_id` say which kind",
-    "agent": "agents are per-agent MLPs; see `hidden_dim` and `share_params`",
     "rnn_hidden_dim": "it is called `hidden_dim` here",
-    "obs_last_action": "agents have no memory here and see their observation alone",
     "target_update_interval_or_tau": "use `target_update_tau` (soft) or `target_update_interval` (hard, in episodes)",
     "load_step": "`checkpoint_path` takes the networks saved last",
     "action_selector": "value learners are epsilon-greedy; see `epsilon_start`",
     "test_greedy": "tests are always greedy",
-    "optim_alpha": "the optimiser is Adam",
-    "optim_eps": "the optimiser is Adam",
     "buffer_cpu_only": "the replay lies on the run's device",
     "runner_log_interval": "use `log_interval`",
     "learner_log_interval": "use `log_interval`",
@@ -154,8 +150,17 @@ def _literal(text: str) -> Any:
             return text
 
 
+_DECLARED: dict[str, dict[str, Any]] = {}  # sections of extras, beside those of default.yaml
+
+
+def declare(section: str, values: Mapping[str, Any]) -> None:
+    """Adds a section of settings with its defaults; default.yaml's own values come first."""
+    _DECLARED[section] = _DECLARED.get(section, {}) | dict(values)
+
+
 def defaults() -> dict[str, Any]:
-    return read_yaml(FOLDER / "default.yaml")
+    """Every setting and its default."""
+    return merged(_DECLARED, read_yaml(FOLDER / "default.yaml"))
 
 
 def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from eoi.utils.errors import UserError
@@ -17,9 +17,14 @@ def setting(
     high: float | None = None,
     default: Any = dataclasses.MISSING,
     varies: bool = False,
+    among: Collection[str] | None = None,
 ) -> Any:
-    """A dataclass field with bounds, both inclusive. `varies`: runs stacked in a fleet may differ in it."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "varies": varies})
+    """A dataclass field with bounds, both inclusive, or with names to choose `among`.
+
+    `varies`: runs stacked in a fleet may differ in it.
+    """
+    metadata = {"low": low, "high": high, "varies": varies, "among": among}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def varying(cls: type) -> set[str]:
@@ -64,7 +69,10 @@ def _checked(name: str, value: Any, hint: Any, f: dataclasses.Field) -> Any:
         raise UserError(
             f"{name}: expected {_show(hint)}, got {value!r} ({type(value).__name__})"
         ) from None
-    low, high = f.metadata.get("low"), f.metadata.get("high")
+    low, high, among = (f.metadata.get(key) for key in ("low", "high", "among"))
+    if among is not None and value not in among:
+        choices = ", ".join(repr(choice) for choice in among)
+        raise UserError(f"{name}: expected one of {choices}, got {value!r}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             if low is not None and not number >= low:

@@ -1,48 +1,121 @@
-"""The agents' networks behind one call: observations in, one output per action out.
+"""The agents' networks behind one call: `step` to act, `now` and `following` to learn.
 
-Axes: B any batch, A agents, O observation, U actions.
+Axes: N copies, A agents, O observation, U actions, I inputs; *b is B transitions or B T episodes.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from eoi.components.action_selection import Carry
+from eoi.components.batch import Batch
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
-from eoi.modules.layers import AgentMLP
+from eoi.modules.agents import REGISTRY, Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
-    hidden_dim: int = setting(1)  # units of both hidden layers
+    agent: str = setting(among=REGISTRY)
+    hidden_dim: int = setting(1)  # units of each hidden layer, and of a GRU
     share_params: bool
     obs_agent_id: bool
+    obs_last_action: bool
     same_init: bool
 
     @property
     def hidden(self) -> tuple[int, int]:
         return (self.hidden_dim, self.hidden_dim)
 
+    @property
+    def remembers(self) -> bool:
+        """True: agents have memory, and learn from whole episodes."""
+        return REGISTRY[self.agent].remembers
+
 
 class Controller(nn.Module):
-    """Q_i^a(o_i), or the logits of pi_i(.|o_i): an MLP per agent."""
+    """Q_i^a(o_i, .), or the logits of pi_i(.|o_i), for every agent i.
+
+    An agent's input is its observation, then its last action, then its id, where the settings ask
+    for them.
+    """
 
     ids: Tensor | None
 
     def __init__(self, spec: EnvSpec, cfg: ControllerConfig):
         super().__init__()
         self.n_agents, self.n_actions = spec.n_agents, spec.n_actions
-        inputs = spec.obs_size + (spec.n_agents if cfg.obs_agent_id else 0)
-        self.agents = AgentMLP(
-            spec.n_agents, [inputs, *cfg.hidden, spec.n_actions], cfg.share_params, cfg.same_init
+        self.hidden = cfg.hidden
+        self.sees_last_action = cfg.obs_last_action
+        inputs = spec.obs_size
+        inputs += spec.n_actions if cfg.obs_last_action else 0
+        inputs += spec.n_agents if cfg.obs_agent_id else 0
+        sizes = Sizes(
+            n_agents=spec.n_agents,
+            inputs=inputs,
+            hidden=cfg.hidden,
+            outputs=spec.n_actions,
+            shared=cfg.share_params,
+            same_init=cfg.same_init,
         )
-        self.register_buffer(
-            "ids", torch.eye(spec.n_agents) if cfg.obs_agent_id else None, persistent=False
-        )
+        self.agents = REGISTRY[cfg.agent](sizes)
+        self.remembers = self.agents.remembers
+        ids = torch.eye(spec.n_agents) if cfg.obs_agent_id else None
+        self.register_buffer("ids", ids, persistent=False)
 
-    def forward(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A U"]:
+    def start(self, n: int, device: torch.device) -> Carry:
+        """Memory before the first step of N episodes."""
+        carry = self.agents.start(n, device)
+        if self.sees_last_action:
+            carry["last_action"] = torch.full((n, self.n_agents), -1, device=device)
+        return carry
+
+    def step(
+        self, obs: Float[Tensor, "N A O"], carry: Carry
+    ) -> tuple[Float[Tensor, "N A U"], Carry]:
+        """Outputs at one step. `took` has to complete the memory when actions are chosen."""
+        return self.agents.step(self._inputs(obs, carry.get("last_action")), carry)
+
+    def took(self, carry: Carry, actions: Int[Tensor, "N A"]) -> Carry:
+        """Memory after the agents took `actions`."""
+        return carry | {"last_action": actions} if self.sees_last_action else carry
+
+    def now(self, batch: Batch) -> Float[Tensor, "*b A U"]:
+        """Outputs at each transition's observation."""
+        return self(batch.obs, batch.last_actions)
+
+    def following(self, batch: Batch) -> Float[Tensor, "*b A U"]:
+        """Outputs at each transition's next observation, without a graph."""
+        if self.remembers:
+            return self.both(batch)[1]
+        with torch.no_grad():
+            return self(batch.next_obs, batch.actions)
+
+    def both(self, batch: Batch) -> tuple[Float[Tensor, "*b A U"], Float[Tensor, "*b A U"]]:
+        """`now` with its graph, and `following`."""
+        if not self.remembers:
+            return self.now(batch), self.following(batch)
+        obs = torch.cat([batch.obs, batch.next_obs[:, -1:]], 1)  # [B, T1, A, O]
+        first = torch.full_like(batch.actions[:, :1], -1)
+        out = self(obs, torch.cat([first, batch.actions], 1))
+        return out[:, :-1], out[:, 1:].detach()
+
+    def forward(
+        self, obs: Float[Tensor, "*b A O"], last_actions: Int[Tensor, "*b A"] | None = None
+    ) -> Float[Tensor, "*b A U"]:
+        """Outputs of any batch of observations; agents with memory take episodes [B, T]."""
+        return self.agents.unroll(self._inputs(obs, last_actions))
+
+    def _inputs(
+        self, obs: Float[Tensor, "*b A O"], last_actions: Int[Tensor, "*b A"] | None
+    ) -> Float[Tensor, "*b A I"]:
+        parts = [obs]
+        if self.sees_last_action:
+            assert last_actions is not None, "obs_last_action: the batch has no last actions"
+            actions = torch.arange(self.n_actions, device=obs.device)
+            parts.append((last_actions[..., None] == actions).to(obs.dtype))  # -1: all zero
         if self.ids is not None:
-            obs = torch.cat([obs, self.ids.expand(*obs.shape[:-1], -1)], -1)
-        return self.agents(obs)
+            parts.append(self.ids.expand(*obs.shape[:-1], -1))
+        return torch.cat(parts, -1) if len(parts) > 1 else obs

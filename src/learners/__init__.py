@@ -1,8 +1,14 @@
-"""Learners by name: one loss each."""
+"""Learners by name: a loss each."""
 
+from eoi.learners.base import Extra, Learner
 from eoi.learners.maac import MAAC
 from eoi.learners.ppo import PPO
 from eoi.learners.q_learner import QLearner
 
-REGISTRY = {"q_learner": QLearner, "maac": MAAC, "ppo": PPO}
-AnyLearner = QLearner | MAAC | PPO
+REGISTRY: dict[str, type[Learner]] = {
+    "q_learner": QLearner,
+    "maac": MAAC,
+    "ppo": PPO,
+}
+
+__all__ = ["MAAC", "PPO", "REGISTRY", "Extra", "Learner", "QLearner"]

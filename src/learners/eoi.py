@@ -1,46 +1,49 @@
-"""EOI, the emergence of individuality (EOI = Jiang and Lu, ICLR 2021 submission): terms for the loss of any learner.
+"""EOI, the emergence of individuality (EOI: Jiang and Lu, ICLR 2021 submission).
 
-A classifier learns p(i | o) from the replay; being recognised is an intrinsic reward. The three forms differ in how that reward
-reaches the agents: `ShapedReward` adds it to theirs (eq. 1), `Pull` adds a gradient through an intrinsic value function (eq. 6-7, the
-paper's form on QMIX), `Explore` lets an intrinsic Q-function act in some training episodes (the authors' later code).
+A classifier learns p(i | o) from the replay; being recognised is an intrinsic reward. The forms
+differ in how that reward reaches the agents: `ShapedReward` adds it to theirs (eq. 1), `Pull` adds a
+gradient through an intrinsic value function (eq. 6-7), `Explore` lets an intrinsic Q-function act in
+some training episodes (the authors' later code).
 
-Axes: B batch, N copies, A agents (also the classes of the classifier), O observation, U actions.
+Axes: N copies, A agents (also the n classes of the classifier), O observation, U actions; *b is
+B transitions or B T episodes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Generic, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from eoi.components.action_selection import Draws, masked_argmax
-from eoi.components.replay_buffer import Batch
+from eoi.components.action_selection import Keys, masked_argmax
+from eoi.components.batch import Batch, mean_of, of_actions, weighted
 from eoi.components.schedules import trapezoid
 from eoi.config.schema import setting
-from eoi.envs.base import EnvSpec
-from eoi.learners.learner import (
+from eoi.learners.base import (
+    Context,
+    Extra,
     Group,
     Losses,
     Pair,
     Scalar,
-    Slot,
     Stats,
     Values,
+    View,
     frozen_copy,
     scalar,
-    weighted,
 )
 from eoi.modules.individuality import Classifier, IntrinsicValue
 from eoi.modules.layers import AgentMLP
+from eoi.utils.seeding import uniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class EOIConfig:
-    """What every form reads."""
+class ClassifierConfig:
+    """Settings of every form."""
 
-    form: Literal["pull", "explore", "reward", "classifier", "none"]
+    form: str
     beta1: float = setting(0, varies=True)  # weight of the positive distance
     beta2: float = setting(0, varies=True)  # weight of the mutual information
     delta_t: int = setting(1, varies=True)  # steps back a positive may lie
@@ -49,8 +52,8 @@ class EOIConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightedConfig(EOIConfig):
-    """Forms in which alpha weighs individuality against the team reward."""
+class WeightedConfig(ClassifierConfig):
+    """Settings of the forms in which alpha weighs individuality against the team reward."""
 
     alpha: float = setting(0, varies=True)
     alpha_warmup: int = setting(0, varies=True)  # environment steps
@@ -63,11 +66,11 @@ class PullConfig(WeightedConfig):
     value_tau: float = setting(0, 1)
     q_source: Literal["recomputed", "stored"]  # which Q^a(o) trains the intrinsic value
     q_input: Literal["raw", "normalised"]
-    project: bool  # take from the pull what opposes the TD gradient
+    project: bool  # remove from the pull what opposes the TD gradient
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExploreConfig(EOIConfig):
+class ExploreConfig(ClassifierConfig):
     value_lr: float = setting(0, varies=True)
     value_tau: float = setting(0, 1)
     reward_scale: float = setting(0, varies=True)
@@ -79,168 +82,173 @@ class ExploreConfig(EOIConfig):
 def normalised(
     q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"], eps: float = 1e-8
 ) -> Float[Tensor, "*b U"]:
-    """Zero mean and unit deviation over the available actions, 0 elsewhere: a value function of it cannot reward magnitude."""
+    """Zero mean and unit deviation over the available actions; unavailable actions get 0."""
     n = avail.sum(-1, keepdim=True).clamp(min=1)
-    centred = (q - q.masked_fill(~avail, 0).sum(-1, keepdim=True) / n).masked_fill(~avail, 0)
+    centred = q - q.masked_fill(~avail, 0).sum(-1, keepdim=True) / n
+    centred = centred.masked_fill(~avail, 0)
     return centred * (centred.square().sum(-1, keepdim=True) / n + eps).rsqrt()
 
 
-class Individuality(nn.Module):
-    """The classifier with its regularisers (eq. 5): the part all forms share."""
+class Individuality(Extra[View], Generic[View]):
+    """The classifier with its regularisers (eq. 5), which all forms share."""
 
-    Config: type[EOIConfig] = EOIConfig
-    needs: frozenset[Slot] = frozenset()  # of a learner
-    projected: frozenset[str] = frozenset()
+    Config = ClassifierConfig
     beta1: Tensor
     beta2: Tensor
 
-    def __init__(self, spec: EnvSpec, cfg: EOIConfig, hidden: Sequence[int]):
+    def __init__(self, cfg: ClassifierConfig, context: Context):
         super().__init__()
+        spec = context.spec
         self.centred, self.classifier_lr = cfg.centred, cfg.classifier_lr
-        self.classifier = Classifier(spec.obs_size, hidden, spec.n_agents)
+        self.window = cfg.delta_t
+        self.classifier = Classifier(spec.obs_size, context.hidden, spec.n_agents)
         scalar(self, "beta1", cfg.beta1)
         scalar(self, "beta2", cfg.beta2)
 
     def recognised(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A"]:
-        """p(i | o_i): the probability the classifier gives each agent's own name."""
+        """p(i | o_i): the probability that the classifier gives each agent's own name."""
         return self.posterior(obs).diagonal(dim1=-2, dim2=-1)
 
     def posterior(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "*b A n"]:
-        """p(k | o_j) for every agent's observation j and every name k."""
+        """p(k | o_j) for the observation of every agent j and every name k."""
         return self.classifier(obs).softmax(-1)
 
-    def individuality(self, p: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+    def intrinsic(self, p: Float[Tensor, "*b A"]) -> Float[Tensor, "*b A"]:
         """The intrinsic reward before its weight."""
         return p - 1 / p.shape[-1] if self.centred else p
 
-    def losses(self, batch: Batch, values: Any, t: Scalar) -> Losses:
-        losses, _ = self._classify(batch)
+    def losses(self, batch: Batch, view: View, t: Scalar) -> Losses:
+        losses, _ = self.classify(batch)
         return losses
 
-    def _classify(self, batch: Batch) -> tuple[Losses, Float[Tensor, "B A"]]:
-        """The classifier's loss (eq. 5), and p(i | o_i) without gradient. CE(p, q) = -sum_k q_k log p_k throughout.
+    def classify(self, batch: Batch) -> tuple[Losses, Float[Tensor, "*b A"]]:
+        """The classifier's loss (eq. 5), and p(i | o_i) without gradient.
 
-        Names are learnt from whose experience it was, whoever learns from it now.
+        CE(p, q) = -sum_k q_k log p_k throughout. The classifier trains on unswapped observations.
         """
-        now, batch = batch, batch if batch.lived is None else batch.lived
-        log_p = self.classifier(batch.obs).log_softmax(-1)  # [B, A, A]
+        now, batch = batch, batch if batch.unswapped is None else batch.unswapped
+        assert batch.earlier is not None and batch.has_earlier is not None
+        log_p = self.classifier(batch.obs).log_softmax(-1)  # [*b, A, n]
         p = log_p.exp()
         with torch.no_grad():
-            positive = self.classifier(batch.positive).softmax(
-                -1
-            )  # a constant target: the anchor moves to its positive
-        own = log_p.diagonal(dim1=-2, dim2=-1)  # [B, A]
-        likelihood = -own.mean()
-        distance = (-(positive * log_p).sum(-1) * batch.has_positive[:, None]).mean()
-        information = (
-            -(p * log_p).sum(-1).mean()
-        )  # H(I|O); its gradient goes through both of its places
+            # A constant target: the anchor moves to its positive.
+            positive = self.classifier(batch.earlier).softmax(-1)
+        own = log_p.diagonal(dim1=-2, dim2=-1)  # [*b, A]
+        likelihood = -mean_of(batch, own)
+        distance = -(positive * log_p).sum(-1) * batch.has_earlier[..., None]
+        distance = mean_of(batch, distance)
+        # H(I|O), with the gradient through both of its places.
+        information = -mean_of(batch, (p * log_p).sum(-1))
         loss = likelihood + self.beta1 * distance + self.beta2 * information
-        right = (log_p.argmax(-1) == torch.arange(log_p.shape[-1], device=log_p.device)).float()
+        names = torch.arange(log_p.shape[-1], device=log_p.device)
+        right = (log_p.argmax(-1) == names).float()
         stats = {
             "classifier_loss": loss,
             "classifier_ce": likelihood,
             "classifier_pd": distance,
             "classifier_mi": information,
-            "classifier_accuracy": right.mean(),
-            "individuality_mean": own.exp().mean(),
+            "classifier_accuracy": mean_of(batch, right),
+            "individuality_mean": mean_of(batch, own.exp()),
         }
         with torch.no_grad():
             recognised = own.exp() if now is batch else self.recognised(now.obs)
-        return Losses(
-            {"classifier": loss}, {name: value.detach() for name, value in stats.items()}
-        ), recognised.detach()
+        stats = {name: value.detach() for name, value in stats.items()}
+        return Losses({"classifier": loss}, stats), recognised.detach()
 
     def groups(self) -> Sequence[Group]:
         return [Group([self.classifier], self.classifier_lr)]
 
-    def targets(self) -> Sequence[Pair]:
-        return []
 
-    def diagnose(self, batch: Batch, values: Any) -> Stats:
-        return {}
-
-
-class ShapedReward(Individuality):
+class ShapedReward(Individuality[object]):
     """r + alpha p(i | o_i) for every agent (eq. 1)."""
 
     Config = WeightedConfig
-    needs: frozenset[Slot] = frozenset({"shaping"})
-    alpha: Tensor
-    alpha_warmup: Tensor
-    alpha_anneal: Tensor
 
-    def __init__(self, spec: EnvSpec, cfg: WeightedConfig, hidden: Sequence[int]):
-        super().__init__(spec, cfg, hidden)
-        for name in ("alpha", "alpha_warmup", "alpha_anneal"):
-            scalar(self, name, getattr(cfg, name))
-
-    def weight(self, t: Scalar) -> Scalar:
-        """alpha at environment step t."""
-        return self.alpha * trapezoid(self.alpha_warmup, self.alpha_anneal, t)
+    def __init__(self, cfg: WeightedConfig, context: Context):
+        super().__init__(cfg, context)
+        self.weight = Weight(cfg)
 
     @torch.no_grad()
-    def reward(self, batch: Batch, t: Scalar) -> Float[Tensor, "B A"]:
-        """alpha p(i | o_i) with the classifier as it is now: a stored one would be outdated (EOI, section 3.3).
+    def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
+        """alpha p(i | o_i) by the current classifier (EOI, section 3.3).
 
-        MAAC moves the classifier in the actors' phase, so its critics' reward is by the phi of one update before.
+        MAAC moves the classifier in the actors' phase, so its critics see the classifier of one
+        update before.
         """
-        return self.weight(t) * self.individuality(self.recognised(batch.obs))
+        return {"individuality": self.weight(t) * self.intrinsic(self.recognised(batch.obs))}
 
 
-class Pull(ShapedReward):
-    """An intrinsic value function Q_i^p(o_i, Q_i^a(o_i)) and the gradient it adds to the agents (eq. 6-7)."""
+class Weight(torch.nn.Module):
+    """alpha with its schedule."""
+
+    alpha: Tensor
+    warmup: Tensor
+    anneal: Tensor
+
+    def __init__(self, cfg: WeightedConfig):
+        super().__init__()
+        scalar(self, "alpha", cfg.alpha)
+        scalar(self, "warmup", cfg.alpha_warmup)
+        scalar(self, "anneal", cfg.alpha_anneal)
+
+    def forward(self, t: Scalar) -> Scalar:
+        """alpha at environment step t."""
+        return self.alpha * trapezoid(self.warmup, self.anneal, t)
+
+
+class Pull(Individuality[Values]):
+    """An intrinsic value function Q_i^p(o_i, Q_i^a(o_i)), and its gradient on Q^a (eq. 6-7)."""
 
     Config = PullConfig
-    needs: frozenset[Slot] = frozenset({"values"})
+    view = Values
     gamma: Tensor
 
-    def __init__(self, spec: EnvSpec, cfg: PullConfig, hidden: Sequence[int], gamma: float):
-        super().__init__(spec, cfg, hidden)
-        self.cfg = cfg
-        scalar(self, "gamma", gamma)
+    def __init__(self, cfg: PullConfig, context: Context):
+        super().__init__(cfg, context)
+        spec = context.spec
+        self.cfg, self.weight = cfg, Weight(cfg)
+        scalar(self, "gamma", context.gamma)
         self.projected = frozenset({"pull"} if cfg.project else ())
-        self.value = IntrinsicValue(spec.n_agents, spec.obs_size, spec.n_actions, hidden)
+        self.value = IntrinsicValue(spec.n_agents, spec.obs_size, spec.n_actions, context.hidden)
         self.target_value = frozen_copy(self.value)
+        self.keeps = frozenset({"q"} if cfg.q_source == "stored" else ())
 
     def prepare(
-        self, q: Float[Tensor, "B A U"], avail: Bool[Tensor, "B A U"]
-    ) -> Float[Tensor, "B A U"]:
-        """Action values as the intrinsic value function sees them; what cannot be done counts 0."""
+        self, q: Float[Tensor, "*b A U"], avail: Bool[Tensor, "*b A U"]
+    ) -> Float[Tensor, "*b A U"]:
+        """Action values as the intrinsic value function sees them; unavailable actions get 0."""
         return (
             normalised(q, avail) if self.cfg.q_input == "normalised" else q.masked_fill(~avail, 0)
         )
 
-    def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses:
-        (terms, stats), p = self._classify(batch)
-        lived = batch.q if self.cfg.q_source == "stored" else values.q.detach()
-        assert lived is not None, "eoi.q_source=stored wants a replay that keeps q"
+    def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
+        (terms, stats, _), p = self.classify(batch)
+        # The intrinsic value function, regressed on p and its own next value (eq. 6).
+        lived = batch.kept["q"] if self.cfg.q_source == "stored" else view.q.detach()
         encoded = self.value.encode(batch.obs)
-        value = weighted(
-            self.value(encoded, self.prepare(lived, batch.avail)), batch.weight
-        )  # [B, A]
+        value = weighted(self.value(encoded, self.prepare(lived, batch.avail)), batch.weight)
         with torch.no_grad():
-            following = self.target_value(
-                self.target_value.encode(batch.next_obs),
-                self.prepare(values.next_q, batch.next_avail),
-            )
-            target = (
-                self.individuality(p) + self.gamma * (1 - batch.terminated[:, None]) * following
-            )
-        error = (value - target).square().mean(0).sum()
-        reached = weighted(
-            self.value(encoded, self.prepare(values.q, batch.avail), frozen=True), batch.weight
-        )
-        pull = -self.weight(t) * reached.mean(0).sum()
-        q = values.q.detach()
+            target = self.intrinsic(p) + self.gamma * self._following(batch, view)
+        error = batch.mean((value - target).square()).sum()
+        # Its value of the current Q^a, which the agents climb (eq. 7).
+        reached = self.value(encoded, self.prepare(view.q, batch.avail), frozen=True)
+        reached = weighted(reached, batch.weight)
+        pull = -self.weight(t) * batch.mean(reached).sum()
+        q = view.q.detach()
         stats |= {
             "intrinsic_value_loss": error.detach(),
-            "intrinsic_value_mean": value.detach().mean(),
-            "q_abs_mean": q.abs().mean(),
-            "q_spread": (q.amax(-1) - q.amin(-1)).mean(),
+            "intrinsic_value_mean": mean_of(batch, value.detach()),
+            "q_abs_mean": mean_of(batch, q.abs()),
+            "q_spread": mean_of(batch, q.amax(-1) - q.amin(-1)),
             "alpha": self.weight(t),
         }
         return Losses(terms | {"intrinsic_value": error, "pull": pull}, stats)
+
+    def _following(self, batch: Batch, view: Values) -> Float[Tensor, "*b A"]:
+        """Target value of the next observation; 0 past the end of a task."""
+        q = self.prepare(view.next_q, batch.next_avail)
+        following = self.target_value(self.target_value.encode(batch.next_obs), q)
+        return (1 - batch.terminated[..., None]) * following
 
     def groups(self) -> Sequence[Group]:
         return [*super().groups(), Group([self.value], self.cfg.value_lr)]
@@ -248,62 +256,57 @@ class Pull(ShapedReward):
     def targets(self) -> Sequence[Pair]:
         return [Pair(self.target_value, self.value, self.cfg.value_tau)]
 
-    def diagnose(self, batch: Batch, values: Values) -> Stats:
-        """The slope |dQ^p/dq|: how much the pull could gain by moving an agent's values, right or not."""
-        q = values.q.detach().requires_grad_()
-        reached = self.value(
-            self.value.encode(batch.obs), self.prepare(q, batch.avail), frozen=True
-        )
+    def diagnose(self, batch: Batch, view: Values) -> Stats:
+        """The slope |dQ^p/dq|: gain of the pull for each unit that it moves an agent's values."""
+        q = view.q.detach().requires_grad_()
+        encoded = self.value.encode(batch.obs)
+        reached = self.value(encoded, self.prepare(q, batch.avail), frozen=True)
         (slope,) = torch.autograd.grad(reached.sum(), q)
-        return {"intrinsic_slope": slope.norm(dim=-1).mean()}
+        return {"intrinsic_slope": mean_of(batch, slope.norm(dim=-1))}
 
 
-class Explore(Individuality):
-    """An intrinsic Q-function, a DQN on reward_scale * p, that acts in a drawn share of the training episodes."""
+class Explore(Individuality[object]):
+    """An intrinsic Q-function, a DQN on reward_scale * p, that acts in some training episodes."""
 
     Config = ExploreConfig
-    needs: frozenset[Slot] = frozenset({"explore"})
     gamma: Tensor
     reward_scale: Tensor
     episode_ratio: Tensor
     explore_ratio: Tensor
 
-    def __init__(self, spec: EnvSpec, cfg: ExploreConfig, hidden: Sequence[int]):
-        super().__init__(spec, cfg, hidden)
+    def __init__(self, cfg: ExploreConfig, context: Context):
+        super().__init__(cfg, context)
+        spec = context.spec
         self.cfg = cfg
-        self.value = AgentMLP(spec.n_agents, [spec.obs_size, *hidden, spec.n_actions])
+        self.value = AgentMLP(spec.n_agents, [spec.obs_size, *context.hidden, spec.n_actions])
         self.target_value = frozen_copy(self.value)
         for name in ("gamma", "reward_scale", "episode_ratio", "explore_ratio"):
             scalar(self, name, getattr(cfg, name))
 
-    def explore(
+    def choose(
         self,
-        greedy: Int[Tensor, "N A"],
+        best: Int[Tensor, "N A"],
         obs: Float[Tensor, "N A O"],
         avail: Bool[Tensor, "N A U"],
-        draws: Draws,
+        keys: Keys,
     ) -> Int[Tensor, "N A"]:
-        """In an exploring episode each agent follows its intrinsic Q at a step with probability `explore_ratio`."""
-        follow = (draws.episode[:, None] < self.episode_ratio) & (draws.follow < self.explore_ratio)
-        return torch.where(follow, masked_argmax(self.value(obs), avail), greedy)
+        """In an exploring episode, each agent follows its intrinsic Q with `explore_ratio`."""
+        follow = uniform(keys.step, best.shape[1], 3)[..., 2] < self.explore_ratio  # [N, A]
+        explores = uniform(keys.episode)[:, None] < self.episode_ratio
+        return torch.where(explores & follow, masked_argmax(self.value(obs), avail), best)
 
-    def losses(self, batch: Batch, values: Values, t: Scalar) -> Losses:
-        (terms, stats), p = self._classify(batch)
-        value = weighted(
-            self.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1), batch.weight
-        )  # [B, A]
+    def losses(self, batch: Batch, view: object, t: Scalar) -> Losses:
+        (terms, stats, _), p = self.classify(batch)
+        value = weighted(of_actions(self.value(batch.obs), batch.actions), batch.weight)  # [*b, A]
         with torch.no_grad():
-            best = (
-                self.target_value(batch.next_obs)
-                .masked_fill(~batch.next_avail, -torch.inf)
-                .amax(-1)
-            )
-            reward = self.reward_scale * self.individuality(p)
-            target = reward + self.gamma * (1 - batch.terminated[:, None]) * best
-        error = (value - target).square().mean(0).sum()
+            following = self.target_value(batch.next_obs)
+            best = following.masked_fill(~batch.next_avail, -torch.inf).amax(-1)
+            reward = self.reward_scale * self.intrinsic(p)
+            target = reward + self.gamma * (1 - batch.terminated[..., None]) * best
+        error = batch.mean((value - target).square()).sum()
         stats |= {
             "intrinsic_value_loss": error.detach(),
-            "intrinsic_value_mean": value.detach().mean(),
+            "intrinsic_value_mean": mean_of(batch, value.detach()),
         }
         return Losses(terms | {"intrinsic_value": error}, stats)
 
@@ -312,6 +315,3 @@ class Explore(Individuality):
 
     def targets(self) -> Sequence[Pair]:
         return [Pair(self.target_value, self.value, self.cfg.value_tau)]
-
-
-FORMS = {"classifier": Individuality, "reward": ShapedReward, "pull": Pull, "explore": Explore}

@@ -1,14 +1,16 @@
-"""A baseline for individuality: policies pushed apart by their KL divergence (EOI, figure 14c). Axes: B batch, A agents, U actions."""
+"""A baseline for individuality: policies pushed apart by their KL divergence (EOI, figure 14c).
 
-from collections.abc import Sequence
+Axes: B batch, A agents, U actions.
+"""
+
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from eoi.components.replay_buffer import Batch
+from eoi.components.batch import Batch
 from eoi.config.schema import setting
-from eoi.learners.learner import Group, Losses, Pair, Policies, Scalar, Slot, Stats, scalar
+from eoi.learners.base import Context, Extra, Losses, Policies, Scalar, scalar
 
 FLOOR = -10.0  # of log-probabilities: KL is unbounded, and a pair cannot give more than 10
 
@@ -18,39 +20,31 @@ class KLConfig:
     weight: float = setting(0, varies=True)  # lambda; 0: off
 
 
-class KLDivergence(nn.Module):
-    """-weight * sum over j of KL(pi_i(. | o_i) || pi_j(. | o_i)), for every agent i; the gradient reaches pi_i alone."""
+class KLDivergence(Extra[Policies]):
+    """-weight * sum over j of KL(pi_i(. | o_i) || pi_j(. | o_i)); its gradient reaches pi_i alone."""
 
-    needs: frozenset[Slot] = frozenset({"policies"})
-    projected: frozenset[str] = frozenset()
+    Config = KLConfig
+    view = Policies
     weight: Tensor
 
-    def __init__(self, cfg: KLConfig):
+    def __init__(self, cfg: KLConfig, context: Context):
         super().__init__()
         scalar(self, "weight", cfg.weight)
 
-    def losses(self, batch: Batch, policies: Policies, t: Scalar) -> Losses:
-        log_p, n_agents = policies.log_p[:, :, None], policies.log_p.shape[1]  # [B, A, 1, U]
-        with torch.no_grad():  # [B, A, A, U]: what agent j would do on what agent i sees
-            others = policies.of(
-                *(x[:, :, None].expand(-1, -1, n_agents, -1) for x in (batch.obs, batch.avail))
-            )
+    @classmethod
+    def active(cls, cfg: object) -> bool:
+        return isinstance(cfg, KLConfig) and cfg.weight > 0
+
+    def losses(self, batch: Batch, view: Policies, t: Scalar) -> Losses:
+        log_p, n_agents = view.log_p[:, :, None], view.log_p.shape[1]  # [B, A, 1, U]
+        with torch.no_grad():
+            # Policies of all agents j at the observation of each agent i: [B, A, A, U].
+            seen = (x[:, :, None].expand(-1, -1, n_agents, -1) for x in (batch.obs, batch.avail))
+            others = view.of(*seen)
             itself = torch.eye(n_agents, dtype=torch.bool, device=others.device)
             raw = (log_p.exp() * (log_p - others)).sum(-1).masked_fill(itself, 0)
-        bounded = (log_p.exp() * (log_p.clamp(min=FLOOR) - others.clamp(min=FLOOR))).sum(
-            -1
-        )  # [B, A, A]
-        divergence = bounded.masked_fill(itself, 0).sum(-1).mean(0).sum()
-        return Losses(
-            {"kl": -self.weight * divergence},
-            {"kl_mean": raw.sum() / (len(raw) * n_agents * max(n_agents - 1, 1))},
-        )
-
-    def groups(self) -> Sequence[Group]:
-        return []
-
-    def targets(self) -> Sequence[Pair]:
-        return []
-
-    def diagnose(self, batch: Batch, values: Policies) -> Stats:
-        return {}
+        bounded = log_p.clamp(min=FLOOR) - others.clamp(min=FLOOR)
+        bounded = (log_p.exp() * bounded).sum(-1).masked_fill(itself, 0)  # [B, A, A]
+        divergence = bounded.sum(-1).mean(0).sum()
+        mean = raw.sum() / (len(raw) * n_agents * max(n_agents - 1, 1))
+        return Losses({"kl": -self.weight * divergence}, {"kl_mean": mean})

@@ -1,26 +1,29 @@
-"""LFO, learning from other agents' experience (EOI, appendix A.1): agents relearn what others lived, weighted by how much it is like
-their own. Axes: B batch, A agents.
+"""LFO, learning from other agents' experience (EOI, appendix A.1).
+
+Agents learn from each other's observations and actions, weighted by how much these are like their
+own.
+
+Axes: A agents (also the n classes of the classifier); *b is B transitions or B T episodes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from eoi.components.replay_buffer import Batch
+from eoi.components.batch import Batch, mean_of
 from eoi.components.schedules import linear
 from eoi.config.schema import setting
-from eoi.learners.learner import Scalar, Slot, Stats, scalar
-
-Posterior = Callable[[Float[Tensor, "B A O"]], Float[Tensor, "B A n"]]
+from eoi.learners.base import Context, Extra, Scalar, Stats, scalar
+from eoi.learners.eoi import Individuality
+from eoi.utils.seeding import fold, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
 class LFOConfig:
-    omega: float = setting(0, 1, varies=True)  # share of a batch whose experience changes hands
+    omega: float = setting(0, 1, varies=True)  # share of a batch that is swapped; 0: off
     importance_weight: bool
     schedule: Literal["constant", "decay", "adaptive"]
     anneal_time: int = setting(0, varies=True)  # environment steps
@@ -28,72 +31,88 @@ class LFOConfig:
 
 
 def permutation(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
-    """Uniform over all permutations; on average one agent keeps its own."""
+    """Uniform over all permutations; on average one agent keeps its own place."""
     return draw.argsort(-1)
 
 
 def cycle(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
-    """A random round through all agents: nobody keeps its own, and everybody else is equally likely to hand over to it."""
+    """A random cycle through all agents: no agent keeps its place, all others are equally likely."""
     order = draw.argsort(-1)
     return torch.zeros_like(order).scatter(-1, order, order.roll(-1, -1))
 
 
-class LFO(nn.Module):
-    """Hands agent i the triple (o, a, o') of agent sigma(i) in a share omega of the batch, with weight p(i | o_sigma(i)).
+class LFO(Extra[object]):
+    """Gives agent i the triple (o, a, o') of agent sigma(i) in a share omega of the batch.
 
-    The team's reward and the state stay; a reward of one's own goes with what earned it. The paper's n p(i | o) is p(i | o) here as
-    there: a constant factor.
+    Its weight is p(i | o_sigma(i)). The team's reward and the state stay; an agent's own reward goes
+    with the actions that earned it. The importance ratio is n p(i | o); the paper leaves out the
+    constant n, and so does this.
     """
 
-    needs: frozenset[Slot] = frozenset({"rearrange"})
+    Config = LFOConfig
+    requires = "eoi.classifier"
     omega: Tensor
     anneal_time: Tensor
 
-    def __init__(self, cfg: LFOConfig, posterior: Posterior):
+    def __init__(self, cfg: LFOConfig, context: Context):
         super().__init__()
-        self.cfg, self.posterior = cfg, posterior
+        classifier = context.others["eoi"]
+        assert isinstance(classifier, Individuality)
+        self.cfg, self.posterior = cfg, classifier.posterior
         scalar(self, "omega", cfg.omega)
         scalar(self, "anneal_time", cfg.anneal_time)
 
+    @classmethod
+    def active(cls, cfg: object) -> bool:
+        return isinstance(cfg, LFOConfig) and cfg.omega > 0
+
     @torch.no_grad()
-    def forward(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
-        assert batch.draws is not None
-        p = self.posterior(batch.obs)  # [B, A, A]
-        n_agents = p.shape[-1]
-        others = (1 - p.diagonal(dim1=-2, dim2=-1).mean()) / max(
-            n_agents - 1, 1
-        )  # the weight of somebody else's experience
+    def rearrange(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
+        assert batch.key is not None
+        p = self.posterior(batch.obs)  # [*b, A, n]
+        count, n_agents = len(p), p.shape[-1]
+        # The mean weight of another agent's experience.
+        own = mean_of(batch, p.diagonal(dim1=-2, dim2=-1))
+        others = (1 - own) / max(n_agents - 1, 1)
         omega = self.share(t, n_agents * others)
-        swapped = batch.draws.swap[:, None] < omega  # [B, 1]
-        shuffled = (cycle if self.cfg.derangement else permutation)(batch.draws.order)
-        source = torch.where(
-            swapped, shuffled, torch.arange(n_agents, device=p.device)
-        )  # [B, A]: agent i gets source[i]'s
-        weight = torch.ones_like(batch.draws.order)
+        # Draw which transitions, or episodes, are swapped, and how: agent i gets source[i]'s.
+        swapped = uniform(fold(batch.key, 3), count)[:, None] < omega  # [B, 1]
+        order = uniform(fold(batch.key, 2), count, n_agents, 3)[..., 2]
+        shuffled = (cycle if self.cfg.derangement else permutation)(order)
+        source = torch.where(swapped, shuffled, torch.arange(n_agents, device=p.device))  # [B, A]
+        lead = p.shape[:-2]
+        along = source.view(count, *(1 for _ in lead[1:]), n_agents).expand(*lead, n_agents)
+        weight = torch.ones_like(p[..., 0])
         if self.cfg.importance_weight:
-            weight = torch.where(
-                swapped, p.gather(1, source[:, None]).squeeze(1), weight
-            )  # p(i | o_source[i])
+            likeness = p.gather(-2, along[..., None, :]).squeeze(-2)  # p(i | o_source[i])
+            apart = swapped.view(count, *(1 for _ in lead))
+            weight = torch.where(apart, likeness, weight)
 
         def handed(x: Tensor) -> Tensor:
-            return x.gather(1, source.view(*source.shape, *(1 for _ in x.shape[2:])).expand_as(x))
+            index = along.view(*along.shape, *(1 for _ in x.shape[along.dim() :]))
+            return x.gather(len(lead), index.expand_as(x))
 
-        fields = {
-            name: handed(getattr(batch, name))
-            for name in ("obs", "avail", "actions", "next_obs", "next_avail")
-        }
-        fields |= {
-            name: None if getattr(batch, name) is None else handed(getattr(batch, name))
-            for name in ("rewards", "q")
-        }
-        stats = {"lfo_weight_mean": others, "lfo_omega": omega}
-        return replace(batch, **fields, weight=weight, lived=batch), stats
+        rearranged = replace(
+            batch,
+            obs=handed(batch.obs),
+            avail=handed(batch.avail),
+            actions=handed(batch.actions),
+            next_obs=handed(batch.next_obs),
+            next_avail=handed(batch.next_avail),
+            rewards=None if batch.rewards is None else handed(batch.rewards),
+            last_actions=None if batch.last_actions is None else handed(batch.last_actions),
+            kept={name: handed(x) for name, x in batch.kept.items()},
+            weight=weight,
+            unswapped=batch,
+        )
+        return rearranged, {"lfo_weight_mean": others, "lfo_omega": omega}
 
     def share(self, t: Scalar, likeness: Scalar) -> Scalar:
-        """omega now: constant, falling to 0 over `anneal_time`, or in proportion to how alike the agents' experiences are.
+        """omega now: constant, falling to 0 over `anneal_time`, or in proportion to `likeness`.
 
         `likeness` is 1 where the classifier cannot tell the agents apart, 0 where it always can.
         """
         if self.cfg.schedule == "decay":
             return linear(self.omega, torch.zeros_like(self.omega), self.anneal_time, t)
-        return self.omega * likeness.clamp(max=1) if self.cfg.schedule == "adaptive" else self.omega
+        adaptive = self.cfg.schedule == "adaptive"
+        return self.omega * likeness.clamp(max=1) if adaptive else self.omega

@@ -1,10 +1,11 @@
-"""MAAC (Iqbal and Sha 2019): an actor and a critic for every agent, whose critics attend to what the others see and do.
+"""MAAC (Iqbal and Sha 2019): an actor and a critic for every agent; critics attend to the others.
 
-It differs from the authors' code where that differs from their equations: the entropy term is discounted with the value it belongs to
-and vanishes at the end of a task, rewards are not standardised, there is no batch normalisation. Their division of the shared
-attention's gradient by the number of agents is left out: Adam undoes it.
+Differences to the authors' code, where that differs from their equations: the entropy term is
+discounted with the value it belongs to and vanishes at the end of a task; rewards are not
+standardised; there is no batch normalisation. The division of the shared attention's gradient by
+the number of agents is left out, since Adam undoes it.
 
-Axes: B batch, A agents, O observation, U actions.
+Axes: B batch, A agents, U actions.
 """
 
 from collections.abc import Sequence
@@ -15,75 +16,79 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import sample
-from eoi.components.replay_buffer import Batch
+from eoi.components.batch import Batch, of_actions, weighted
+from eoi.components.replay import Replay
 from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
-from eoi.learners.feeds import Replayed
-from eoi.learners.learner import (
+from eoi.envs.base import EnvSpec
+from eoi.learners.base import (
+    Extra,
     Losses,
     Pair,
     Policies,
-    Rearrange,
     Scalar,
-    Shaping,
-    Slot,
     Stats,
     frozen_copy,
     norm,
     scalar,
-    weighted,
+    term_gradients,
 )
-from eoi.learners.policy import PolicyConfig, PolicyLearner, log_policy, of
+from eoi.learners.experience import OffPolicy, OffPolicyConfig
+from eoi.learners.policy_learner import PolicyConfig, PolicyLearner, log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
+from eoi.utils.seeding import fold, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class MAACConfig(PolicyConfig):
+class MAACConfig(OffPolicyConfig, PolicyConfig, AttentionConfig):
     target_update_tau: float = setting(0, 1)
     target_update_interval: int = setting(0)  # episodes; 0: soft
     reward_scale: float = setting(1e-6, varies=True)  # 1 / temperature
     logit_decay: float = setting(0, varies=True)
 
 
-class MAAC(PolicyLearner):
-    """First the critics on the soft temporal difference (eq. 7), then the actors by the critics just moved (eq. 9)."""
+class MAAC(PolicyLearner[Policies, MAACConfig]):
+    """First the critics on the soft temporal difference (eq. 7), then the actors (eq. 9)."""
 
-    Config, NetworkConfig, Feed = MAACConfig, AttentionConfig, Replayed
-    make_network = AttentionCritic
-    accepts: frozenset[Slot] = frozenset({"policies", "shaping", "rearrange"})
+    Config = MAACConfig
+    serves = frozenset({"observe", "rewards", "rearrange", "losses", "diagnose"})
+    lends = Policies
     phases = 2
-    draws = True
-    cfg: MAACConfig
-    gamma: Tensor
+    critic: AttentionCritic
     reward_scale: Tensor
     logit_decay: Tensor
 
     def __init__(
         self,
+        spec: EnvSpec,
         cfg: MAACConfig,
         controller: Controller,
-        critic: AttentionCritic,
-        extras: Sequence[nn.Module] = (),  # each an Extra
-        shaping: Shaping | None = None,
-        rearrange: Rearrange | None = None,
+        extras: Sequence[Extra[Policies]] = (),
     ):
-        super().__init__(cfg, controller, critic, extras, shaping)
-        self.rearrange = rearrange
-        self.target_controller, self.target_critic = frozen_copy(controller), frozen_copy(critic)
-        for name in ("gamma", "reward_scale", "logit_decay"):
+        super().__init__(spec, cfg, controller, extras)
+        self.target_controller = frozen_copy(controller)
+        self.target_critic = frozen_copy(self.critic)
+        for name in ("reward_scale", "logit_decay"):
             scalar(self, name, getattr(cfg, name))
 
+    def make_critic(self, spec: EnvSpec, cfg: MAACConfig) -> AttentionCritic:
+        return AttentionCritic(spec, cfg, self.controller.hidden)
+
+    def experience(self, replay: Replay) -> OffPolicy:
+        return OffPolicy(self.cfg, replay, self.wants, whole=False)
+
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
-        batch, stats = self.rearrange(batch, t) if self.rearrange else (batch, {})
+        batch, more = self.rearranged(batch, t)
         if phase == 0:
             return self._critics(batch, t)
         losses, log_p = self._actors(batch)
-        return self._with_extras(Losses(losses.terms, losses.stats | stats), batch, log_p, t)
+        losses = Losses(losses.terms, losses.stats | more)
+        return self.with_extras(losses, batch, Policies(log_p, self.log_policy), t)
 
     def _critics(self, batch: Batch, t: Scalar) -> Losses:
-        """Squared temporal difference, batch mean, summed over agents; and the decay of the attention's logits."""
+        """Squared temporal difference, batch mean, summed over agents; decay of the logits."""
         q, logits = self.critic(batch.obs, self._one_hot(batch.actions))
-        taken = weighted(of(q, batch.actions), batch.weight)  # [B, A]
+        taken = weighted(of_actions(q, batch.actions), batch.weight)  # [B, A]
         target = self._target(batch, t)
         error = taken - target
         loss = error.square().mean(0).sum()
@@ -93,38 +98,39 @@ class MAAC(PolicyLearner):
             "q_taken_mean": taken.mean(),
             "target_mean": target.mean(),
         }
-        return Losses(
-            {"td": loss, "attention": self.logit_decay * logits},
-            {name: value.detach() for name, value in stats.items()},
-        )
+        terms = {"td": loss, "attention": self.logit_decay * logits}
+        return Losses(terms, {name: value.detach() for name, value in stats.items()})
 
     @torch.no_grad()
     def _target(self, batch: Batch, t: Scalar) -> Float[Tensor, "B A"]:
-        """r_i + gamma (1 - d) (Q_i'(o', a')[a_i'] - log pi_i'(a_i' | o_i') / reward_scale), a' drawn from the target policies."""
-        assert batch.draws is not None
-        log_p = log_policy(self.target_controller(batch.next_obs), batch.next_avail)
-        actions = sample(log_p.exp(), batch.draws.next_action)
+        """r_i + gamma (1 - d) (Q_i'(o', a')[a_i'] - log pi_i'(a_i' | o_i') / reward_scale).
+
+        The next actions a' are drawn from the target policies.
+        """
+        log_p = log_softmax(self.target_controller.following(batch), batch.next_avail)
+        _, draw = self._draws(batch)
+        actions = sample(log_p.exp(), draw)
         q, _ = self.target_critic(batch.next_obs, self._one_hot(actions))
-        soft = of(q, actions) - of(log_p, actions) / self.reward_scale
-        reward = batch.earned
-        if self.shaping is not None:
-            reward = reward + self.shaping(batch, t)
+        soft = of_actions(q, actions) - of_actions(log_p, actions) / self.reward_scale
+        reward = self.reward(batch, t, joint=soft.shape[-1])
         return reward + self.gamma * (1 - batch.terminated[:, None]) * soft
 
     def _actors(self, batch: Batch) -> tuple[Losses, Float[Tensor, "B A U"]]:
-        """log pi_i(a_i) sg(log pi_i(a_i) / reward_scale - (Q_i[a_i] - sum_a pi_i(a) Q_i(a))), all actions drawn afresh."""
-        assert batch.draws is not None
-        logits = self.controller(batch.obs)
-        log_p = log_policy(logits, batch.avail)
+        """log pi_i(a_i) sg(log pi_i(a_i) / reward_scale - (Q_i[a_i] - sum_a pi_i(a) Q_i(a))).
+
+        All actions are drawn afresh.
+        """
+        logits = self.controller.now(batch)
+        log_p = log_softmax(logits, batch.avail)
+        draw, _ = self._draws(batch)
         with torch.no_grad():
             p = log_p.exp()
-            actions = sample(p, batch.draws.action)
+            actions = sample(p, draw)
             q, _ = self.critic(batch.obs, self._one_hot(actions))
-            advantage = of(q, actions) - (p * q).sum(
-                -1
-            )  # against what the agent would do on average, the others' actions given
-            signal = of(log_p, actions) / self.reward_scale - advantage
-        chosen = weighted(of(log_p, actions), batch.weight)
+            # The baseline: the agent's mean value under its policy, the others' actions given.
+            advantage = of_actions(q, actions) - (p * q).sum(-1)
+            signal = of_actions(log_p, actions) / self.reward_scale - advantage
+        chosen = weighted(of_actions(log_p, actions), batch.weight)
         loss = (chosen * signal).mean(0).sum()
         decay = self.logit_decay * logits.square().mean((0, 2)).sum()
         stats = {
@@ -134,27 +140,26 @@ class MAAC(PolicyLearner):
         }
         return Losses({"actor": loss, "logits": decay}, stats), log_p
 
+    def _draws(self, batch: Batch) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A"]]:
+        """Uniform draws for the current policies' actions, and for the target policies'."""
+        assert batch.key is not None
+        count, n_agents = batch.actions.shape
+        now, following, _ = uniform(fold(batch.key, 2), count, n_agents, 3).unbind(-1)
+        return now, following
+
     def _one_hot(self, actions: Int[Tensor, "B A"]) -> Float[Tensor, "B A U"]:
         return nn.functional.one_hot(actions, self.controller.n_actions).float()
 
-    def targets(self) -> Sequence[Pair]:
+    def own_targets(self) -> Sequence[Pair]:
         tau, interval = self.cfg.target_update_tau, self.cfg.target_update_interval
-        pairs = [
-            Pair(self.target_controller, self.controller, tau, interval),
-            Pair(self.target_critic, self.critic, tau, interval),
-        ]
-        return [*pairs, *(pair for extra in self._extras() for pair in extra.targets())]
+        networks = [(self.target_controller, self.controller), (self.target_critic, self.critic)]
+        return [Pair(target, online, tau, interval) for target, online in networks]
 
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
-        stats = {
-            "grad_norm": norm(
-                torch.autograd.grad(self(batch, t, 0).terms["td"], [*self.critic.parameters()])
-            )
-        }
-        stats |= self._gradients(self(batch, t, 1).terms, "actor")
-        batch, _ = self.rearrange(batch, t) if self.rearrange else (batch, {})
-        for extra in self._extras():
-            stats |= extra.diagnose(
-                batch, Policies(self.log_policy(batch.obs, batch.avail), self.log_policy)
-            )
-        return stats
+        """Gradient norms of both phases, and of the extras' terms beside the actors'."""
+        td = torch.autograd.grad(self(batch, t, 0).terms["td"], [*self.critic.parameters()])
+        stats = {"grad_norm": norm(td)}
+        stats |= term_gradients(self(batch, t, 1).terms, self.shared(), "actor")
+        batch, _ = self.rearranged(batch, t)
+        log_p = log_softmax(self.controller.now(batch), batch.avail)
+        return stats | self.diagnosed(batch, Policies(log_p, self.log_policy))

@@ -1,123 +1,138 @@
-"""Proximal policy optimisation (Schulman et al. 2017), one policy and one value per agent: IPPO (de Witt et al. 2020), or with values
-of the state MAPPO (Yu et al. 2022). Axes: B batch, N copies, T time (T1 = T + 1), A agents, U actions.
+"""Proximal policy optimisation (Schulman et al. 2017), one policy and one value per agent.
+
+IPPO (de Witt et al. 2020), or with values of the state MAPPO (Yu et al. 2022).
+
+Axes: A agents, U actions, N copies, T time (T1 = T + 1); *b is B transitions or B T episodes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from eoi.components.episodes import Episodes
-from eoi.components.replay_buffer import transitions
+from eoi.components.batch import Batch, mean_of, of_actions
+from eoi.components.replay import Replay
 from eoi.components.returns import gae, standardised
 from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
-from eoi.learners.feeds import Lesson, Rolled
-from eoi.learners.learner import Losses, Pair, Scalar, Shaping, Slot, Stats, norm, scalar
-from eoi.learners.policy import PolicyConfig, PolicyLearner, of
+from eoi.envs.base import EnvSpec
+from eoi.learners.base import (
+    Extra,
+    Losses,
+    Scalar,
+    Stats,
+    norm,
+    scalar,
+    term_gradients,
+)
+from eoi.learners.experience import OnPolicy, OnPolicyConfig
+from eoi.learners.policy_learner import PolicyConfig, PolicyLearner, log_softmax
 from eoi.modules.critics import StateValue, ValueConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(PolicyConfig):
+class PPOConfig(OnPolicyConfig, PolicyConfig, ValueConfig):
     gae_lambda: float = setting(0, 1, varies=True)
     eps_clip: float = setting(0, varies=True)
     entropy_coef: float = setting(0, varies=True)
 
 
-class PPO(PolicyLearner):
-    """The clipped objective on standardised advantages, an entropy bonus, and values regressed on the returns."""
+class PPO(PolicyLearner[object, PPOConfig]):
+    """The clipped objective on standardised advantages, an entropy bonus, and value regression.
 
-    Config, NetworkConfig, Feed = PPOConfig, ValueConfig, Rolled
-    make_network = StateValue
-    accepts: frozenset[Slot] = frozenset(
-        {"shaping"}
-    )  # not policies: extra terms read the memory, log_p is of the lesson
-    phases = 1
-    draws = False
-    gamma: Tensor
+    Loss terms of extras learn from transitions of the replay, not from the rollout; so they are
+    lent no policies.
+    """
+
+    Config = PPOConfig
+    serves = frozenset({"observe", "rewards", "losses", "diagnose"})
+    memory = True
+    critic: StateValue
     gae_lambda: Tensor
     eps_clip: Tensor
     entropy_coef: Tensor
 
     def __init__(
         self,
+        spec: EnvSpec,
         cfg: PPOConfig,
         controller: Controller,
-        critic: StateValue,
-        extras: Sequence[nn.Module] = (),  # each an Extra
-        shaping: Shaping | None = None,
+        extras: Sequence[Extra[object]] = (),
     ):
-        super().__init__(cfg, controller, critic, extras, shaping)
-        for name in ("gamma", "gae_lambda", "eps_clip", "entropy_coef"):
+        super().__init__(spec, cfg, controller, extras)
+        for name in ("gae_lambda", "eps_clip", "entropy_coef"):
             scalar(self, name, getattr(cfg, name))
 
-    @torch.no_grad()
-    def study(self, episodes: Episodes, t: Scalar) -> Lesson:
-        """Advantages and returns of a whole rollout, fixed for all epochs; rewards are shaped as they are judged now."""
-        obs, state, avail = episodes.obs.float(), episodes.state, episodes.avail
-        value = self.critic(obs, state)  # [N, T1, A]
-        reward = (
-            episodes.reward[..., None] if episodes.rewards is None else episodes.rewards
-        ).expand_as(value[:, 1:])
-        if self.shaping is not None:
-            reward = reward + self.shaping(transitions(episodes), t).view_as(reward)
-        valid = (
-            torch.arange(reward.shape[1], device=obs.device) < episodes.length[:, None]
-        )  # [N, T]
-        advantage = gae(reward, value, episodes.terminated, valid, self.gamma, self.gae_lambda)
-        return Lesson(
-            obs=obs[:, :-1][valid],
-            state=state[:, :-1][valid],
-            avail=avail[:, :-1][valid],
-            actions=episodes.actions[valid],
-            log_p=of(self.log_policy(obs[:, :-1], avail[:, :-1]), episodes.actions)[valid],
-            advantage=standardised(advantage[valid]),
-            returns=(advantage + value[:, :-1])[valid],
-        )
+    def make_critic(self, spec: EnvSpec, cfg: PPOConfig) -> StateValue:
+        return StateValue(spec, cfg, self.controller.hidden)
 
-    def forward(self, lesson: Lesson, t: Scalar, phase: int = 0) -> Losses:
-        log_p = self.log_policy(lesson.obs, lesson.avail)  # [B, A, U]
-        change = of(log_p, lesson.actions) - lesson.log_p
+    @property
+    def replays(self) -> bool:
+        return len(self.extras) > 0
+
+    def experience(self, replay: Replay) -> OnPolicy:
+        memory = replay if self.replays else None
+        return OnPolicy(self.cfg, memory, self.wants, self.controller.remembers, self.study)
+
+    @torch.no_grad()
+    def study(self, rollout: Batch, t: Scalar) -> Batch:
+        """A rollout [N, T] with what all its updates share: log pi, advantages and returns.
+
+        Intrinsic rewards use the current classifier.
+        """
+        assert rollout.valid is not None
+        obs = torch.cat([rollout.obs, rollout.next_obs[:, -1:]], 1)  # [N, T1, A, O]
+        state = torch.cat([rollout.state, rollout.next_state[:, -1:]], 1)
+        value = self.critic(obs, state)  # [N, T1, A]
+        reward = self.reward(rollout, t, value.shape[-1]).expand_as(value[:, 1:])
+        valid, terminated = rollout.valid.bool(), rollout.terminated.bool()
+        advantage = gae(reward, value, terminated, valid, self.gamma, self.gae_lambda)
+        log_p = log_softmax(self.controller.now(rollout), rollout.avail)
+        found = {
+            "log_p": of_actions(log_p, rollout.actions),
+            "advantage": torch.zeros_like(advantage),
+            "returns": advantage + value[:, :-1],
+        }
+        found["advantage"][valid] = standardised(advantage[valid])
+        return replace(rollout, kept=rollout.kept | found)
+
+    def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
+        kept = batch.kept
+        log_p = log_softmax(self.controller.now(batch), batch.avail)  # [*b, A, U]
+        # The clipped objective (Schulman et al. 2017, eq. 7).
+        change = of_actions(log_p, batch.actions) - kept["log_p"]
         ratio = change.exp()
-        gain = torch.minimum(
-            ratio * lesson.advantage,
-            ratio.clamp(1 - self.eps_clip, 1 + self.eps_clip) * lesson.advantage,
-        )
-        entropy = -(log_p.exp() * log_p).sum(-1)  # [B, A]
-        value = self.critic(lesson.obs, lesson.state)
-        error = value - lesson.returns
+        clipped = ratio.clamp(1 - self.eps_clip, 1 + self.eps_clip)
+        gain = torch.minimum(ratio * kept["advantage"], clipped * kept["advantage"])
+        entropy = -(log_p.exp() * log_p).sum(-1)  # [*b, A]
+        value = self.critic(batch.obs, batch.state)
+        error = value - kept["returns"]
         terms = {
-            "policy": -gain.mean(0).sum(),
-            "entropy": -self.entropy_coef * entropy.mean(0).sum(),
-            "value": error.square().mean(0).sum(),
+            "policy": -batch.mean(gain).sum(),
+            "entropy": -self.entropy_coef * batch.mean(entropy).sum(),
+            "value": batch.mean(error.square()).sum(),
         }
         stats = {
             "loss": terms["value"],
             "policy_loss": terms["policy"],
-            "td_error_abs": error.abs().mean(),
-            "value_mean": value.mean(),
-            "target_mean": lesson.returns.mean(),
-            "entropy": entropy.mean(),
-            "ratio_clipped": ((ratio - 1).abs() > self.eps_clip).float().mean(),
-            "policy_change": (
-                ratio - 1 - change
-            ).mean(),  # estimates KL(old || new) (Schulman 2020)
+            "td_error_abs": mean_of(batch, error.abs()),
+            "value_mean": mean_of(batch, value),
+            "target_mean": mean_of(batch, kept["returns"]),
+            "entropy": mean_of(batch, entropy),
+            "ratio_clipped": mean_of(batch, ((ratio - 1).abs() > self.eps_clip).float()),
+            # An estimate of KL(old || new) (Schulman 2020).
+            "policy_change": mean_of(batch, ratio - 1 - change),
         }
         losses = Losses(terms, {name: found.detach() for name, found in stats.items()})
-        return (
-            losses if lesson.memory is None else self._with_extras(losses, lesson.memory, log_p, t)
-        )
+        if batch.memory is None:
+            return losses
+        return self.with_extras(losses, batch.memory, None, t)
 
-    def targets(self) -> Sequence[Pair]:
-        return [pair for extra in self._extras() for pair in extra.targets()]
-
-    def diagnose(self, batch: Lesson, t: Scalar) -> Stats:
-        terms, _ = self(batch, t)
-        stats = {
-            "grad_norm": norm(
-                torch.autograd.grad(terms["value"], [*self.critic.parameters()], retain_graph=True)
-            )
-        }
-        return stats | self._gradients(terms, "policy")
+    def diagnose(self, batch: Batch, t: Scalar) -> Stats:
+        """Gradient norms of all terms."""
+        terms = self(batch, t).terms
+        critic = [*self.critic.parameters()]
+        value = torch.autograd.grad(terms["value"], critic, retain_graph=True)
+        stats = {"grad_norm": norm(value)} | term_gradients(terms, self.shared(), "policy")
+        return stats if batch.memory is None else stats | self.diagnosed(batch.memory, None)

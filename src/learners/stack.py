@@ -1,8 +1,10 @@
-"""Many runs' learners as one: parameters and buffers with a leading axis R, the loss and the choice of actions lifted over it.
+"""Learners of many runs as one: parameters and buffers with a leading axis R.
 
-This is the only place where learners meet the axis R. The members stay whole, ordinary learners whose parameters are views into the
-stack's, so what is learnt in the stack is tested, measured and saved through them. Runs never meet: each has its own slice of
-every product, of the optimiser's moments and of the clipping, and one that breaks breaks alone.
+The loss and the choice of actions are mapped over R. This is the only place where learners meet
+that axis. The members stay whole, ordinary learners whose parameters are views into the stack's:
+the stack's updates are tested, measured and saved through them. Runs never mix: each has its own
+slice of every product, of the optimiser's moments and of the clipping; one that diverges diverges
+alone.
 
 Axes: R runs, N copies of one run, A agents, O observation, U actions.
 """
@@ -12,34 +14,34 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import vmap
 
-from eoi.components.action_selection import Draws
-from eoi.learners.learner import Descent, Group, Losses, Pair, Scalar
+from eoi.components.action_selection import Carry, Choice, Keys
+from eoi.components.batch import Batch
+from eoi.learners.base import Group, Learner, LearnerConfig, Losses, Pair, Scalar, Stats
+from eoi.learners.descent import Descent, DescentState, ParameterGroup
 
 Tree = TypeVar("Tree")
+Result = TypeVar("Result")
 
 
 def map_tensors(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
-    """`tree` with function(x, its counterparts in `others`) for every tensor x; through dataclasses, tuples and dictionaries."""
-    if isinstance(tree, Tensor):
-        return function(tree, *others)  # pyright: ignore[reportReturnType] # a Tensor for a Tensor
+    """`tree` with function(x, its counterparts in `others`) for every tensor x.
+
+    Goes through dataclasses, tuples and dictionaries.
+    """
     made: Any = tree
     rest: tuple[Any, ...] = others
-    if is_dataclass(tree) and not isinstance(tree, type):
-        names = [f.name for f in fields(tree)]
-        made = replace(
-            tree,
-            **{
-                n: map_tensors(function, getattr(tree, n), *(getattr(o, n) for o in rest))
-                for n in names
-            },
-        )
+    if isinstance(tree, Tensor):
+        made = function(tree, *others)
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        parts = {f.name: [getattr(x, f.name) for x in (tree, *rest)] for f in fields(tree)}
+        made = replace(tree, **{name: map_tensors(function, *xs) for name, xs in parts.items()})
     elif isinstance(tree, tuple):
         found = [map_tensors(function, *xs) for xs in zip(tree, *rest, strict=True)]
         made = type(tree)(*found) if hasattr(tree, "_fields") else tuple(found)
@@ -54,25 +56,34 @@ def stacked(trees: Sequence[Tree]) -> Tree:
 
 
 def member(tree: Tree, run: int) -> Tree:
-    """What is one run's in a stacked tree."""
+    """One run's part of a stacked tree."""
     return map_tensors(lambda x: x[run], tree)
 
 
-def lifted(function: Callable[..., Any], trees: Sequence[Any], axes: Sequence[int | None]) -> Any:
-    """function(*trees) for every run at once: torch.vmap for arguments that are trees; their axis is 0, or None: the same for all."""
+def lifted(
+    function: Callable[..., Result], trees: Sequence[object], axes: Sequence[int | None]
+) -> Result:
+    """function(*trees) for every run at once: torch.vmap for arguments that are trees.
+
+    `axes`: 0 for a tree with an axis R, None for one that all runs share.
+    """
     found: list[tuple[Tensor, int | None]] = []
     for tree, axis in zip(trees, axes, strict=True):
         map_tensors(lambda x, axis=axis: found.append((x, axis)) or x, tree)
 
-    def flat(*tensors: Tensor) -> Any:
+    def flat(*tensors: Tensor) -> Result:
         following = iter(tensors)
         return function(*map_tensors(lambda _: next(following), tuple(trees)))
 
     return vmap(flat, in_dims=tuple(axis for _, axis in found))(*(x for x, _ in found))
 
 
-class _Lent:
-    """Lends a module other parameters and buffers for the length of a call. torch.func.functional_call does, at many times the cost."""
+class _Slots:
+    """Every place of a module that holds a parameter or a buffer.
+
+    Calling it fills them with other tensors for a while, as torch.func.functional_call does at many
+    times the cost.
+    """
 
     def __init__(self, module: nn.Module):
         stores: list[dict[str, Any]] = [
@@ -96,27 +107,32 @@ class _Lent:
             store[name] = x
 
 
-class Stack(nn.Module):
-    """A Learner made of R learners of one structure. Takes stacked batches [R, ...]; gives terms and statistics [R]."""
+class Seen(NamedTuple):
+    """Arguments of `Learner.act` that differ from run to run."""
 
-    def __init__(self, members: Sequence[Any], compiled: bool = False):
-        """Raises ValueError when the members are not of one structure; numbers that are 0-dim buffers may differ."""
+    obs: Tensor
+    avail: Tensor
+    carry: Carry
+    keys: Keys
+
+
+class Stack(nn.Module):
+    """R learners of one structure. Takes batches [R, ...]; gives terms and statistics [R]."""
+
+    def __init__(self, members: Sequence[Learner], compiled: bool = False):
+        """Raises ValueError when the members are not of one structure.
+
+        Numbers that are 0-dim buffers may differ.
+        """
         super().__init__()
-        if (
-            len(
-                {
-                    tuple(
-                        (name, x.shape) for name, x in (*m.named_parameters(), *m.named_buffers())
-                    )
-                    for m in members
-                }
-            )
-            > 1
-        ):
+        shapes = {
+            tuple((name, x.shape) for name, x in (*m.named_parameters(), *m.named_buffers()))
+            for m in members
+        }
+        if len(shapes) > 1:
             raise ValueError("learners of different structures cannot be stacked")
-        self.members = list(
-            members
-        )  # in a plain list, so that their views are not this module's parameters
+        # In a plain list, so that the members' views are not this module's parameters.
+        self.members = list(members)
         self.whole = copy.deepcopy(members[0])
         self.projected, self.phases = self.whole.projected, self.whole.phases
         for kind in ("parameter", "buffer"):
@@ -125,41 +141,48 @@ class Stack(nn.Module):
                 ours.data = torch.stack([x.data for x in theirs])
                 for x, slice_ in zip(theirs, ours.data, strict=True):
                     x.data = slice_
-        self._losses: Callable[..., Losses] = (
-            torch.compile(self._plain_losses) if compiled else self._plain_losses
-        )
-        self._lent = _Lent(self.whole)
+        plain = self._plain_losses
+        self._losses: Callable[..., Losses] = torch.compile(plain) if compiled else plain
+        self._slots = _Slots(self.whole)
 
-    def forward(self, batch: Any, t: Scalar, phase: int = 0) -> Losses:
+    @property
+    def cfg(self) -> LearnerConfig:
+        return self.whole.cfg
+
+    def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
         return self._losses(batch, t, phase)
 
-    def _plain_losses(self, batch: Any, t: Scalar, phase: int) -> Losses:
-        return self._lifted("forward", (batch, t), (0, None), phase)
+    def _plain_losses(self, batch: Batch, t: Scalar, phase: int) -> Losses:
+        def losses(state: tuple[Tensor, ...], batch: Batch, t: Scalar) -> Losses:
+            with self._slots(state):
+                return self.whole(batch, t, phase)
+
+        return lifted(losses, (tuple(self._slots.own), batch, t), (0, 0, None))
+
+    def start(self, n: int, device: torch.device) -> Carry:
+        """The agents' memory before the first step of `n` episodes of all runs together."""
+        return self.whole.start(n, device)
 
     @torch.no_grad()
     def act(
         self,
         obs: Float[Tensor, "RN A O"],
         avail: Bool[Tensor, "RN A U"],
-        draws: Draws,
+        carry: Carry,
+        keys: Keys,
         t: Scalar,
         greedy: bool,
-    ) -> tuple[Int[Tensor, "RN A"], Float[Tensor, "RN A U"]]:
-        """A Policy for R * N copies, those of one run together."""
-        runs = len(self.members)
-        apart = map_tensors(lambda x: x.unflatten(0, (runs, -1)), (obs, avail, draws))
-        return map_tensors(
-            lambda x: x.flatten(0, 1), self._lifted("act", (*apart, t), (0, 0, 0, None), greedy)
-        )
+    ) -> Choice:
+        """`Learner.act` for R * N copies, those of one run together."""
 
-    def _lifted(
-        self, method: str, trees: Sequence[Any], axes: Sequence[int | None], *more: Any
-    ) -> Any:
-        def call(state: tuple[Tensor, ...], *args: Any) -> Any:
-            with self._lent(state):
-                return getattr(self.whole, method)(*args, *more)
+        def act(state: tuple[Tensor, ...], seen: Seen, t: Scalar) -> Choice:
+            with self._slots(state):
+                return self.whole.act(*seen, t, greedy)
 
-        return lifted(call, (tuple(self._lent.own), *trees), (0, *axes))
+        runs, seen = len(self.members), Seen(obs, avail, carry, keys)
+        seen = map_tensors(lambda x: x.unflatten(0, (runs, -1)), seen)
+        choice = lifted(act, (tuple(self._slots.own), seen, t), (0, 0, None))
+        return map_tensors(lambda x: x.flatten(0, 1), choice)
 
     def shared(self) -> Sequence[nn.Parameter]:
         return self.whole.shared()
@@ -169,37 +192,35 @@ class Stack(nn.Module):
 
     def rates(self) -> list[list[float]]:
         """The learning rate of each group in each run."""
-        return [
-            [group.lr for group in groups]
-            for groups in zip(*(m.groups() for m in self.members), strict=True)
-        ]
+        every = zip(*(m.groups() for m in self.members), strict=True)
+        return [[group.lr for group in groups] for groups in every]
 
     def targets(self) -> Sequence[Pair]:
         return self.whole.targets()
 
-    def diagnose(self, batch: Any, t: Scalar) -> dict[str, Tensor]:
-        return stacked([m.diagnose(member(batch, run), t) for run, m in enumerate(self.members)])
+    def diagnose(self, batch: Batch, t: Scalar) -> Stats:
+        found = [m.diagnose(member(batch, run), t) for run, m in enumerate(self.members)]
+        return stacked(found)
 
 
 class StackDescent(Descent):
-    """One optimiser for all runs. Adam's learning rate is one for a tensor: neighbours with the same rate share one."""
+    """One optimiser for all runs.
+
+    An optimiser has one learning rate for a tensor; neighbouring runs with equal rates share one.
+    """
 
     run_axes = 1
     learner: Stack
 
     def __init__(self, stack: Stack):
-        self._cuts: list[
-            tuple[nn.Parameter, Tensor, slice]
-        ] = []  # a parameter, its part that is optimised alone, which runs that is
+        # A parameter, the part of it that is optimised apart, and the runs of that part.
+        self._cuts: list[tuple[nn.Parameter, Tensor, slice]] = []
         super().__init__(stack)
 
-    def _optimised(self) -> list[dict[str, Any]]:
-        found = []
-        rates = [
-            lrs
-            for lrs, group in zip(self.learner.rates(), self.learner.groups(), strict=True)
-            if _has_parameters(group)
-        ]
+    def _optimised(self) -> list[ParameterGroup]:
+        found: list[ParameterGroup] = []
+        every = zip(self.learner.rates(), self.learner.groups(), strict=True)
+        rates = [lrs for lrs, group in every if _has_parameters(group)]
         for (_, parameters), lrs in zip(self._groups, rates, strict=True):
             for lr, runs in groupby(range(len(lrs)), lrs.__getitem__):
                 first, *more = runs
@@ -214,23 +235,20 @@ class StackDescent(Descent):
             cut.grad = None if p.grad is None else p.grad[span]
         super()._apply()
 
-    def state_of(self, run: int) -> dict[str, Any]:
-        """What a Descent of this run alone would save."""
+    def broken(self, run: int = 0) -> tuple[list[str], int]:
+        return self.finite.broken(run)
+
+    def state_of(self, run: int = 0) -> DescentState:
+        """State of a `Descent` of this run alone."""
         alone = Descent(self.learner.members[run])
-        views = {
-            id(p): q
-            for p, q in zip(
-                self.learner.whole.parameters(), self.learner.members[run].parameters(), strict=True
-            )
-        }
+        whole = self.learner.whole.parameters()
+        views = dict(zip(map(id, whole), self.learner.members[run].parameters(), strict=True))
         for p, cut, span in self._cuts:
             if span.start <= run < span.stop and cut in self.optimiser.state:
-                state = self.optimiser.state[cut]
-                moments = {
-                    name: state[name][run - span.start].clone()
-                    for name in ("exp_avg", "exp_avg_sq")
+                alone.optimiser.state[views[id(p)]] = {
+                    name: x[run - span.start].clone() if x.dim() else x.clone()
+                    for name, x in self.optimiser.state[cut].items()
                 }
-                alone.optimiser.state[views[id(p)]] = {"step": state["step"].clone(), **moments}
         return {"optimiser": alone.optimiser.state_dict(), "copied_at": self.copied_at}
 
 

@@ -1,4 +1,8 @@
-"""EOI's networks (EOI, sections 3.1 and 3.3): who is this, and what is it worth to be recognised."""
+"""EOI's networks (EOI, sections 3.1 and 3.3): the classifier and the intrinsic value function.
+
+Axes: A agents (also the n classes of the classifier), O observation, U actions, H hidden, D any
+number of rows; *b is any batch.
+"""
 
 from collections.abc import Sequence
 
@@ -10,7 +14,10 @@ from eoi.modules.layers import AgentLinear, AgentMLP, mlp
 
 
 class Classifier(nn.Module):
-    """P_phi(I|O): logits over the agents from one bare observation; one network for all, no agent id in its input."""
+    """P_phi(I|O): logits over the agents from one observation.
+
+    One network for all agents; no agent id in its input.
+    """
 
     def __init__(self, obs_size: int, hidden: Sequence[int], n_agents: int):
         super().__init__()
@@ -21,9 +28,10 @@ class Classifier(nn.Module):
 
 
 class IntrinsicValue(nn.Module):
-    """Q_i^p(o_i, Q_i^a(o_i)) (eq. 6): the discounted individuality to come, given the action values that will be followed.
+    """Q_i^p(o_i, Q_i^a(o_i)) (eq. 6): the discounted individuality to come.
 
-    An MLP over [o, q] per agent. What its first layer makes of the observation is computed once, by `encode`, for any number of q.
+    An MLP over [o, q] for each agent. `encode` computes the part of its first layer that depends on
+    the observation, once for any number of q.
     """
 
     def __init__(self, n_agents: int, obs_size: int, n_actions: int, hidden: Sequence[int]):
@@ -32,16 +40,21 @@ class IntrinsicValue(nn.Module):
         self.first = AgentLinear(n_agents, obs_size + n_actions, hidden[0])
         self.rest = AgentMLP(n_agents, [*hidden, 1])
 
-    def encode(self, obs: Float[Tensor, "B A O"]) -> Float[Tensor, "A H B"]:
-        return torch.baddbmm(
-            self.first.bias, self.first.weight[..., : self.obs_size], obs.permute(1, 2, 0)
-        )
+    def encode(self, obs: Float[Tensor, "*b A O"]) -> Float[Tensor, "A H D"]:
+        """First layer's share of the observation, batch last: D = *b."""
+        weight = self.first.weight[..., : self.obs_size]
+        rows = obs.reshape(-1, *obs.shape[-2:]).permute(1, 2, 0)
+        return torch.baddbmm(self.first.bias, weight, rows)
 
     def forward(
-        self, encoded: Float[Tensor, "A H B"], q: Float[Tensor, "B A U"], frozen: bool = False
-    ) -> Float[Tensor, "B A"]:
-        """`frozen` lets gradients through to `q` but not to the weights, nor to what was encoded."""
+        self,
+        encoded: Float[Tensor, "A H D"],
+        q: Float[Tensor, "*b A U"],
+        frozen: bool = False,
+    ) -> Float[Tensor, "*b A"]:
+        """`frozen`: gradients reach `q`, but neither the weights nor `encoded`."""
         weight = self.first.weight[..., self.obs_size :]
         encoded, weight = (encoded.detach(), weight.detach()) if frozen else (encoded, weight)
-        h = torch.baddbmm(encoded, weight, q.permute(1, 2, 0)).relu_()
-        return self.rest(h.permute(2, 0, 1), frozen).squeeze(-1)
+        rows = q.reshape(-1, *q.shape[-2:]).permute(1, 2, 0)
+        h = torch.baddbmm(encoded, weight, rows).relu_()
+        return self.rest(h.permute(2, 0, 1), frozen).view(*q.shape[:-1])

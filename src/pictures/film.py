@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from eoi.envs.base import VecEnv
 from eoi.envs.grid import AGENT_COLOURS
-from eoi.learners import AnyLearner
-from eoi.trained import Moment, Recognise, play, recogniser
+from eoi.learners import Learner
+from eoi.runners.rollout import Moment
+from eoi.saved import Recognise, greedy_episodes, recogniser
 
 _SIDE = 480  # pixels, the least for the longer side of the world
 _PANEL, _MARGIN, _HEAD, _BLOCK = (
@@ -43,11 +44,11 @@ class Shot:
     )  # quantities whose course is worth a chart
 
 
-def shoot(env: VecEnv, learner: AnyLearner, seed: int, t: int) -> list[list[Shot]]:
+def shoot(env: VecEnv, learner: Learner, seed: int, t: int) -> list[list[Shot]]:
     """One greedy episode in every copy; an episode of T steps has T + 1 shots."""
     films: list[list[Shot]] = [[] for _ in range(env.n_envs)]
     recognise = recogniser(learner)
-    for moment in play(env, learner, seed, t):
+    for moment in greedy_episodes(env, learner, seed, t):
         for copy in moment.running.nonzero().flatten().tolist():
             films[copy].append(
                 _shot(env, moment, copy, films[copy][-1].total if films[copy] else 0.0, recognise)
@@ -65,8 +66,8 @@ def _shot(
         step=moment.step,
         total=before + float(now.reward[copy]),
         actions=[""] * env.spec.n_agents
-        if moment.actions is None
-        else [action_name(env, int(u)) for u in moment.actions[copy]],
+        if moment.choice is None
+        else [action_name(env, int(u)) for u in moment.choice.actions[copy]],
         recognised=recognise(now.obs[copy].float()).tolist() if recognise else [],
         info={
             name: np.atleast_1d(value[copy].cpu().numpy()).tolist()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eoi.envs.grid import AGENT_COLOURS
-from eoi.trained import load, play
+from eoi.saved import greedy_episodes, load
 from eoi.utils.errors import UserError
 from eoi.utils.records import labelled
 
@@ -58,7 +58,7 @@ def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
     """Plays greedy episodes of a saved run. Raises UserError."""
     env, learner, settings = load(folder, episodes, model)
     with contextlib.closing(env):
-        moments = play(env, learner, seed, settings.run.t_max)
+        moments = greedy_episodes(env, learner, seed, settings.run.t_max)
         start = next(moments)
         count, returns = _counter(env), start.now.reward  # a world has positions once it was reset
         visits = count(start.running)

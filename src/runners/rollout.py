@@ -1,50 +1,106 @@
-"""Plays N copies of a world to the end. Axes: N copies, T time, A agents, U actions."""
+"""Plays N copies of a world to the end: the only loop over an environment.
 
+Axes: N copies, T time, A agents, O observation, U actions.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eoi.components.action_selection import Draws
-from eoi.components.episodes import Episodes
+from eoi.components.action_selection import Carry, Choice, Keys
+from eoi.components.episodes import Episodes, Kept
 from eoi.envs.base import TimeStep, VecEnv
 from eoi.utils.errors import Failure
-from eoi.utils.seeding import fold
+from eoi.utils.seeding import fold, skipped
 
 _TRIES = 5
 
 
 @runtime_checkable
-class Policy(Protocol):
-    def __call__(
+class Team(Protocol):
+    """Agents that act: a learner, or a stack of learners."""
+
+    def start(self, n: int, device: torch.device) -> Carry: ...
+
+    def act(
         self,
         obs: Float[Tensor, "N A O"],
         avail: Bool[Tensor, "N A U"],
-        draws: Draws,
+        carry: Carry,
+        keys: Keys,
         t: Tensor,
         greedy: bool,
-    ) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A U"]]: ...
+    ) -> Choice: ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A world whose agents stand in cells."""
+
+    @property
+    def position(self) -> Int[Tensor, "N A"]: ...
+
+
+class Moment(NamedTuple):
+    """One step of N episodes played side by side."""
+
+    step: int
+    now: TimeStep
+    choice: Choice | None  # the actions that led here; None at the start
+    running: Bool[Tensor, " N"]  # False for a copy that had finished before
+
+
+def play(
+    env: VecEnv, team: Team, keys: Int[Tensor, " N"], t: Tensor, greedy: bool
+) -> Iterator[Moment]:
+    """One episode in every copy, whose randomness comes from its key.
+
+    `t` is the environment step that schedules see.
+    """
+    spec = env.spec
+    acting = fold(fold(keys, 0), 0)
+    episode = fold(fold(keys, 0), 1)
+    now = env.reset(fold(keys, 1))
+    carry = team.start(env.n_envs, now.obs.device)
+    running = ~now.done
+    yield Moment(0, now, None, torch.ones_like(running))
+    for step in range(spec.episode_limit):
+        if not spec.fixed_length and not running.any():
+            return
+        step_keys = Keys(skipped(acting, step * spec.n_agents * 3), episode)
+        choice = team.act(now.obs.float(), now.avail, carry, step_keys, t, greedy)
+        carry = choice.carry
+        now = env.step(choice.actions)
+        yield Moment(step + 1, now, choice, running)
+        running = ~now.done
 
 
 class Rollout:
     """One environment and the memory for its episodes, which the next `run` writes over."""
 
-    def __init__(self, env: VecEnv, device: torch.device, with_q: bool = False):
+    def __init__(
+        self,
+        env: VecEnv,
+        device: torch.device,
+        keeps: Mapping[str, Kept] | None = None,
+        with_cells: bool = False,
+    ):
+        """`keeps`: tensors of `Choice.keep` to store; `with_cells`: record the agents' cells."""
         self.env = env
-        self._episodes = Episodes.allocate(env.spec, env.n_envs, device, with_q)
+        self._episodes = Episodes.allocate(env.spec, env.n_envs, device, keeps, with_cells)
         self.dropped = 0  # episodes so far that broke off by a fault of the machine
 
-    def run(
-        self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool = False
-    ) -> Episodes:
-        """N episodes, each of whose randomness comes from its key; `t` is the environment step that schedules see.
+    def run(self, team: Team, keys: Int[Tensor, " N"], t: Tensor, greedy: bool = False) -> Episodes:
+        """N episodes, fewer where some were dropped; played again if all were.
 
-        They are fewer where some were dropped; if all were, they are played again. Raises Failure when that does not help.
+        Raises Failure when that does not help.
         """
         for _ in range(_TRIES):
-            episodes = self._play(policy, keys, t, greedy)
+            episodes = self._play(team, keys, t, greedy)
             if "dropped" not in episodes.info:
                 return episodes
             whole = ~episodes.info["dropped"].bool()
@@ -54,52 +110,50 @@ class Rollout:
             if whole.any():
                 return episodes.at(whole)
         raise Failure(
-            f"no episode came to its end in {_TRIES} tries: the games of {self.env.n_envs} copies broke off each time"
+            f"no episode came to its end in {_TRIES} tries: "
+            f"the games of {self.env.n_envs} copies broke off each time"
         )
 
     @torch.no_grad()
-    def _play(self, policy: Policy, keys: Int[Tensor, " N"], t: Tensor, greedy: bool) -> Episodes:
-        spec, out = self.env.spec, self._episodes
-        draws = Draws.of_episodes(fold(keys, 0), spec.episode_limit, spec.n_agents)
-        moment = self.env.reset(fold(keys, 1))
+    def _play(self, team: Team, keys: Int[Tensor, " N"], t: Tensor, greedy: bool) -> Episodes:
+        out, last = self._episodes, None
         out.length.zero_()
-        step, running = 0, ~moment.done
-        while step < spec.episode_limit and (spec.fixed_length or running.any()):
-            self._observe(moment, step)
-            actions, q = policy(moment.obs.float(), moment.avail, draws.at(step), t, greedy)
-            moment = self.env.step(actions)
-            out.actions[:, step], out.reward[:, step], out.terminated[:, step] = (
-                actions,
-                moment.reward,
-                moment.terminated,
-            )
-            if out.rewards is not None and moment.rewards is not None:
-                out.rewards[:, step] = moment.rewards
-            if out.q is not None:
-                out.q[:, step] = q
-            out.length.add_(running)
-            running = ~moment.done
-            step += 1
-        self._observe(moment, step)
-        out.reward[:, step:] = 0
+        for moment in play(self.env, team, keys, t, greedy):
+            self._record(moment)
+            self._record_cells(moment.step)
+            last = moment
+        assert last is not None
+        # Rows of an earlier, longer rollout.
+        out.reward[:, last.step :] = 0
         if out.rewards is not None:
-            out.rewards[:, step:] = 0
-        return replace(out, info=moment.info)
+            out.rewards[:, last.step :] = 0
+        return replace(out, info=last.now.info)
+
+    def _record(self, moment: Moment) -> None:
+        """Writes one step.
+
+        A copy that has finished repeats its last step, so the row after its last action holds its
+        last observation.
+        """
+        out, now, step = self._episodes, moment.now, moment.step
+        out.obs[:, step], out.state[:, step], out.avail[:, step] = now.obs, now.state, now.avail
+        if moment.choice is None:
+            return
+        out.actions[:, step - 1] = moment.choice.actions
+        out.reward[:, step - 1], out.terminated[:, step - 1] = now.reward, now.terminated
+        if out.rewards is not None and now.rewards is not None:
+            out.rewards[:, step - 1] = now.rewards
+        for name, memory in out.kept.items():
+            memory[:, step - 1] = moment.choice.keep[name]
+        out.length.add_(moment.running)
+
+    def _record_cells(self, step: int) -> None:
+        cells = self._episodes.cells
+        if cells is not None and step < cells.shape[1] and isinstance(self.env, Located):
+            cells[:, step] = self.env.position
 
     def steps(self, episodes: Episodes) -> int:
-        """Environment steps in `episodes`; known without asking the device where all episodes have one length."""
+        """Environment steps in `episodes`; the device is asked only where their lengths differ."""
         spec = self.env.spec
-        return (
-            len(episodes.length) * spec.episode_limit
-            if spec.fixed_length
-            else int(episodes.length.sum())
-        )
-
-    def _observe(self, moment: TimeStep, step: int) -> None:
-        """A copy that has finished repeats its last moment, so the row after its last action holds its last observation."""
-        out = self._episodes
-        out.obs[:, step], out.state[:, step], out.avail[:, step] = (
-            moment.obs,
-            moment.state,
-            moment.avail,
-        )
+        whole = len(episodes.length) * spec.episode_limit
+        return whole if spec.fixed_length else int(episodes.length.sum())

@@ -66,3 +66,8 @@ def integers(
     if isinstance(high, Tensor):
         high = high.view(*high.shape, *(1 for _ in shape))
     return _shift(_shift(_bits(keys, shape), 32) * high, 32)
+
+
+def skipped(keys: Int[Tensor, "*k"], count: int) -> Int[Tensor, "*k"]:
+    """Keys whose streams are those of `keys` after the first `count` draws."""
+    return keys + torch.tensor(count, device=keys.device) * _GOLDEN

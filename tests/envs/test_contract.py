@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import keys
 from eoi.envs import REGISTRY
 from eoi.envs.base import VecEnv
+from helpers import keys
 
 N = 4
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import keys
 from eoi.envs.firefighters import PUMP, SPRAY, Firefighters, FirefightersConfig
 from eoi.utils.errors import UserError
+from helpers import keys
 
 MOVES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from test_workers import wait_until_gone
 
-from conftest import keys
 from eoi import evaluate
 from eoi import main as program
 from eoi.envs.base import VecEnv
@@ -22,6 +21,7 @@ from eoi.envs.starcraft.game import GameStarCraft, SMACGame
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from eoi.runners.rollout import Rollout
 from eoi.utils.errors import Failure
+from helpers import keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 WAIT, STOP, MOVE, ATTACK = 0, 1, 2, 6

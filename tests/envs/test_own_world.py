@@ -13,11 +13,11 @@ import yaml
 
 pytest.importorskip("pettingzoo")
 
-from conftest import keys
 from eoi import main
 from eoi.assembly import build
 from eoi.config import loader
 from eoi.envs import REGISTRY, configured
+from helpers import keys
 from test_training import trained
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

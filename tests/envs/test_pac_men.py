@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import keys
 from eoi.envs.pac_men import EAT, ROOMS, PacMen, PacMenConfig
 from eoi.utils.errors import UserError
+from helpers import keys
 
 
 class SlowPacMen:

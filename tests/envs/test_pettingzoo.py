@@ -9,12 +9,12 @@ import torch
 
 pytest.importorskip("mpe2")
 
-from conftest import keys, worlds
 from eoi.assembly import build
 from eoi.envs import REGISTRY
 from eoi.envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig, constructor
 from eoi.envs.to_pettingzoo import parallel_env
 from eoi.utils.errors import UserError
+from helpers import keys, worlds
 from test_training import equal, trained
 
 WORLDS = sorted(set(REGISTRY) - {"pettingzoo"})

@@ -7,11 +7,11 @@ import torch
 
 pytest.importorskip("mpe2")
 
-from conftest import SPEC, keys, random_batch
 from eoi.assembly import build
 from eoi.components.episodes import Episodes
 from eoi.envs.pettingzoo import PettingZoo, PettingZooConfig
 from eoi.utils.errors import UserError
+from helpers import SPEC, keys, random_batch
 from test_lfo import batch_of, lfo
 from test_maac import drawn_batch
 from test_maac import learner as maac

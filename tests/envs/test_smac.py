@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_workers import wait_until_gone
 
-from conftest import keys
 from eoi.envs import REGISTRY, configured
 from eoi.envs.starcraft import installation
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS
+from helpers import keys
 
 pytest.importorskip("websockets", reason="this project's server needs requirements-sc2.txt")
 pytest.importorskip("pysc2", reason="pysc2 is in requirements-sc2.txt")

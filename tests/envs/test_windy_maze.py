@@ -5,9 +5,9 @@ from functools import cache
 import pytest
 import torch
 
-from conftest import keys
-from eoi.envs.windy_maze import UNOPENED, OPEN, WindyMaze, WindyMazeConfig
+from eoi.envs.windy_maze import OPEN, UNOPENED, WindyMaze, WindyMazeConfig
 from eoi.utils.errors import UserError
+from helpers import keys
 
 MOVES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 SHORT = {"stem": 2, "arm": 4}  # another T

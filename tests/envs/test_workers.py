@@ -12,9 +12,9 @@ import pytest
 import torch
 from games import Dice
 
-from conftest import keys
 from eoi.envs.base import VecEnv
 from eoi.envs.workers import GameEnv, WorkerError, in_workers
+from helpers import keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIELDS = ("obs", "state", "avail", "reward", "terminated", "truncated")

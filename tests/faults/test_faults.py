@@ -12,7 +12,7 @@ import pytest
 import torch
 from sacred.utils import SacredError
 
-from conftest import SPEC
+from helpers import SPEC
 from eoi import batch, evaluate
 from eoi import main as program
 from eoi.assembly import build

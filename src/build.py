@@ -1,0 +1,123 @@
+"""Checked settings to worlds, networks and replays.
+
+Only this file and settings.py see the whole configuration.
+"""
+
+import logging
+import pathlib
+from dataclasses import dataclass
+
+import torch
+
+from eoi import envs, learners
+from eoi.components.replay import Replay
+from eoi.controllers.controller import Controller
+from eoi.envs.base import EnvSpec, VecEnv
+from eoi.learners.base import Context, Extra, Learner
+from eoi.settings import Settings
+from eoi.utils import checkpoints
+from eoi.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Worlds:
+    """Copies of the world for training and for tests, of all runs together."""
+
+    train: VecEnv
+    test: VecEnv
+    device: torch.device
+
+
+def make_env(settings: Settings, n_envs: int, device: torch.device | str = "cpu") -> VecEnv:
+    """`n_envs` copies of the run's world."""
+    return envs.REGISTRY[settings.run.env](settings.env, n_envs, device)
+
+
+def make_worlds(settings: Settings, runs: int = 1) -> Worlds:
+    """Copies for `runs` runs with these settings. Prints what the user must know of them."""
+    run, device = settings.run, settings.device
+    torch.set_num_threads(run.threads)
+    train = make_env(settings, runs * run.batch_size_run, device)
+    if train.spec.notice:
+        log.warning("%s", train.spec.notice)
+    if train.n_envs < runs * run.batch_size_run:
+        message = "%d copies are played at once, not batch_size_run=%d"
+        log.info(message, train.n_envs, run.batch_size_run)
+    # Copies that are heavy programs are shared between training and tests.
+    scarce = train.spec.scarce
+    test = train if scarce else make_env(settings, runs * run.test_nepisode, device)
+    return Worlds(train, test, device)
+
+
+def make_learner(settings: Settings, spec: EnvSpec) -> Learner:
+    """Networks whose initial weights depend on the seed alone.
+
+    Extras are drawn from a seed of their own: the base learner's weights are the same without them.
+    """
+    _refuse_misfits(settings, spec)
+    seed = settings.run.seed
+    extras: dict[str, Extra] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 2**32)
+        hidden, gamma = settings.controller.hidden, settings.learner.gamma
+        for chosen in settings.extras:
+            context = Context(spec, hidden, gamma, extras)
+            extras[chosen.section] = chosen.kind(chosen.cfg, context)
+    kind = learners.REGISTRY[settings.run.learner]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        controller = Controller(spec, settings.controller)
+        return kind(spec, settings.learner, controller, list(extras.values()))
+
+
+def _refuse_misfits(settings: Settings, spec: EnvSpec) -> None:
+    """Raises UserError."""
+    mixer = getattr(settings.learner, "mixer", "none")
+    if spec.individual_rewards and mixer != "none":
+        raise UserError(
+            f"env_args.reward=individual: mixer={mixer} learns the team's value; "
+            "set mixer=none, or env_args.reward=sum"
+        )
+
+
+def make_replay(settings: Settings, worlds: Worlds, learner: Learner, runs: int) -> Replay:
+    """`runs`: replays that must fit in memory together; 0 skips the check. Raises UserError."""
+    spec, run = worlds.train.spec, settings.run
+    device = worlds.device
+    replay = Replay(spec, settings.replay, device, learner.keeps(spec), runs)
+    kept = learner.replays
+    if kept and spec.fixed_length and run.batch_size_run * (spec.episode_limit + 1) > replay.rows:
+        raise UserError(
+            f"batch_size_run={run.batch_size_run}: {run.batch_size_run} episodes at once do not "
+            f"fit a replay of {settings.replay.buffer_size} transitions; "
+            "lower it, or raise buffer_size"
+        )
+    return replay
+
+
+def find_folder(name: str) -> pathlib.Path:
+    """A folder as typed: relative to the current directory, else to the repository."""
+    here = pathlib.Path(name).expanduser()
+    return here if here.exists() else pathlib.Path(__file__).resolve().parent.parent / here
+
+
+def saved_networks(folder: pathlib.Path, name: str = "last") -> pathlib.Path:
+    """The file of a run's saved networks. Raises UserError."""
+    path = folder / "models" / f"{name}.pt"
+    if not path.exists():
+        raise UserError(f"{folder}: not a run with saved networks (no models/{name}.pt in it)")
+    return path
+
+
+def restore(learner: Learner, folder: pathlib.Path, name: str = "last") -> None:
+    """Loads the saved networks of a run's folder into `learner`. Raises UserError."""
+    path = saved_networks(folder, name)
+    try:
+        learner.load_state_dict(checkpoints.load(path)["learner"])
+    except (KeyError, RuntimeError):
+        raise UserError(
+            f"{path}: its networks are not those of this configuration; "
+            "use the run's own --config and --env-config"
+        ) from None

@@ -1,0 +1,92 @@
+"""The experience that a loss learns from.
+
+Axes: *b is B transitions, or B episodes of T steps; A agents, U actions, O observation, S state.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions [B], or episodes [B, T] padded to one length.
+
+    A batch of a fleet has an axis R in front of all others, over which learners/stack.py maps the loss.
+    A learner's replay fills the optional fields that the learner `wants`.
+    """
+
+    obs: Float[Tensor, "*b A O"]
+    state: Float[Tensor, "*b S"]
+    avail: Bool[Tensor, "*b A U"]
+    actions: Int[Tensor, "*b A"]
+    reward: Float[Tensor, "*b"]  # the team's
+    terminated: Float[Tensor, "*b"]  # 1: nothing is bootstrapped
+    next_obs: Float[Tensor, "*b A O"]
+    next_state: Float[Tensor, "*b S"]
+    next_avail: Bool[Tensor, "*b A U"]
+    rewards: Float[Tensor, "*b A"] | None = None  # each agent's own, in worlds that have them
+    valid: Float[Tensor, "*b"] | None = None  # 0 for padding; None: there is no padding
+    last_actions: Int[Tensor, "*b A"] | None = None  # -1 at the first step of an episode
+    earlier: Float[Tensor, "*b A O"] | None = None  # an observation some steps before (EOI, eq. 2)
+    has_earlier: Float[Tensor, "*b"] | None = None  # 0 at the first step, where `earlier` is `obs`
+    kept: dict[str, Tensor] = field(default_factory=dict)  # [*b, ...], stored by `Choice.keep`
+    key: Int[Tensor, "*r"] | None = None  # for losses that draw random numbers
+    weight: Float[Tensor, "*b A"] | None = None  # of each agent's gradient; None: 1
+    unswapped: "Batch | None" = None  # before agents were given each other's experience (LFO)
+    memory: "Batch | None" = None  # on-policy learners: transitions of this and earlier rollouts
+
+    @property
+    def earned(self) -> Float[Tensor, "*b M"]:
+        """Reward in a target: the team's [*b, 1], or each agent's own [*b, A]."""
+        return self.reward[..., None] if self.rewards is None else self.rewards
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean of `x` [*b, ...] over the batch, padding left out: [...]."""
+        if self.valid is None:
+            return x.mean(0)
+        axes = tuple(range(self.valid.dim()))
+        valid = self.valid.view(*self.valid.shape, *(1 for _ in x.shape[len(axes) :]))
+        return (x * valid).sum(axes) / self.valid.sum()
+
+
+def mean_of(batch: Batch, x: Tensor) -> Tensor:
+    """Mean over everything in `x` [*b, ...], padding left out: a scalar."""
+    return x.mean() if batch.valid is None else batch.mean(x).mean()
+
+
+def weighted(
+    x: Float[Tensor, "*b A"], weight: Float[Tensor, "*b A"] | None
+) -> Float[Tensor, "*b A"]:
+    """`x` with its gradient multiplied by `weight`; the value stays."""
+    return x if weight is None else weight * x + ((1 - weight) * x).detach()
+
+
+def of_actions(x: Float[Tensor, "*b U"], actions: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Value of each chosen action."""
+    return x.gather(-1, actions[..., None]).squeeze(-1)
+
+
+def last_of(actions: Int[Tensor, "B T A"]) -> Int[Tensor, "B T A"]:
+    """Each step's previous action; -1 at the first step."""
+    return torch.cat([torch.full_like(actions[:, :1], -1), actions[:, :-1]], 1)
+
+
+def plain(batch: Batch | None) -> dict[str, Any] | None:
+    """Dictionaries and tensors in place of a batch: a checkpoint holds no classes."""
+    if batch is None:
+        return None
+    nested = {"unswapped": plain(batch.unswapped), "memory": plain(batch.memory)}
+    return vars(batch) | nested
+
+
+def from_plain(content: dict[str, Any] | None) -> Batch | None:
+    """The batch that `plain` was given."""
+    if content is None:
+        return None
+    nested = {name: from_plain(content[name]) for name in ("unswapped", "memory")}
+    fields: dict[str, Any] = content | nested
+    return Batch(**fields)

@@ -1,0 +1,311 @@
+"""Experience replay: whole episodes in one ring of rows, each observation stored once.
+
+An episode of length L takes L + 1 rows; the last one holds only what is observed after the last
+action. So the next observation of row k is row k + 1, and an earlier observation of the same agent
+lies some rows before. Samples are transitions, or whole episodes.
+
+Axes: B batch, T time (T1 = T + 1), A agents, K draws.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from eoi.components.batch import Batch, last_of
+from eoi.components.episodes import Episodes, Kept
+from eoi.config.schema import setting
+from eoi.envs.base import EnvSpec
+from eoi.utils.memory import require
+from eoi.utils.seeding import fold, integers, uniform
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    buffer_size: int = setting(1)  # transitions
+    batch_size: int = setting(1)  # transitions; episodes, where agents remember
+
+
+@dataclass(frozen=True)
+class Wants:
+    """Optional fields of a batch that a learner reads."""
+
+    last_actions: bool = False
+    window: int = 0  # steps back that `earlier` may lie; 0: it is not read
+
+
+class Rows(NamedTuple):
+    """Places of the transitions of one batch in the ring."""
+
+    row: Int[Tensor, " B"]
+    following: Int[Tensor, " B"]
+    earlier: Int[Tensor, " B"]
+    has_earlier: Bool[Tensor, " B"]
+
+
+class Sequences(NamedTuple):
+    """Places of whole episodes in the ring; rows past an episode's end repeat its last one."""
+
+    rows: Int[Tensor, "B T1"]
+    length: Int[Tensor, " B"]
+    back: Int[Tensor, "B T"]  # steps from each transition to its earlier observation; 0: none
+
+
+class ReplayState(TypedDict):
+    """Content of a replay in a checkpoint."""
+
+    fields: dict[str, Tensor]
+    lengths: list[int]
+    _head: int
+    _used: int
+    _first: int
+    size: int
+
+
+class Replay:
+    """A ring that drops its oldest episodes whole."""
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        cfg: ReplayConfig,
+        device: torch.device,
+        keeps: Mapping[str, Kept] | None = None,
+        runs: int = 1,
+    ):
+        """`runs`: replays of this size that must fit in memory together; 0 skips the check.
+
+        Raises UserError when they do not fit.
+        """
+        episodes = -(-cfg.buffer_size // spec.episode_limit)
+        self.rows = max(cfg.buffer_size, spec.episode_limit) + episodes
+        self.device, self.limit = device, spec.episode_limit
+        self.fixed_length = spec.fixed_length
+        self.keeps = dict(keeps or {})
+        fields = _fields(spec) | {f"kept.{name}": kept for name, kept in self.keeps.items()}
+        size = sum(x.dtype.itemsize * math.prod(x.shape) for x in fields.values()) * self.rows
+        if runs:
+            times = f"{runs} times " if runs > 1 else ""
+            megabytes = runs * size / 1e6
+            log.info(
+                "replay: %s%d transitions, %.0f MB on %s",
+                times,
+                cfg.buffer_size,
+                megabytes,
+                device,
+            )
+            content = f"buffer_size: a replay of {times}{cfg.buffer_size} transitions"
+            require(runs * size, device, content, "buffer_size", cfg.buffer_size)
+        self.fields = {
+            name: torch.zeros(self.rows, *x.shape, dtype=x.dtype, device=device)
+            for name, x in fields.items()
+        }
+        self._lengths: deque[int] = deque()  # of the episodes held, oldest first
+        self._head = 0  # next row to write
+        self._used = 0  # rows held
+        self._first = 0  # position of the oldest transition in row_of
+        self.size = 0  # transitions held
+
+    @property
+    def episodes(self) -> int:
+        """Episodes held."""
+        return len(self._lengths)
+
+    def state(self) -> ReplayState:
+        """Content for a checkpoint; rows that were never written are left out."""
+        end = self._head if self._head == self._used and self._first == 0 else self.rows
+        return {
+            "fields": {
+                name: field if end == self.rows else field[:end].clone()
+                for name, field in self.fields.items()
+            },
+            "lengths": list(self._lengths),
+            "_head": self._head,
+            "_used": self._used,
+            "_first": self._first,
+            "size": self.size,
+        }
+
+    def load_state(self, state: ReplayState) -> None:
+        """Raises KeyError or RuntimeError when it is the state of another replay."""
+        for name, field in self.fields.items():
+            saved = state["fields"][name]
+            field[: len(saved)].copy_(saved)
+        self._lengths = deque(state["lengths"])
+        self._head, self._used = state["_head"], state["_used"]
+        self._first, self.size = state["_first"], state["size"]
+
+    def insert(self, episodes: Episodes) -> None:
+        """Copies the episodes in, [N, T1, ...] without their padding."""
+        n, limit = episodes.actions.shape[:2]
+        # Without padding, the device need not be asked where it is.
+        whole = self.fixed_length
+        lengths = [limit] * n if whole else episodes.length.tolist()
+        step = torch.arange(limit + 1, device=self.device).expand(n, -1)  # [N, T1]
+        held = step <= episodes.length[:, None]
+        rows = (self._head + torch.arange(sum(lengths) + n, device=self.device)) % self.rows
+        self._make_room(len(rows))
+        values = {"obs": episodes.obs, "state": episodes.state, "avail": episodes.avail}
+        values["step"] = step
+        past = step >= episodes.length[:, None]
+        for name, x in self._acted(episodes).items():
+            padded = torch.cat([x, torch.zeros_like(x[:, :1])], 1)
+            if not whole:
+                padded[past] = 0  # nothing was done after the last observation
+            values[name] = padded
+        for name, value in values.items():
+            flat = value.flatten(0, 1) if whole else value[held]
+            self.fields[name].index_copy_(0, rows, flat.to(self.fields[name].dtype))
+        acted_on = rows.view(n, -1)[:, :-1].flatten() if whole else rows[~past[held]]
+        places = torch.arange(sum(lengths), device=self.device)
+        places = (self._first + self.size + places) % self.rows
+        self.fields["row_of"].index_copy_(0, places, acted_on)
+        self._lengths.extend(lengths)
+        self._head = (self._head + len(rows)) % self.rows
+        self._used += len(rows)
+        self.size += sum(lengths)
+
+    def _acted(self, episodes: Episodes) -> dict[str, Tensor]:
+        """Fields [N, T, ...] that exist at each action."""
+        fields = {
+            "actions": episodes.actions,
+            "reward": episodes.reward,
+            "terminated": episodes.terminated,
+        }
+        if episodes.rewards is not None:
+            fields["rewards"] = episodes.rewards
+        return fields | {f"kept.{name}": episodes.kept[name] for name in self.keeps}
+
+    def _make_room(self, wanted: int) -> None:
+        if wanted > self.rows:
+            raise ValueError(
+                f"{wanted} rows do not fit a replay of {self.rows}: "
+                "lower batch_size_run or raise buffer_size"
+            )
+        while self._used + wanted > self.rows:
+            oldest = self._lengths.popleft()
+            self._used -= oldest + 1
+            self.size -= oldest
+            self._first = (self._first + oldest) % self.rows
+
+    def draw(self, keys: Int[Tensor, " K"], count: int, window: int) -> list[Rows]:
+        """K draws of `count` transitions, uniform with replacement.
+
+        `window`: an earlier observation lies 1 to `window` steps back (EOI, section 3.2); 0: none.
+        """
+        place = integers(fold(keys, 0), self.size, count)  # [K, B]
+        row = self.fields["row_of"][(self._first + place) % self.rows]
+        back = self._back(fold(keys, 1), row, window)
+        earlier, has_earlier = (row - back) % self.rows, back > 0
+        found = zip(row, (row + 1) % self.rows, earlier, has_earlier, strict=True)
+        return [Rows(*rows) for rows in found]
+
+    def _back(self, keys: Tensor, row: Int[Tensor, "K *b"], window: int) -> Int[Tensor, "K *b"]:
+        """Steps from each row to its earlier observation, which is of the same episode."""
+        if not window:
+            return torch.zeros_like(row)
+        reach = self.fields["step"][row].clamp(max=window)
+        return (uniform(keys, *row.shape[1:]) * reach).long() + (reach > 0)
+
+    def read(self, rows: Rows, wants: Wants, key: Int[Tensor, ""] | None = None) -> Batch:
+        """The transitions at `rows`."""
+        count = len(rows.row)
+        both = torch.cat([rows.row, rows.following])
+        seen = torch.cat([both, rows.earlier]) if wants.window else both
+        obs = self._at("obs", seen).float()
+        state, avail = self._at("state", both), self._at("avail", both)
+        return Batch(
+            obs=obs[:count],
+            state=state[:count],
+            avail=avail[:count],
+            actions=self._at("actions", rows.row).long(),
+            reward=self._at("reward", rows.row),
+            terminated=self._at("terminated", rows.row).float(),
+            next_obs=obs[count : 2 * count],
+            next_state=state[count:],
+            next_avail=avail[count:],
+            rewards=self._at("rewards", rows.row) if "rewards" in self.fields else None,
+            last_actions=self._last_actions(rows.row) if wants.last_actions else None,
+            earlier=obs[2 * count :] if wants.window else None,
+            has_earlier=rows.has_earlier.float() if wants.window else None,
+            kept={name: self._at(f"kept.{name}", rows.row) for name in self.keeps},
+            key=key,
+        )
+
+    def _at(self, name: str, rows: Int[Tensor, " B"]) -> Tensor:
+        return self.fields[name].index_select(0, rows)
+
+    def _last_actions(self, row: Int[Tensor, " B"]) -> Int[Tensor, "B A"]:
+        actions = self._at("actions", (row - 1) % self.rows).long()
+        first = self._at("step", row) == 0
+        return actions.masked_fill(first[:, None], -1)
+
+    def draw_episodes(self, keys: Int[Tensor, " K"], count: int, window: int) -> list[Sequences]:
+        """K draws of `count` different episodes; `window` as in `draw`."""
+        lengths = torch.tensor(self._lengths, device=self.device)
+        start = (self._head - self._used + (lengths + 1).cumsum(0) - lengths - 1) % self.rows
+        chosen = uniform(fold(keys, 0), len(lengths)).argsort(-1)[:, :count]  # [K, B]
+        drawn = []
+        for key, places in zip(fold(keys, 1), chosen, strict=True):
+            length = lengths[places]
+            longest = self.limit if self.fixed_length else int(length.max())
+            step = torch.arange(longest + 1, device=self.device).clamp(max=length[:, None])
+            rows = (start[places, None] + step) % self.rows  # [B, T1]
+            back = self._back(key[None], rows[None, :, :-1], window).squeeze(0)
+            drawn.append(Sequences(rows, length, back))
+        return drawn
+
+    def read_episodes(
+        self, drawn: Sequences, wants: Wants, key: Int[Tensor, ""] | None = None
+    ) -> Batch:
+        """The episodes at `drawn` as one batch [B, T]."""
+        rows, acted = drawn.rows, drawn.rows[:, :-1]
+        obs, state, avail = (self.fields[name][rows] for name in ("obs", "state", "avail"))
+        obs = obs.float()
+        actions = self.fields["actions"][acted].long()
+        steps = torch.arange(acted.shape[1], device=self.device)
+        earlier = (steps - drawn.back)[..., None, None].expand_as(obs[:, :-1])
+        return Batch(
+            obs=obs[:, :-1],
+            state=state[:, :-1],
+            avail=avail[:, :-1],
+            actions=actions,
+            reward=self.fields["reward"][acted],
+            terminated=self.fields["terminated"][acted].float(),
+            next_obs=obs[:, 1:],
+            next_state=state[:, 1:],
+            next_avail=avail[:, 1:],
+            rewards=self.fields["rewards"][acted] if "rewards" in self.fields else None,
+            valid=(steps < drawn.length[:, None]).float(),
+            last_actions=last_of(actions),
+            earlier=obs[:, :-1].gather(1, earlier) if wants.window else None,
+            has_earlier=(drawn.back > 0).float() if wants.window else None,
+            kept={name: self.fields[f"kept.{name}"][acted] for name in self.keeps},
+            key=key,
+        )
+
+
+def _fields(spec: EnvSpec) -> dict[str, Kept]:
+    """Storage of one row."""
+    agents = spec.n_agents
+    fields = {
+        "obs": Kept((agents, spec.obs_size), spec.obs_dtype),
+        "state": Kept((spec.state_size,)),
+        "avail": Kept((agents, spec.n_actions), torch.bool),
+        "actions": Kept((agents,), torch.uint8),
+        "reward": Kept(()),
+        "terminated": Kept((), torch.bool),
+        "step": Kept((), torch.int32),  # time within the episode
+        "row_of": Kept((), torch.int64),  # ring: transition -> row
+    }
+    if spec.individual_rewards:
+        fields["rewards"] = Kept((agents,))
+    return fields

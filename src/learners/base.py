@@ -1,0 +1,394 @@
+"""The contract of learners, and of everything that attaches to one.
+
+A learner is an nn.Module that owns all its networks. `forward(batch, t, phase)` is pure: it draws
+nothing but from the batch's key, reads nothing back from the device and writes no state; numbers
+that may differ from run to run (discount, alpha, ...) are 0-dim buffers. So the same code serves
+one run, or many at once: learners/stack.py maps it over stacked parameters.
+
+An update descends a learner's phases one after the other (a critic, then the actors); a phase moves
+the parameters that its loss reaches. Most learners have one.
+
+An `Extra` adds to a learner at named hooks: rewards, loss terms, exploration, and so on. A learner
+calls every hook that an extra overrides.
+
+Axes: N copies, A agents, U actions, O observation, S state, M joint values (1, or A); *b is
+B transitions or B T episodes.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from eoi.components.action_selection import Carry, Choice, Keys
+from eoi.components.batch import Batch
+from eoi.components.episodes import Episodes, Kept
+from eoi.components.replay import Replay, Wants
+from eoi.config.schema import setting
+from eoi.controllers.controller import Controller
+from eoi.envs.base import EnvSpec
+
+Scalar = Float[Tensor, ""]
+PerRun = Float[Tensor, "*r"]  # [] in one run, [R] in a fleet
+Stats = dict[str, Scalar]
+
+
+class Losses(NamedTuple):
+    """Terms of one loss, whose sum is descended, and statistics without gradient. Both PerRun."""
+
+    terms: dict[str, Scalar]
+    stats: Stats
+    # Terms whose gradient on the agents is scaled to this share of the norm of the others'
+    # gradient, agent by agent.
+    shares: dict[str, Scalar] = {}  # noqa: RUF012 # a NamedTuple's default is never written to
+
+
+class Group(NamedTuple):
+    """Parameters with one learning rate, whose gradients are clipped together."""
+
+    modules: Sequence[nn.Module]
+    lr: float
+    clip: float = 0.0  # largest gradient norm; 0: any
+    axes: int = 0  # leading axes of a parameter that are clipped apart; 1: agent by agent
+
+
+class Pair(NamedTuple):
+    """A target network and the network it follows."""
+
+    target: nn.Module
+    online: nn.Module
+    tau: float  # share taken over at each update
+    interval: int = 0  # episodes between copies; 0: soft, at every update
+
+
+class Values(NamedTuple):
+    """View of a value learner for the loss terms of its extras."""
+
+    q: Float[Tensor, "*b A U"]  # Q^a(o), with its graph
+    next_q: Float[Tensor, "*b A U"]  # target network at the next observation
+
+
+class Policies(NamedTuple):
+    """View of a policy learner for the loss terms of its extras."""
+
+    log_p: Float[Tensor, "*b A U"]  # log pi_i(. | o_i), with its graph
+    of: Callable[[Tensor, Tensor], Tensor]  # (obs, avail) of any batch -> log pi
+
+
+class Context(NamedTuple):
+    """Facts that an extra may need to make its networks."""
+
+    spec: EnvSpec
+    hidden: tuple[int, int]  # units of both hidden layers of the agents' networks
+    gamma: float  # the learner's discount
+    others: Mapping[str, "Extra"]  # extras made before, by their section
+
+
+View = TypeVar("View", contravariant=True)
+Cfg = TypeVar("Cfg", bound="LearnerConfig")
+
+
+class Extra(nn.Module, Generic[View]):
+    """An addition to a learner. Override the hooks that it needs; the learner calls those.
+
+    A subclass gets its own section of the settings by a line in learners/extras.py.
+    """
+
+    Config: ClassVar[type]  # its section of the settings, a frozen dataclass
+    view: ClassVar[type] = object  # view of the learner that `losses` reads: Values, Policies
+    keeps: frozenset[str] = frozenset()  # tensors of `Choice.keep` that it reads
+    requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
+    projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
+    window: int = 0  # steps back that `Batch.earlier` may lie; 0: it is not read
+
+    @classmethod
+    def active(cls, cfg: object) -> bool:
+        """False: with these settings the extra is left out."""
+        return True
+
+    def observe(self, episodes: Episodes) -> None:
+        """Sees new episodes before the updates; the one hook that may change buffers."""
+
+    def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
+        """Rewards of each agent by name, added to the task's."""
+        return {}
+
+    def rearrange(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
+        """Another batch to learn from."""
+        return batch, {}
+
+    def choose(
+        self,
+        best: Int[Tensor, "N A"],
+        obs: Float[Tensor, "N A O"],
+        avail: Bool[Tensor, "N A U"],
+        keys: Keys,
+    ) -> Int[Tensor, "N A"]:
+        """Training actions in place of the greedy ones, `best`."""
+        return best
+
+    def losses(self, batch: Batch, view: View, t: Scalar) -> Losses:
+        """Further terms of the learner's loss."""
+        return Losses({}, {})
+
+    def groups(self) -> Sequence[Group]:
+        """Its parameters."""
+        return []
+
+    def targets(self) -> Sequence[Pair]:
+        """Its target networks."""
+        return []
+
+    def diagnose(self, batch: Batch, view: View) -> Stats:
+        """Statistics that cost too much for every update."""
+        return {}
+
+
+HOOKS = ("observe", "rewards", "rearrange", "choose", "losses", "diagnose")
+
+
+def hooks(kind: type[Extra]) -> frozenset[str]:
+    """Hooks that a class of extras overrides."""
+    return frozenset(name for name in HOOKS if getattr(kind, name) is not getattr(Extra, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    gamma: float = setting(0, 1, varies=True)
+    optimizer: Literal["adam", "rmsprop"]
+    optim_alpha: float = setting(0, 1)  # rmsprop: decay of the squared gradients' mean
+    optim_eps: float = setting(0)
+
+
+@runtime_checkable
+class Experience(Protocol):
+    """Source of a learner's batches."""
+
+    def insert(self, episodes: Episodes) -> None:
+        """Takes in new episodes."""
+        ...
+
+    def batches(self, key: Int[Tensor, ""], now: Scalar, at: "Progress") -> Iterator[Batch]:
+        """Batches of the updates that are due."""
+        ...
+
+
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    t: int  # environment steps
+    episodes: int
+    updates: int
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A loss over its own networks: one learner, or a stack of them."""
+
+    projected: frozenset[str]
+    phases: int
+
+    @property
+    def cfg(self) -> LearnerConfig: ...
+    def __call__(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses: ...
+    def shared(self) -> Sequence[nn.Parameter]: ...
+    def groups(self) -> Sequence[Group]: ...
+    def targets(self) -> Sequence[Pair]: ...
+
+
+class Learner(nn.Module, Generic[View, Cfg]):
+    """Agents that act, and the loss they learn by. A subclass writes its own terms."""
+
+    Config: ClassVar[type[LearnerConfig]]
+    serves: ClassVar[frozenset[str]] = frozenset(HOOKS)  # hooks of extras that it calls
+    lends: ClassVar[type] = object  # view that it gives to the loss terms of extras
+    memory: ClassVar[bool] = False  # True: it can train agents that remember
+    phases: int = 1
+
+    gamma: Tensor
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        cfg: Cfg,
+        controller: Controller,
+        extras: Sequence[Extra[View]] = (),
+    ):
+        super().__init__()
+        self.cfg, self.controller = cfg, controller
+        scalar(self, "gamma", cfg.gamma)
+        self.extras = nn.ModuleList(extras)
+        self.projected = frozenset(name for extra in extras for name in extra.projected)
+        keeps = frozenset(name for extra in extras for name in extra.keeps)
+        self._keeps = keeps
+        self._hooks = {
+            name: [k for k, extra in enumerate(extras) if name in hooks(type(extra))]
+            for name in HOOKS
+        }
+
+    def with_hook(self, name: str) -> list[Extra[View]]:
+        """Extras that override the hook."""
+        every = self._extras()
+        return [every[k] for k in self._hooks[name]]
+
+    # Acting
+
+    def start(self, n: int, device: torch.device) -> Carry:
+        """The agents' memory before the first step of N episodes."""
+        return self.controller.start(n, device)
+
+    def act(
+        self,
+        obs: Float[Tensor, "N A O"],
+        avail: Bool[Tensor, "N A U"],
+        carry: Carry,
+        keys: Keys,
+        t: Scalar,
+        greedy: bool,
+    ) -> Choice:
+        """Actions at environment step `t`; `greedy` for tests."""
+        raise NotImplementedError
+
+    def policy(
+        self,
+        obs: Float[Tensor, "*b A O"],
+        avail: Bool[Tensor, "*b A U"],
+        last_actions: Int[Tensor, "*b A"] | None = None,
+    ) -> Float[Tensor, "*b A U"]:
+        """Distribution over actions of each agent. Agents that remember take episodes [B, T]."""
+        raise NotImplementedError
+
+    def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
+        """Tensors of `Choice.keep` that the replay must store."""
+        every = {"q": Kept((spec.n_agents, spec.n_actions))}
+        return {name: every[name] for name in self._keeps}
+
+    # Learning
+
+    @property
+    def replays(self) -> bool:
+        """False: it learns from the last rollout alone, without a replay."""
+        return True
+
+    @property
+    def wants(self) -> Wants:
+        """Optional fields of the batches that it reads."""
+        window = max((extra.window for extra in self._extras()), default=0)
+        return Wants(self.controller.sees_last_action, window)
+
+    def experience(self, replay: Replay) -> Experience:
+        """Source of its batches."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
+        raise NotImplementedError
+
+    def shared(self) -> Sequence[nn.Parameter]:
+        """The agents' parameters, which several terms reach."""
+        return list(self.controller.parameters())
+
+    def own_groups(self) -> Sequence[Group]:
+        """Parameters of the learner itself."""
+        raise NotImplementedError
+
+    def own_targets(self) -> Sequence[Pair]:
+        """Target networks of the learner itself."""
+        return []
+
+    def groups(self) -> Sequence[Group]:
+        extras = (group for extra in self._extras() for group in extra.groups())
+        return [*self.own_groups(), *extras]
+
+    def targets(self) -> Sequence[Pair]:
+        extras = (pair for extra in self._extras() for pair in extra.targets())
+        return [*self.own_targets(), *extras]
+
+    def diagnose(self, batch: Batch, t: Scalar) -> Stats:
+        """Statistics that cost too much for every update."""
+        return {}
+
+    def _extras(self) -> list[Extra[View]]:
+        return list(self.extras)  # pyright: ignore[reportReturnType] # a ModuleList of Modules
+
+    def rearranged(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
+        """The batch to learn from."""
+        stats: Stats = {}
+        for extra in self.with_hook("rearrange"):
+            batch, more = extra.rearrange(batch, t)
+            stats |= more
+        return batch, stats
+
+    def reward(self, batch: Batch, t: Scalar, joint: int) -> Float[Tensor, "*b M"]:
+        """The task's reward and those of the extras, for `joint` values: summed where M = 1."""
+        reward = batch.earned
+        for extra in self.with_hook("rewards"):
+            for stream in extra.rewards(batch, t).values():
+                alike = joint == stream.shape[-1]
+                reward = reward + (stream if alike else stream.sum(-1, keepdim=True))
+        return reward
+
+    def with_extras(self, losses: Losses, batch: Batch, view: View, t: Scalar) -> Losses:
+        """`losses` and the terms of the extras."""
+        terms, stats, shares = losses
+        for extra in self.with_hook("losses"):
+            more = extra.losses(batch, view, t)
+            terms, stats = terms | more.terms, stats | more.stats
+            shares = shares | more.shares
+        return Losses(terms, stats, shares)
+
+    def diagnosed(self, batch: Batch, view: View) -> Stats:
+        """Statistics of the extras."""
+        stats: Stats = {}
+        for extra in self.with_hook("diagnose"):
+            stats |= extra.diagnose(batch, view)
+        return stats
+
+
+def scalar(module: nn.Module, name: str, value: int | float) -> None:
+    """Makes a number that may differ between stacked runs: a buffer outside of checkpoints."""
+    module.register_buffer(name, torch.tensor(float(value)), persistent=False)
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def frozen_copy(module: Module) -> Module:
+    """A target network: equal at the start, and never descended."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+def norm(gradients: Sequence[Tensor]) -> Scalar:
+    """Euclidean norm of all gradients as one vector."""
+    return torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+
+
+def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Scalar:
+    """Cosine of the angle between two gradients."""
+    dot = torch.stack([(a * b).sum() for a, b in zip(ours, theirs, strict=True)]).sum()
+    return dot / (norm(ours) * norm(theirs)).clamp(min=1e-20)
+
+
+def term_gradients(
+    terms: Mapping[str, Scalar], parameters: Sequence[nn.Parameter], main: str
+) -> Stats:
+    """Gradient norm of each loss term that reaches `parameters`, and its cosine with `main`'s."""
+    gradients: dict[str, list[Tensor]] = {}
+    for name, term in terms.items():
+        if not term.requires_grad:
+            continue
+        found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        if any(g is not None for g in found):
+            gradients[name] = [
+                torch.zeros_like(p) if g is None else g
+                for g, p in zip(found, parameters, strict=True)
+            ]
+    stats = {f"{name}_grad_norm": norm(g) for name, g in gradients.items()}
+    return stats | {
+        f"{name}_{main}_cosine": cosine(g, gradients[main])
+        for name, g in gradients.items()
+        if name != main
+    }

@@ -1,0 +1,142 @@
+"""Sources of a learner's batches: a replay, or the episodes just played.
+
+Axes: B batch, N copies, T time, A agents.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from eoi.components.batch import Batch
+from eoi.components.episodes import Episodes
+from eoi.components.replay import Replay, Wants
+from eoi.config.schema import setting
+from eoi.learners.base import LearnerConfig, Progress, Scalar
+from eoi.utils.seeding import fold, uniform
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffPolicyConfig(LearnerConfig):
+    batch_size: int = setting(1)  # transitions; episodes, where agents remember
+    update_interval: int = setting(1)  # environment steps an update
+    update_interval_episodes: int = setting(0)  # episodes an update; 0: by steps
+    learning_starts: int = setting(0)  # environment steps
+
+
+class OffPolicy:
+    """Transitions, or whole episodes, from the replay."""
+
+    def __init__(self, cfg: OffPolicyConfig, replay: Replay, wants: Wants, whole: bool):
+        self.cfg, self.replay, self.wants, self.whole = cfg, replay, wants, whole
+
+    def insert(self, episodes: Episodes) -> None:
+        self.replay.insert(episodes)
+
+    def batches(self, key: Int[Tensor, ""], now: Scalar, at: Progress) -> Iterator[Batch]:
+        """A batch for each update that is due."""
+        due = self._due(at)
+        if due <= 0:
+            return
+        keys = fold(key, at.updates + torch.arange(due, device=key.device))
+        count, window = self.cfg.batch_size, self.wants.window
+        if self.whole:
+            sequences = self.replay.draw_episodes(keys, count, window)
+            for drawn, own in zip(sequences, keys, strict=True):
+                yield self.replay.read_episodes(drawn, self.wants, own)
+        else:
+            for rows, own in zip(self.replay.draw(keys, count, window), keys, strict=True):
+                yield self.replay.read(rows, self.wants, own)
+
+    def _due(self, at: Progress) -> int:
+        """Updates since the last call, after `at.t` environment steps."""
+        cfg, enough = self.cfg, not self.whole or self.replay.episodes >= self.cfg.batch_size
+        if at.t < cfg.learning_starts or not enough:
+            return 0
+        if cfg.update_interval_episodes:
+            # The first update comes with the first full batch, as in PyMARL.
+            first = cfg.batch_size if self.whole else 0
+            return (at.episodes - first) // cfg.update_interval_episodes + 1 - at.updates
+        return at.t // cfg.update_interval - at.updates
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig(LearnerConfig):
+    batch_size: int = setting(1)  # transitions; episodes, where agents remember
+    epochs: int = setting(1)  # passes over the episodes just played
+
+
+class OnPolicy:
+    """The episodes just played, shuffled and cut into minibatches, `epochs` times.
+
+    `study` adds to a rollout what its updates need. The replay serves extras, which may learn from
+    more than the last rollout: a batch from it goes with each minibatch.
+    """
+
+    def __init__(
+        self,
+        cfg: OnPolicyConfig,
+        replay: Replay | None,
+        wants: Wants,
+        whole: bool,
+        study: Callable[[Batch, Scalar], Batch],
+    ):
+        self.cfg, self.replay, self.wants, self.whole = cfg, replay, wants, whole
+        self._study = study
+        self._rollout: Batch | None = None
+
+    def insert(self, episodes: Episodes) -> None:
+        self._rollout = episodes.batch()
+        if self.replay is not None:
+            self.replay.insert(episodes)
+
+    def batches(self, key: Int[Tensor, ""], now: Scalar, at: Progress) -> Iterator[Batch]:
+        """`epochs` passes over the rollout."""
+        assert self._rollout is not None, "a rollout comes first"
+        rollout = self._study(self._rollout, now)
+        rollout = rollout if self.whole else transitions(rollout)
+        count = len(rollout.obs)
+        parts, key = max(1, count // self.cfg.batch_size), fold(key, at.updates)
+        epochs = torch.arange(self.cfg.epochs, device=key.device)
+        orders = uniform(fold(key, epochs), count).argsort(1)  # [epochs, rows]
+        chosen = [rows for order in orders for rows in order.tensor_split(parts)]
+        more = torch.arange(len(chosen), device=key.device)
+        keys = fold(fold(key, self.cfg.epochs), more)
+        for rows, memory in zip(chosen, self._memories(keys), strict=True):
+            yield replace(at_rows(rollout, rows), memory=memory)
+
+    def _memories(self, keys: Int[Tensor, " K"]) -> Iterator[Batch | None]:
+        """Transitions from the replay for each minibatch."""
+        if self.replay is None:
+            yield from [None] * len(keys)
+            return
+        drawn = self.replay.draw(keys, self.cfg.batch_size, self.wants.window)
+        for rows, key in zip(drawn, keys, strict=True):
+            yield self.replay.read(rows, self.wants, key)
+
+
+def at_rows(batch: Batch, rows: Tensor) -> Batch:
+    """Entries of the first axis, or of the first two for a mask [N, T]."""
+    return Batch(
+        obs=batch.obs[rows],
+        state=batch.state[rows],
+        avail=batch.avail[rows],
+        actions=batch.actions[rows],
+        reward=batch.reward[rows],
+        terminated=batch.terminated[rows],
+        next_obs=batch.next_obs[rows],
+        next_state=batch.next_state[rows],
+        next_avail=batch.next_avail[rows],
+        rewards=None if batch.rewards is None else batch.rewards[rows],
+        valid=None if batch.valid is None else batch.valid[rows],
+        last_actions=None if batch.last_actions is None else batch.last_actions[rows],
+        kept={name: x[rows] for name, x in batch.kept.items()},
+    )
+
+
+def transitions(batch: Batch) -> Batch:
+    """The valid transitions of episodes [N, T], in order."""
+    assert batch.valid is not None
+    return replace(at_rows(batch, batch.valid.bool()), valid=None)

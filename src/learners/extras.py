@@ -1,0 +1,44 @@
+"""Extras by name: `SECTION`, or `SECTION.FORM` where the setting `SECTION.form` chooses one.
+
+A new extra is its own file and a line here. From outside, `register("mine", Mine)` does the same
+(see docs/own-algorithm.md).
+"""
+
+import dataclasses
+
+from eoi.config import loader
+from eoi.learners.base import Extra
+from eoi.learners.eoi import Explore, Individuality, Pull, ShapedReward
+from eoi.learners.kl import KLDivergence
+from eoi.learners.lfo import LFO
+
+REGISTRY: dict[str, type[Extra]] = {}
+
+
+def register(name: str, kind: type[Extra]) -> None:
+    """Makes an extra known by `SECTION` or `SECTION.FORM`.
+
+    Settings that default.yaml does not list have the defaults of the extra's `Config`.
+    """
+    REGISTRY[name] = kind
+    section, _, form = name.partition(".")
+    fields = dataclasses.fields(kind.Config)
+    defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    loader.declare(section, defaults | ({"form": "none"} if form else {}))
+
+
+def sections() -> dict[str, dict[str, type[Extra]]]:
+    """Classes of each section by form; a section without forms has the one form ''."""
+    found: dict[str, dict[str, type[Extra]]] = {}
+    for name, kind in REGISTRY.items():
+        section, _, form = name.partition(".")
+        found.setdefault(section, {})[form] = kind
+    return found
+
+
+register("eoi.classifier", Individuality)
+register("eoi.reward", ShapedReward)
+register("eoi.pull", Pull)
+register("eoi.explore", Explore)
+register("lfo", LFO)
+register("kl", KLDivergence)

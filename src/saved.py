@@ -1,0 +1,233 @@
+"""A saved run: its settings, its networks, its world, and its team for a program of one's own.
+
+Axes: N copies, A agents, O observation.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from eoi.build import find_folder, make_env, make_learner, restore
+from eoi.components.action_selection import Carry, Keys
+from eoi.config import loader
+from eoi.envs.base import EnvSpec, VecEnv
+from eoi.learners import Learner
+from eoi.runners.rollout import Moment, play
+from eoi.settings import Settings, configure
+from eoi.utils import checkpoints, records
+from eoi.utils.errors import UserError
+from eoi.utils.script import FIGURES
+from eoi.utils.seeding import fold, root_key
+
+Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
+Array = Tensor | np.ndarray
+
+
+def load(
+    folder: pathlib.Path, n_envs: int, model: str = "best", **changed: Any
+) -> tuple[VecEnv, Learner, Settings]:
+    """`n_envs` copies of the run's world and its learner, on the CPU wherever it was trained.
+
+    With `changed` settings (env, env_args) the world is another one, whose shapes must be those of
+    the run's own. Raises UserError.
+    """
+    saved = sorted(path.stem for path in (folder / "models").glob("*.pt"))
+    if model not in saved:
+        there = ": a run that was not saved, or not yet"
+        if saved:
+            there = f"; there is --model {' and '.join(saved)}"
+        raise UserError(f"{folder}: no models/{model}.pt in it{there}")
+    # Nothing of the machine it was trained on.
+    here: dict[str, Any] = {"use_cuda": False, "evaluate": False, "checkpoint_path": ""}
+    if "env_args" in changed and "env" not in changed:
+        own = records.read_config(folder).get("env_args", {})
+        changed["env_args"] = own | changed["env_args"]
+    settings = recorded(folder, **here, **changed)
+    env = make_env(settings, n_envs)
+    if changed and (spec := _own_spec(folder, here)):
+        _refuse_other_shapes(spec, env.spec, settings.run.env)
+    learner = make_learner(settings, env.spec)
+    torch.set_num_threads(settings.run.threads)
+    restore(learner, folder, model)
+    return env, learner, settings
+
+
+def which_networks(folder: pathlib.Path, model: str) -> str:
+    """The saved networks in words: `best networks (step 540,670 of 1,500,823)`.
+
+    Raises UserError.
+    """
+    paths = (folder / "models" / f"{name}.pt" for name in (model, "last"))
+    step, end = (checkpoints.load(path)["t"] if path.exists() else 0 for path in paths)
+    return f"{model} networks (step {step:,}{f' of {end:,}' if end > step else ''})"
+
+
+def _own_spec(folder: pathlib.Path, here: dict[str, Any]) -> EnvSpec | None:
+    """Facts of the world that the run trained in; None where that cannot be played here."""
+    try:
+        with contextlib.closing(make_env(recorded(folder, **here), 1)) as env:
+            return env.spec
+    except UserError:
+        return None
+
+
+def _refuse_other_shapes(own: EnvSpec, other: EnvSpec, name: str) -> None:
+    for shape in ("n_agents", "obs_size", "n_actions", "state_size"):
+        theirs, ours = getattr(other, shape), getattr(own, shape)
+        if theirs != ours:
+            raise UserError(f"{name}: {shape} is {theirs} there, and {ours} where the run trained")
+
+
+def title(settings: Settings) -> str:
+    """Figure title."""
+    return settings.title.replace(" ", "  ")
+
+
+def film_path(program: str, folder: pathlib.Path, settings: Settings, seed: int) -> pathlib.Path:
+    """Default file of a film."""
+    run = folder.resolve().name
+    return FIGURES / f"{program}_{settings.world}_{settings.run.name}_run{run}_seed{seed}.gif"
+
+
+class LoadedPolicy:
+    """A trained team for a program of one's own.
+
+    team = load_policy("results/sacred/3")
+    actions = team.act(obs, avail)
+
+    Agents with memory remember from call to call: call `reset` before an episode.
+    """
+
+    def __init__(self, learner: Learner, settings: Settings, spec: EnvSpec):
+        self.learner, self.settings, self.spec = learner, settings, spec
+        self._carry: Carry | None = None
+
+    def reset(self) -> None:
+        """Clears the agents' memory, before an episode."""
+        self._carry = None
+
+    @torch.no_grad()
+    def act(self, obs: Any, avail: Any = None) -> Any:
+        """The greedy action of each agent: [A, O] -> [A], or [N, A, O] -> [N, A].
+
+        `avail` [A, U] or [N, A, U], 1 where allowed, may be left out. A tensor comes back for a
+        tensor, a numpy array for everything else. Raises ValueError on other shapes.
+        """
+        x = self._checked(obs)
+        if x.ndim > 3:
+            raise ValueError(
+                f"obs: expected at most one axis in front of agents and size, got {list(x.shape)}"
+            )
+        allowed = self._allowed(avail, [*x.shape[:-1], self.spec.n_actions])
+        single = x.ndim == 2
+        x, allowed = (x[None], allowed[None]) if single else (x, allowed)
+        if self._carry is None:
+            self._carry = self.learner.start(len(x), x.device)
+        if any(len(memory) != len(x) for memory in self._carry.values()):
+            raise ValueError("obs: another number of episodes than before; call reset() first")
+        none = torch.zeros(len(x), dtype=torch.int64)
+        t = torch.tensor(float(self.settings.run.t_max))
+        choice = self.learner.act(x, allowed, self._carry, Keys(none, none), t, greedy=True)
+        self._carry = choice.carry
+        actions = choice.actions[0] if single else choice.actions
+        return actions if isinstance(obs, Tensor) else actions.numpy()
+
+    def _allowed(self, avail: Any, shape: list[int]) -> Bool[Tensor, "*b A U"]:
+        if avail is None:
+            return torch.ones(shape, dtype=torch.bool)
+        allowed = torch.as_tensor(avail).bool()
+        if list(allowed.shape) != shape:
+            raise ValueError(
+                f"avail: expected {shape}, as many axes as obs and the last of actions, "
+                f"got {list(allowed.shape)}"
+            )
+        if not allowed.any(-1).all():
+            raise ValueError("avail: an agent has no action at all")
+        return allowed
+
+    def recognised(self, obs: Any) -> Any:
+        """p(i | o_i) [*b, A] of observations [*b, A, O]; None where the run had no classifier.
+
+        A tensor or an array, as `act` returns them. Raises ValueError on other shapes.
+        """
+        recognise, x = recogniser(self.learner), self._checked(obs)
+        if recognise is None:
+            return None
+        return recognise(x) if isinstance(obs, Tensor) else recognise(x).numpy()
+
+    def _checked(self, obs: Any) -> Float[Tensor, "*b A O"]:
+        x = torch.as_tensor(obs, dtype=torch.float32)
+        team = [self.spec.n_agents, self.spec.obs_size]
+        if list(x.shape[-2:]) != team:
+            raise ValueError(
+                f"obs: expected [agents, size] = {team}, or that with an axis in front, "
+                f"got {list(x.shape)}"
+            )
+        return x
+
+
+def load_policy(run: str | pathlib.Path, model: str = "best") -> LoadedPolicy:
+    """The team of a saved run: its folder, its Sacred id or `latest`. Raises UserError."""
+    env, learner, settings = load(records.only_run(run), 1, model)
+    with contextlib.closing(env):
+        return LoadedPolicy(learner, settings, env.spec)
+
+
+def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
+    """The run's settings as recorded, but for `changed`.
+
+    A setting newer than the run has its default. Raises UserError.
+    """
+    config = loader.merged(loader.defaults(), records.read_config(folder))
+    try:
+        return configure(config | changed)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None
+
+
+def elsewhere(settings: Settings) -> list[str]:
+    """Differences between the world of an evaluation and the one that was trained in."""
+    folder = find_folder(settings.run.checkpoint_path)
+    if not records.is_run(folder):
+        return []
+    theirs = records.read_config(folder)
+    # As records are: lists for tuples.
+    played: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings.env)))
+    ours = {"env": settings.run.env} | {f"env_args.{key}": x for key, x in played.items()}
+    own = {f"env_args.{key}": x for key, x in theirs.get("env_args", {}).items()}
+    trained = {"env": theirs.get("env")} | own
+    return [
+        f"{key}={value} (trained with {trained[key]})"
+        for key, value in ours.items()
+        if value != trained.get(key, value)
+    ]
+
+
+def recogniser(learner: Learner) -> Recognise | None:
+    """p(i | o_i) by the learner's classifier, if it has one."""
+    found = [extra for extra in learner.extras if hasattr(extra, "recognised")]
+    recognise: Any = found[0].recognised if found else None
+    return torch.no_grad()(recognise) if recognise else None
+
+
+@torch.no_grad()
+def greedy_episodes(
+    env: VecEnv, learner: Learner, seed: int, t: int, first: int = 0
+) -> Iterator[Moment]:
+    """One greedy episode in every copy, number `first` and following.
+
+    `t` is the environment step that schedules see.
+    """
+    keys = fold(root_key(seed, "watch"), first + torch.arange(env.n_envs))
+    for moment in play(env, learner, keys, torch.tensor(float(t)), greedy=True):
+        if not moment.running.any():
+            return
+        yield moment
