@@ -35,7 +35,7 @@ def test_a_file_is_also_looked_for_in_the_checkout(tmp_path, monkeypatch):
 def test_a_file_named_on_the_command_line_and_in_yaml(tmp_path):
     """Settings from the command line and from a YAML file arrive in one form."""
     (tmp_path / "my.txt").write_text(ROOMS)
-    words = [f"env_args.layout={tmp_path / 'my.txt'}", "env_args.n_agents=1"]
+    words = ["seed=1", f"env_args.layout={tmp_path / 'my.txt'}", "env_args.n_agents=1"]
     updates = loader.parse_updates([*words, "env_args.dots_per_room=1"])
     assert configure(loader.load("qmix", "pac_men", updates)).env.layout == ROOMS
 
