@@ -1,6 +1,7 @@
 """`env_args.layout`: a map as text or as a file, and maps that are refused."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from eoi.envs import REGISTRY, configured
 from eoi.settings import configure
 from eoi.utils import places
 from eoi.utils.errors import UserError
+from helpers import keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 ROOMS = "#######\n#T.S.B#\n#L...R#\n#######"
@@ -70,3 +72,18 @@ def test_the_page_of_each_world_lists_its_letters(name):
     page = (ROOT / "docs" / "worlds" / f"{name.replace('_', '-')}.md").read_text()
     for letter, meaning in REGISTRY[name].Config.letters.items():
         assert f"| `{letter}` | {meaning} |" in page
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_command_of_each_page_names_a_map_that_can_be_played(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "worlds" / f"{name.replace('_', '-')}.md").read_text()
+    (words,) = re.findall(
+        r"^    bash run\.sh python src/main\.py (.* with .*layout=.*)$", page, re.M
+    )
+    assert words.startswith(f"--env-config={name} with ")
+    updates = loader.parse_updates([*words.split(" with ")[1].split(), "seed=1"])
+    chosen = configure(loader.load("qmix", name, updates))
+    assert "\n" in chosen.env.layout
+    env = REGISTRY[name](chosen.env, 2)
+    env.reset(keys(2))
