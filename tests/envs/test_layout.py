@@ -56,7 +56,7 @@ def test_a_file_named_on_the_command_line_and_in_yaml(tmp_path):
     ],
 )
 def test_a_map_that_is_refused(layout, message):
-    with pytest.raises(UserError, match="env_args.layout: ") as refused:
+    with pytest.raises(UserError, match=r"env_args\.layout: ") as refused:
         configured("pac_men", ARGS | {"layout": layout})
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
