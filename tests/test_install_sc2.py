@@ -162,7 +162,7 @@ def test_the_checksum_of_the_first_load_is_kept_and_a_given_one_is_demanded(plac
     rotten = place.call("game", **EULA)
     assert (
         rotten.returncode == 1
-        and "is not what was loaded" in rotten.stderr
+        and "has changed since its download" in rotten.stderr
         and not place.binary.exists()
     )
 
