@@ -1,4 +1,4 @@
-"""One screen that says what works here."""
+"""The checks of `doctor` and their remedies, on one screen."""
 
 import importlib.metadata
 import pathlib
@@ -24,16 +24,15 @@ def lines(capsys, *argv: str, status: int = 0) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def about(shown: list[str], what: str) -> tuple[str, str]:
+def about(shown: list[str], name: str) -> tuple[str, str]:
     """Its line without the name, and the line after it."""
     (i,) = [
         i
         for i, line in enumerate(shown)
-        if line[2:].split(maxsplit=1)[1:] and line[11:].startswith(f"{what} ")
+        if line[2:].split(maxsplit=1)[1:] and line[11:].startswith(f"{name} ")
     ]
-    return shown[i][2:10].strip() + " " + shown[i][11:].removeprefix(what).strip(), shown[
-        i + 1
-    ].strip() if i + 1 < len(shown) else ""
+    found = f"{shown[i][2:10].strip()} {shown[i][11:].removeprefix(name).strip()}"
+    return found, shown[i + 1].strip() if i + 1 < len(shown) else ""
 
 
 def test_with_everything_there(machine, capsys):

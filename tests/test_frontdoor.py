@@ -1,4 +1,4 @@
-"""run.sh with a Python and a pip that only pretend: when it installs, when it does not, and what it says."""
+"""run.sh with stand-ins for Python and pip: when it installs, and its messages."""
 
 import os
 import pathlib
@@ -11,7 +11,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# Stands for Python, and for the one in .venv. Every installation is noted in `calls`, next to a file `fail` it fails as pip does.
+# Stands for Python, and for the one in .venv. Every installation is noted in `calls`. It fails as
+# pip does if there is a file `fail`.
 FAKE_PYTHON = """#!/bin/sh
 case "$1 $2 $3" in
 "-c "*) [ -z "$TOO_OLD" ] && echo "$0" ;;

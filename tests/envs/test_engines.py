@@ -1,4 +1,4 @@
-"""Which engine plays, what each of them refuses, and that results carry it."""
+"""Choice of the engine, settings that each engine refuses, and the engine's name in results."""
 
 import dataclasses
 import json

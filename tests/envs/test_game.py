@@ -1,4 +1,4 @@
-"""The game engine on a machine that pretends to have StarCraft II: episodes, deaths of games, and no process left behind."""
+"""The game engine with a stand-in for StarCraft II: episodes, dying games, no leftover process."""
 
 import inspect
 import json
@@ -357,7 +357,7 @@ def test_replays_are_refused_where_there_are_none(tmp_path, capsys):
 
 
 def test_waiting_is_bounded():
-    """`wait_until_gone` is what says that nothing is left: it must be able to say no."""
+    """`wait_until_gone`, which other tests rely on, fails if a process is left."""
     with subprocess.Popen(["sleep", "60"]) as process:
         with pytest.raises(AssertionError, match="left behind"):
             wait_until_gone([process.pid], seconds=0.1)

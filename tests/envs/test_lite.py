@@ -1,4 +1,7 @@
-"""The lite engine against a slow, obvious one: one copy, plain Python, one unit at a time, single precision where the game has it."""
+"""The lite engine against a slow, simple one: one copy, plain Python, one unit at a time.
+
+The slow engine has single precision wherever the game does.
+"""
 
 import dataclasses
 import math
@@ -94,7 +97,7 @@ class SlowFight:
         return clip(x, 0.375, 31.625), clip(y, 8.375, 23.625)
 
     def nearest(self, i, among):
-        """The living unit nearest to unit i, and the squared distance, compared as coarsely as `Combat._neighbours` does."""
+        """Nearest living unit to unit i and its squared distance, as coarse as in `Combat`."""
         me, low_bits = self.units[i], (1 << (len(self.units) - 1).bit_length()) - 1
         found = []
         for j, unit in enumerate(self.units):
@@ -122,7 +125,7 @@ class SlowFight:
             and target.health > 0
             and length(target.x - me.x, target.y - me.y) <= F(5.75)
         )
-        # Who had a target that is dead by now stands still for this loop.
+        # A unit whose target has died stands still for this loop.
         old = self.units[i].focus
         waits = old is not None and self.units[old].health <= 0
         step = F(0), F(0)
@@ -703,7 +706,7 @@ def test_a_hunter_notices_what_is_near_and_answers_fire_from_farther():
     assert combat.health.tolist() == [[39.0, 39.0]] and combat.focus.tolist() == [[1, 0]]
     combat.command(orders(combat, 0, MOVE, (1.0, 16.0)))
     combat.advance(32)
-    assert combat.position[0, 1, 0] < 13.5, "it follows whom it fights"
+    assert combat.position[0, 1, 0] < 13.5, "it follows its target"
 
 
 def test_paused_copies_and_divided_advances():

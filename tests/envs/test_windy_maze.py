@@ -1,4 +1,4 @@
-"""The batched world against a slow, obvious one, and the exact values of the default map by dynamic programming."""
+"""The batched world against a slow, simple one, and exact values by dynamic programming."""
 
 from functools import cache
 
@@ -99,7 +99,7 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
 
 
 def values(**changes) -> dict[str, float]:
-    """The probability that one agent opens a box, by the best policy and by a random one: dynamic programming on the drawing."""
+    """Probability that one agent opens a box, with the best policy and with a random one."""
     cfg = WindyMazeConfig(**changes)
     grid, cells = cfg.map.grid, cfg.map.cells
     (start,) = (cell for cell in cells if grid[cell] == "S")
@@ -194,7 +194,7 @@ def test_exact_values(changes, expected):
 
 
 def test_the_best_team_returns_1_854_and_the_right_box_fails_only_by_eight_gusts():
-    """Seven moves to the right end, which wind only helps; then eight tries, each of which is blown with probability 0.4."""
+    """Seven moves to the right end, then eight tries, each blown with probability 0.4."""
     found = values()
     assert found["best left"] + found["best right"] == pytest.approx(1.854, abs=0.0005)
     assert found["best right"] == pytest.approx(1 - 0.4**8, abs=1e-9)
@@ -227,7 +227,7 @@ def test_played_values_are_the_exact_ones():
 
 
 def test_one_agent_cannot_serve_both_boxes():
-    """The most boxes that one opens even if no wind hinders it: dynamic programming over its cell and what is open."""
+    """Most boxes that one agent opens without wind, by dynamic programming."""
     grid, cells = WindyMazeConfig().map.grid, WindyMazeConfig().map.cells
     (start,) = (cell for cell in cells if grid[cell] == "S")
 
