@@ -16,14 +16,15 @@ from types import ModuleType
 
 from eoi.config.schema import nearest
 from eoi.utils.checks import Check
-from eoi.utils.places import PIP, command, install
+from eoi.utils.places import IS_CHECKOUT, PIP, command, install
 
 BINARY = "SC2_x64"
 _PACKAGES = install("sc2")
 _PAIRING = _PACKAGES.replace("install ", "install --force-reinstall --no-deps ", 1)
-_SMAC = "bash install_sc2.sh smac"
-_GAME = "bash install_sc2.sh game, or set SC2PATH to the game's folder"
-_MAPS = "bash install_sc2.sh maps"
+_SCRIPT = "bash install_sc2.sh" if IS_CHECKOUT else "in the repository of EOI, bash install_sc2.sh"
+_SMAC = f"{_SCRIPT} smac"
+_GAME = f"{_SCRIPT} game, or set SC2PATH to the game's folder"
+_MAPS = f"{_SCRIPT} maps"
 _SERVER = f"{command('sc2-server')} install DIR, and set SC2PATH to DIR"
 
 
