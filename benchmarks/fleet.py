@@ -1,9 +1,9 @@
-"""What stacking runs gives: updates and whole iterations of one run and of fleets, on this machine; for QMIX also updates of a plain
-loop over agents.
+"""Cost of stacked runs: updates and whole iterations of one run and of fleets, on this machine.
 
     python benchmarks/fleet.py [--config qmix] [--runs 4 16] [--compile] [--cuda] [--steps 15000]
 
-One thread. On the CPU, times are of this process alone, so that a busy neighbour counts little; on a GPU, of the clock. The floor is the
+For QMIX, also updates of a plain loop over agents. One thread. On the CPU, times are of this
+process alone, so that a busy neighbour counts little; on a GPU, of the clock. The floor is the
 floating-point operations of an update over the rate of a large matrix product.
 """
 
@@ -13,8 +13,7 @@ import io
 import pathlib
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +21,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
-from eoi.assembly import build
+from eoi.build import make_worlds
 from eoi.components.action_selection import masked_argmax
-from eoi.components.replay_buffer import Batch
+from eoi.components.batch import Batch
 from eoi.config import loader
-from eoi.fleet import Fleet
-from eoi.learners.learner import Descent
+from eoi.learners.base import Progress
+from eoi.learners.descent import Descent
 from eoi.learners.stack import Stack, StackDescent, stacked
-from eoi.run import Training
-from eoi.settings import configure
+from eoi.run import Run, Trainer
+from eoi.settings import Settings, configure
 from eoi.utils.logging import RunLog
 from eoi.utils.seeding import fold, root_key
 
 
 class PlainQMIX:
-    """QMIX as it is usually written: a list of networks, a loop over agents, a linear layer for each hypernetwork."""
+    """QMIX as it is usually written: a list of networks, a loop over agents."""
 
     def __init__(self, batch: Batch, hidden: int, embed: int, device: str):
         (_, self.agents, obs), state, actions = (
@@ -121,7 +120,7 @@ class Bench:
             rounds.append((self.clock() - start) / times * 1e3)
         return min(rounds)
 
-    def training(self, seed: int) -> Training:
+    def settings(self, seed: int) -> Settings:
         updates = {
             "seed": seed,
             "save_model": False,
@@ -129,53 +128,50 @@ class Bench:
             "t_max": self.steps,
             "use_cuda": self.cuda,
         }
-        settings = configure(loader.load(self.algorithm, "pac_men", updates))
-        return Training(build(settings, 0), settings, RunLog(lambda *_: None, "", self.steps), None)
+        return configure(loader.load(self.algorithm, "pac_men", updates))
 
-    def batch(self, seed: int) -> Any:
-        """What the learner is fed with first after some 160 episodes: a Batch, or on-policy a Lesson."""
-        training = self.training(seed)
-        parts, copies = training.parts, training.run.batch_size_run
+    def trainer(self, seeds: Sequence[int], compiled: bool = False) -> Trainer:
+        """Runs without records."""
+        every = [self.settings(seed) for seed in seeds]
+        worlds = make_worlds(every[0], len(every))
+        logs = [RunLog(lambda *_: None, "", self.steps) for _ in every]
+        runs = [Run(each, worlds, log, runs=0) for each, log in zip(every, logs, strict=True)]
+        return Trainer(runs, worlds, compiled=compiled)
+
+    def batch(self, seed: int) -> Batch:
+        """The first batch after some 160 episodes."""
+        trainer = self.trainer([seed])
+        (run,) = trainer.runs
+        copies, device = run.cfg.batch_size_run, run.device
         for first in range(0, 160, copies):
-            keys = fold(
-                root_key(seed, "benchmark", parts.device),
-                first + torch.arange(copies, device=parts.device),
-            )
-            parts.feed.insert(parts.train.run(parts.learner.act, keys, self.now))
-        return next(
-            iter(
-                parts.feed.batches(
-                    root_key(seed, "draws", parts.device),
-                    self.now,
-                    160 * parts.train.env.spec.episode_limit,
-                    0,
-                )
-            )
-        )
+            episodes = first + torch.arange(copies, device=device)
+            keys = fold(root_key(seed, "benchmark", device), episodes)
+            run.experience.insert(trainer.rollout.run(trainer.team, keys, self.now))
+        at = Progress(160 * run.spec.episode_limit, 160, 0)
+        draws = root_key(seed, "draws", device)
+        return next(iter(run.experience.batches(draws, self.now, at)))
 
-    def whole(self, make: Callable[[], Training | Fleet]) -> float:
-        """Seconds of `steps` environment steps with all that belongs to them."""
-        course = make()
+    def whole(self, seeds: Sequence[int], compiled: bool = False) -> float:
+        """Seconds of `steps` environment steps of every run, tests and reports included."""
+        trainer = self.trainer(seeds, compiled)
         start = self.clock()
         with contextlib.redirect_stdout(io.StringIO()):
-            course.train()
+            trainer.train()
         return self.clock() - start
 
 
 def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
     square = torch.randn(1024, 1024, device=bench.device)
     rate = 2 * 1024**3 / bench.cost(lambda: square @ square, 10) / 1e6  # GFLOP/s
-    batch, descent = bench.batch(1), Descent(bench.training(1).parts.learner)
+    batch, descent = bench.batch(1), Descent(bench.trainer([1]).runs[0].learner)
     with FlopCounterMode(display=False) as counter:
         descent.update(batch, bench.now, 0)
     work = counter.get_total_flops() / 1e6  # MFLOP
     floor = work / rate  # ms
-    print(
-        f"torch {torch.__version__}, {bench.device}, pac_men, {bench.algorithm}, {len(batch.obs)} transitions"
-    )
-    print(
-        f"an update: {work:.0f} MFLOP in matrix products, floor {floor:.2f} ms at the {rate:.0f} GFLOP/s of large products\n"
-    )
+    case = f"pac_men, {bench.algorithm}, batches of {len(batch.obs)}"
+    print(f"torch {torch.__version__}, {bench.device}, {case}")
+    print(f"an update: {work:.0f} MFLOP in matrix products,", end=" ")
+    print(f"floor {floor:.2f} ms at the {rate:.0f} GFLOP/s of large products\n")
     print("| what | ms an update and run | times the floor |\n|---|---|---|")
 
     def row(what: str, ms: float) -> None:
@@ -188,22 +184,17 @@ def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
     for runs in fleets:
         together = stacked([bench.batch(seed) for seed in range(runs)])
         for ask in (False, True) if compiled else (False,):
-            stack = StackDescent(
-                Stack([bench.training(seed).parts.learner for seed in range(runs)], ask)
-            )
+            members = [bench.trainer([seed]).runs[0].learner for seed in range(runs)]
+            stack = StackDescent(Stack(members, ask))
             start = time.perf_counter()
             stack.update(together, bench.now, 0)
-            name = f"fleet of {runs}" + (
-                f", compiled in {time.perf_counter() - start:.0f} s" if ask else ""
-            )
-            row(
-                name,
-                bench.cost(
-                    lambda stack=stack, together=together: stack.update(together, bench.now, 0),
-                    max(2, 40 // runs),
-                )
-                / runs,
-            )
+            seconds = time.perf_counter() - start
+            name = f"fleet of {runs}" + (f", compiled in {seconds:.0f} s" if ask else "")
+
+            def update(stack: StackDescent = stack, together: Batch = together) -> object:
+                return stack.update(together, bench.now, 0)
+
+            row(name, bench.cost(update, max(2, 40 // runs)) / runs)
 
 
 def main() -> None:
@@ -220,20 +211,12 @@ def main() -> None:
     bench = Bench(asked.config, asked.cuda, asked.steps)
 
     updates(bench, asked.runs, asked.compile)
-    print(
-        f"\n| {asked.steps} environment steps, everything | seconds a run | of one run |\n|---|---|---|"
-    )
-    alone = bench.whole(lambda: bench.training(1))
+    print(f"\n| {asked.steps} environment steps, everything | seconds a run | of one run |")
+    print("|---|---|---|")
+    alone = bench.whole([1])
     print(f"| one run | {alone:.2f} | 1 |", flush=True)
     for runs in asked.runs:
-        seconds = (
-            bench.whole(
-                lambda runs=runs: Fleet(
-                    [bench.training(seed) for seed in range(runs)], "", asked.compile
-                )
-            )
-            / runs
-        )
+        seconds = bench.whole(range(runs), asked.compile) / runs
         print(f"| fleet of {runs} | {seconds:.2f} | {seconds / alone:.2f} |", flush=True)
 
 

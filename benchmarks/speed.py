@@ -1,10 +1,11 @@
-"""How fast is it here? One table: environments, acting, updates, what a PettingZoo game costs by itself and as a world here, and
-(with --whole) whole runs of 10,000 episodes.
+"""Speed on this machine: environments, acting, updates, a PettingZoo game by itself and as a world.
 
-    python benchmarks/speed.py [--env pac_men ...] [--algorithms qmix ...] [--workers 0 1 2] [--whole] [--repeats 5]
+    python benchmarks/speed.py [--env pac_men ...] [--algorithms qmix ...] [--workers 0 1 2]
+                               [--whole] [--repeats 5] [--seconds 1]
 
-One thread a process. Each figure is the median over the repeats, with the least and the greatest beside it: a wide range says the
-machine was busy. Whole runs are timed from the first environment step to the last update, tests left out.
+One thread a process. Each figure is the median over the repeats, with the lowest and the highest
+beside it: on a busy machine they lie far apart. `--whole` adds runs of 10,000 episodes, timed from
+the first environment step to the last update, tests left out.
 """
 
 import argparse
@@ -22,11 +23,12 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
 from eoi import envs
-from eoi.assembly import Parts, build
+from eoi.build import make_env, make_worlds
 from eoi.config import loader
 from eoi.envs.pettingzoo import constructor
-from eoi.run import Training
-from eoi.settings import Settings, configure
+from eoi.learners.base import Progress
+from eoi.run import Run, Trainer
+from eoi.settings import configure
 from eoi.utils.errors import UserError
 from eoi.utils.logging import RunLog
 from eoi.utils.seeding import fold, root_key
@@ -38,8 +40,8 @@ GAME = "mpe2.simple_spread_v3"
 Figures = tuple[float, float, float]  # median, lowest, highest
 
 
-def rate(work: Callable[[], int], repeats: int, seconds: float = 1.0) -> Figures:
-    """Of `work`, which returns how much it did; each repeat lasts about `seconds`."""
+def rate(work: Callable[[], int], repeats: int, seconds: float) -> Figures:
+    """Amount of work in a second; `work` returns the amount of one call."""
     work()
     rates = []
     for _ in range(repeats):
@@ -60,9 +62,12 @@ def row(what: str, figures: Figures, unit: str) -> None:
     print(f"| {what} | {middle} | {low} - {high} | {unit} |", flush=True)
 
 
-def make(algorithm: str, env: str, **updates: object) -> tuple[Parts, Settings]:
+def make(algorithm: str, env: str, **updates: object) -> Trainer:
+    """A trainer of one run without records."""
     settings = configure(loader.load(algorithm, env, {"seed": 1, "save_model": False, **updates}))
-    return build(settings), settings
+    worlds = make_worlds(settings)
+    log = RunLog(lambda *_: None, "", settings.run.t_max)
+    return Trainer([Run(settings, worlds, log)], worlds)
 
 
 def environment_only(name: str, copies: int, **env_args: object) -> Callable[[], int]:
@@ -87,7 +92,7 @@ def environment_only(name: str, copies: int, **env_args: object) -> Callable[[],
 
 
 def by_itself() -> Callable[[], int]:
-    """Whole episodes of the game without this project, by random actions drawn beforehand. Raises UserError."""
+    """Whole episodes of the bare game by random actions, drawn beforehand. Raises UserError."""
     game = constructor(GAME)()
     moves = torch.randint(
         game.action_space(game.possible_agents[0]).n,
@@ -106,27 +111,36 @@ def by_itself() -> Callable[[], int]:
 
 def acting(name: str, copies: int) -> Callable[[], int]:
     """Whole episodes played by epsilon-greedy agents, written to memory, as in training."""
-    parts, _ = make("qmix", name, batch_size_run=copies, epsilon_start=0.1)
+    settings = configure(loader.load("qmix", name, {"seed": 1}))
+    with contextlib.closing(make_env(settings, 1)) as env:
+        rollout = copies * (env.spec.episode_limit + 1)
+    # The replay must hold a rollout, although nothing is inserted here.
+    room = max(settings.replay.buffer_size, rollout)
+    updates = {"batch_size_run": copies, "buffer_size": room, "test_nepisode": 1}
+    trainer = make("qmix", name, epsilon_start=0.1, **updates)
     keys, now = fold(root_key(1, "benchmark"), torch.arange(copies)), torch.tensor(0.0)
-    return lambda: parts.train.steps(parts.train.run(parts.learner.act, keys, now))
+    return lambda: trainer.rollout.steps(trainer.rollout.run(trainer.team, keys, now))
 
 
 def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
-    """The updates that follow a rollout: drawing, reading, loss, step, targets. Twelve from a replay; all epochs, on-policy."""
-    parts, settings = make(algorithm, name, **updates)
-    now, key = torch.tensor(0.0), root_key(1, "draws")
-    for first in range(0, 160, settings.run.batch_size_run):
-        keys = fold(root_key(1, "benchmark"), first + torch.arange(settings.run.batch_size_run))
-        parts.feed.insert(parts.train.run(parts.learner.act, keys, now))
-    steps, interval = (
-        10**6,
-        getattr(settings.feed, "update_interval", 1),
-    )  # a moment at which twelve are due
+    """The updates that follow a rollout: drawing, reading, loss, step, targets.
+
+    Twelve from a replay; all epochs of an on-policy learner.
+    """
+    trainer = make(algorithm, name, **updates)
+    (run,) = trainer.runs
+    now, key, copies = torch.tensor(0.0), root_key(1, "draws"), run.cfg.batch_size_run
+    for first in range(0, 160, copies):
+        keys = fold(root_key(1, "benchmark"), first + torch.arange(copies))
+        run.experience.insert(trainer.rollout.run(trainer.team, keys, now))
+    # So many steps and updates that twelve updates are due.
+    steps, interval = 10**6, getattr(run.settings.learner, "update_interval", 1)
+    at = Progress(steps, 160, steps // interval - 12)
 
     def update() -> int:
         done = 0
-        for batch in parts.feed.batches(key, now, steps, steps // interval - 12):
-            parts.descent.update(batch, now, 0)
+        for batch in run.experience.batches(key, now, at):
+            trainer.descent.update(batch, now, 0)
             done += 1
         return done
 
@@ -142,49 +156,39 @@ def whole_run(algorithm: str, env: str) -> float:
         "test_interval": 10**9,
         "test_nepisode": 1,
     }
-    parts, settings = make(algorithm, env, **updates)
-    training = Training(parts, settings, RunLog(lambda *_: None, "", settings.run.t_max), None)
+    trainer = make(algorithm, env, **updates)
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        training.train()
+        trainer.train()
     return (time.perf_counter() - start) / 60
 
 
-def world(name: str, algorithms: Sequence[str], repeats: int) -> None:
+def world(name: str, algorithms: Sequence[str], measured: Callable[[Callable[[], int]], Figures]):
     for copies in COPIES:
-        row(
-            f"{name}, environment only, N = {copies}",
-            rate(environment_only(name, copies), repeats),
-            "steps/s",
-        )
-        row(f"{name}, acting, N = {copies}", rate(acting(name, copies), repeats), "steps/s")
-    learners = {algorithm: (algorithm, {}) for algorithm in algorithms}
+        alone = measured(environment_only(name, copies))
+        row(f"{name}, environment only, N = {copies}", alone, "steps/s")
+        row(f"{name}, acting, N = {copies}", measured(acting(name, copies)), "steps/s")
+    learners: dict[str, tuple[str, dict]] = {algorithm: (algorithm, {}) for algorithm in algorithms}
     if "qmix" in learners:
         learners["qmix, lfo.omega=0.2"] = ("qmix", LFO)
     for what, (algorithm, updates) in learners.items():
         size = configure(loader.load(algorithm, name, {"seed": 1, **updates})).replay.batch_size
-        row(
-            f"{name}, {what}, {size} transitions",
-            rate(updating(algorithm, name, **updates), repeats),
-            "updates/s",
-        )
+        figures = measured(updating(algorithm, name, **updates))
+        row(f"{name}, {what}, batches of {size}", figures, "updates/s")
 
 
-def pettingzoo_path(workers: Sequence[int], repeats: int) -> None:
-    """One game's step by itself, and as a world here: the difference is what the path costs."""
+def pettingzoo_path(workers: Sequence[int], measured: Callable[[Callable[[], int]], Figures]):
+    """One game's step by itself, and as a world here: the difference is the cost of the path."""
     try:
-        row(f"{GAME} by itself", microseconds(rate(by_itself(), repeats)), "µs/step")
+        row(f"{GAME} by itself", microseconds(measured(by_itself())), "µs/step")
     except UserError as error:
         print(f"\nPettingZoo left out: {error}", flush=True)
         return
     for count, copies in itertools.product(workers, (1, 32)):
         if count <= copies:
-            figures = rate(environment_only("pettingzoo", copies, key=GAME, workers=count), repeats)
-            row(
-                f"{GAME} as a world, workers = {count}, N = {copies}",
-                microseconds(figures),
-                "µs/step",
-            )
+            figures = measured(environment_only("pettingzoo", copies, key=GAME, workers=count))
+            what = f"{GAME} as a world, workers = {count}, N = {copies}"
+            row(what, microseconds(figures), "µs/step")
 
 
 def main() -> None:
@@ -216,20 +220,22 @@ def main() -> None:
         "--whole", action="store_true", help="whole Pac-Men runs too, some minutes each"
     )
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each repeat")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        f"torch {torch.__version__}, one thread\n\n| what | median | range | unit |\n|---|---|---|---|"
-    )
+
+    def measured(work: Callable[[], int]) -> Figures:
+        return rate(work, asked.repeats, asked.seconds)
+
+    print(f"torch {torch.__version__}, one thread\n")
+    print("| what | median | range | unit |\n|---|---|---|---|")
     for name in asked.env:
-        world(name, asked.algorithms, asked.repeats)
+        world(name, asked.algorithms, measured)
     for algorithm in ("qmix", "eoi_qmix") if asked.whole else ():
-        print(
-            f"| pac_men, {algorithm}, 10,000 episodes | {whole_run(algorithm, 'pac_men'):.2f} | | minutes |",
-            flush=True,
-        )
-    if asked.workers:  # last: what is not installed is said below the table
-        pettingzoo_path(asked.workers, asked.repeats)
+        minutes = whole_run(algorithm, "pac_men")
+        print(f"| pac_men, {algorithm}, 10,000 episodes | {minutes:.2f} | | minutes |", flush=True)
+    if asked.workers:  # last: an error message comes below the table
+        pettingzoo_path(asked.workers, measured)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ COMMANDS = {  # subcommand: its module, and one line of help
     "plot": ("plot", "draw learning curves and print tables"),
     "watch": ("watch", "play a trained team: text, film or page"),
     "evaluate": ("evaluate", "test a trained team"),
+    "export": ("export", "put the metrics of many runs into one table"),
     "doctor": ("doctor", "check this machine, and how to mend it"),
     "sync": ("sync", "copy finished runs to MongoDB"),
     "sc2-server": ("sc2_server", "serve StarCraft II's API on the lite engine"),

@@ -99,7 +99,7 @@ def records(text: str | None) -> Iterator[Check]:
 
 
 def _mongo(text: str | None) -> Check:
-    from eoi.observers import mongo
+    from eoi.records import mongo
 
     if not mongo.chosen(text):
         return Check("MongoDB", "not checked: neither --mongo nor EOI_MONGO is set")

@@ -1,4 +1,4 @@
-"""Trains, continues or evaluates one run. Sacred is known here and in observers/, and nowhere else.
+"""Trains, continues or evaluates one run. Sacred is known here and in records/, and nowhere else.
 
     python src/main.py --config=ALG --env-config=ENV [print_config] [with key=value ...] [more]
     python src/main.py --resume RUN [with t_max=N] [more]
@@ -28,6 +28,7 @@ from typing import Any
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Sacred imports it
 
 from sacred import SETTINGS, Experiment
+from sacred.config.utils import normalize_or_die
 from sacred.observers import RunObserver
 from sacred.run import Run as SacredRun
 from sacred.stdout_capturing import CapturedStdout
@@ -37,12 +38,13 @@ from eoi.build import find_folder, make_worlds, saved_networks
 from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import given_fleet, refuse_unstackable, varied
-from eoi.observers import boards, mongo
-from eoi.observers.folder import Folder, capped
+from eoi.records import boards, mongo, reader
+from eoi.records.folder import Folder, Follower, capped
+from eoi.records.record import labelled
 from eoi.run import Run, Trainer
 from eoi.saved import elsewhere, recorded
 from eoi.settings import Settings, configure
-from eoi.utils import checkpoints, records
+from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
@@ -60,7 +62,7 @@ class Command:
     settings: Settings
     rest: list[str]
     resumed: pathlib.Path | None = None
-    further: list[RunObserver] = field(default_factory=list)  # observers beside the folder
+    further: list[Follower] = field(default_factory=list)  # observers beside the folder
     others: "list[Command]" = field(default_factory=list)  # the other runs of a fleet
     compiled: bool = False
 
@@ -124,7 +126,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
 
 
-def _further(flags: dict[str, str]) -> list[RunObserver]:
+def _further(flags: dict[str, str]) -> list[Follower]:
     return [
         *mongo.observers(flags.get("--mongo")),
         *boards.observers("--tensorboard" in flags, flags.get("--wandb")),
@@ -151,7 +153,7 @@ def _fresh(
 
 
 def _resumed(
-    flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[RunObserver]
+    flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[Follower]
 ) -> Command:
     for flag in ("--config", "--env-config"):
         if flag in flags:
@@ -163,8 +165,8 @@ def _resumed(
             raise UserError(
                 f"with {key}: a resumed run keeps its settings; only t_max may be raised"
             )
-    folder = records.only_run(flags["--resume"])
-    recorded_t_max = records.read_config(folder).get("t_max", 0)
+    folder = reader.only_run(flags["--resume"])
+    recorded_t_max = reader.read_config(folder).get("t_max", 0)
     settings = recorded(folder, **given)
     if settings.run.t_max < recorded_t_max:
         raise UserError(
@@ -172,7 +174,7 @@ def _resumed(
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
-    config = records.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
+    config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
 
 
@@ -212,7 +214,7 @@ class Record:
     def begin(self, first: SacredRun) -> None:
         """Begins the record of a further run of a fleet, whose first run Sacred itself began."""
         self.sacred = SacredRun(
-            config=self.command.config,
+            config=normalize_or_die(self.command.config),  # as Sacred does for the first run
             config_modifications=first.config_modifications,
             main_function=first.main_function,
             observers=sorted(self.observers, key=lambda observer: -observer.priority),
@@ -284,7 +286,7 @@ class Program:
     def _experiment(self) -> Experiment:
         command, first = self.command, self.records[0]
         run = command.settings.run
-        name = records.labelled(run.name, vars(command.settings.env))
+        name = labelled(run.name, vars(command.settings.env))
         ex = Experiment(name, base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue] # typed as None by Sacred
         ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue] # as above
@@ -292,7 +294,7 @@ class Program:
         ex.observers.extend(first.observers)
 
         @ex.main
-        def run_it(_run: SacredRun) -> float:
+        def run(_run: SacredRun) -> float:
             try:
                 return self.run(_run)
             except UserError as error:

@@ -19,9 +19,9 @@ from collections.abc import Generator, Iterator, Sequence
 
 from eoi.pictures.film import Shot, agent_colour, gif, shoot
 from eoi.pictures.page import page
+from eoi.records.reader import only_run
 from eoi.saved import film_path, load, title
 from eoi.utils.errors import UserError
-from eoi.utils.records import only_run
 from eoi.utils.script import Parser, add_saved_run, guarded, write_whole
 
 

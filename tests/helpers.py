@@ -14,6 +14,7 @@ from eoi.config import loader
 from eoi.envs import configured
 from eoi.envs.base import EnvSpec
 from eoi.learners import Learner
+from eoi.learners.base import Context, Extra
 from eoi.run import Run, Trainer
 from eoi.settings import Settings, configure
 from eoi.utils.errors import UserError
@@ -82,9 +83,7 @@ def make_learner_of(algorithm: str, env: str = "pac_men", **updates: Any) -> Lea
     return make_run(tiny(algorithm, env, **updates)).learner
 
 
-def trained(
-    settings: Settings, folder: pathlib.Path | None = None
-) -> tuple[Trainer, list[Metric]]:
+def trained(settings: Settings, folder: pathlib.Path | None = None) -> tuple[Trainer, list[Metric]]:
     """A whole run, and everything that it logged."""
     logged: list[Metric] = []
     trainer = make_trainer(settings, folder=folder, logged=logged)
@@ -106,6 +105,32 @@ SPEC = EnvSpec(
     obs_dtype=torch.float32,
     metrics=(),
 )
+
+
+CONTROLLER = {
+    "agent": "mlp",
+    "hidden_dim": 8,
+    "share_params": False,
+    "obs_agent_id": False,
+    "obs_last_action": False,
+    "same_init": False,
+}
+
+
+def context(spec: EnvSpec = SPEC, hidden: int = 8, gamma: float = 0.98, **others: Extra) -> Context:
+    """Facts for an extra; `others` are extras made before, by their section."""
+    return Context(spec, (hidden, hidden), gamma, others)
+
+
+class Bonus(Extra[object]):
+    """Adds given rewards [B, A] to the agents'."""
+
+    def __init__(self, rewards: torch.Tensor):
+        super().__init__()
+        self.given = rewards
+
+    def rewards(self, batch: Batch, t: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"bonus": self.given}
 
 
 def random_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields: Any) -> Batch:

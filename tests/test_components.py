@@ -1,9 +1,12 @@
+"""Schedules, and the choice among available actions."""
+
 import pytest
 import torch
 
-from helpers import keys
-from eoi.components.action_selection import Draws, epsilon_greedy, masked_argmax, random_available
+from eoi.components.action_selection import epsilon_greedy, masked_argmax, random_available
 from eoi.components.schedules import linear, trapezoid
+from eoi.utils.seeding import fold, skipped, uniform
+from helpers import keys
 
 
 def number(x: float) -> torch.Tensor:
@@ -58,26 +61,24 @@ def test_epsilon_is_each_agents_own_coin():
         torch.ones(20000, 2, 5, dtype=torch.bool),
         torch.zeros(20000, 2, dtype=torch.long),
     )
-    draws = Draws.of_episodes(keys(20000), 1, 2).at(0)
-    moved = epsilon_greedy(greedy, avail, number(0.5), draws.flip, draws.choice) > 0
+    flip, choice = uniform(keys(20000), 2, 2).unbind(-1)
+    moved = epsilon_greedy(greedy, avail, number(0.5), flip, choice) > 0
     assert moved.float().mean().item() == pytest.approx(0.5 * 0.8, abs=0.01)
     assert moved.all(1).float().mean().item() == pytest.approx(0.16, abs=0.01)
 
 
 @pytest.mark.parametrize(("epsilon", "equal"), [(0.0, True), (1.0, False)])
 def test_epsilon_at_its_ends(epsilon, equal):
-    draws = Draws.of_episodes(keys(200), 1, 2).at(0)
+    flip, choice = uniform(keys(200), 2, 2).unbind(-1)
     greedy, avail = torch.zeros(200, 2, dtype=torch.long), torch.ones(200, 2, 5, dtype=torch.bool)
-    assert (
-        torch.equal(
-            epsilon_greedy(greedy, avail, number(epsilon), draws.flip, draws.choice), greedy
-        )
-        is equal
-    )
+    chosen = epsilon_greedy(greedy, avail, number(epsilon), flip, choice)
+    assert torch.equal(chosen, greedy) is equal
 
 
 def test_draws_of_a_copy_depend_on_its_key_alone():
-    many, one = Draws.of_episodes(keys(5), 4, 3), Draws.of_episodes(keys(5)[2:3], 4, 3)
-    for ours, theirs in zip(many, one, strict=True):
-        assert torch.equal(ours[:, 2:3], theirs)
-    assert torch.equal(many.episode[0], many.episode[3])
+    """Copy by copy and step by step: one stream for each episode, cut into steps."""
+    many, one = uniform(keys(5), 4, 3), uniform(keys(5)[2:3], 4, 3)
+    assert torch.equal(many[2:3], one)
+    for step in range(4):
+        assert torch.equal(uniform(skipped(keys(5), step * 3), 3), many[:, step])
+    assert not torch.equal(uniform(fold(keys(5), 0)), uniform(fold(keys(5), 1)))

@@ -1,6 +1,6 @@
 import dataclasses
-import inspect
 import pathlib
+import re
 from dataclasses import fields
 
 import pytest
@@ -10,7 +10,8 @@ from eoi import envs, learners
 from eoi.config import loader
 from eoi.config.schema import parse, setting
 from eoi.fleet import FleetConfig
-from eoi.settings import configure, readers
+from eoi.learners.extras import sections
+from eoi.settings import Settings, configure, readers
 from eoi.utils.errors import UserError
 
 
@@ -151,7 +152,8 @@ def test_layers_override_in_order(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     expected = {"a": 1, "b": 2, "c": 3, "d": 5, "eoi": {"x": 4, "y": 2}, "env_args": {"z": 1}}
-    assert loader.load("child", "e", {"d": 5}) == expected
+    # Sections of extras are there besides; the files lie over them.
+    assert loader.load("child", "e", {"d": 5}) == loader.merged(loader.defaults(), expected)
 
 
 def test_broken_yaml_names_file_and_line(tmp_path):
@@ -172,6 +174,13 @@ def test_every_default_is_read_by_some_part():
     assert set(defaults) - set(sections) == top
     for name, section in sections.items():
         assert set(defaults[name]) == section
+
+
+def eoi_of(settings: Settings):
+    """Settings of the section `eoi`, where it is switched on."""
+    chosen = settings.extra("eoi")
+    assert chosen is not None
+    return chosen.cfg
 
 
 @pytest.mark.parametrize(
@@ -196,22 +205,23 @@ def test_the_defaults_are_the_papers(world, shape, t_max, replay, hidden, betas)
         assert (chosen.replay.batch_size, chosen.replay.buffer_size) == replay
         assert chosen.controller.hidden == (hidden, hidden) and not chosen.controller.share_params
         assert chosen.learner.gamma == 0.98
-        assert (chosen.eoi.beta1, chosen.eoi.beta2) == betas
-        assert (chosen.eoi.delta_t, chosen.eoi.classifier_lr) == (4, 1e-3)
-    assert (qmix.learner.lr, qmix.eoi.alpha) == (1e-4, 0.05)
-    assert (maac.learner.actor_lr, maac.learner.critic_lr, maac.eoi.alpha) == (1e-3, 1e-4, 0.2)
+        assert (eoi_of(chosen).beta1, eoi_of(chosen).beta2) == betas
+        assert (eoi_of(chosen).delta_t, eoi_of(chosen).classifier_lr) == (4, 1e-3)
+    assert (qmix.learner.lr, eoi_of(qmix).alpha) == (1e-4, 0.05)
+    assert (maac.learner.actor_lr, maac.learner.critic_lr) == (1e-3, 1e-4)
+    assert eoi_of(maac).alpha == 0.2
 
 
-def test_learners_do_not_know_what_is_added_to_them():
-    for name in ("q_learner", "maac", "ppo", "policy", "feeds", "learner"):
-        text = (pathlib.Path(learners.__file__).parent / f"{name}.py").read_text().lower()
-        assert not [word for word in ("eoi", "lfo", "individuality") if word in text], name
-
-
-@pytest.mark.parametrize("kind", learners.REGISTRY.values())
-def test_what_a_learner_accepts_it_takes(kind):
-    slots = {"shaping", "explore", "rearrange"}  # the others it lends
-    assert kind.accepts & slots == slots & set(inspect.signature(kind).parameters)
+def test_learners_do_not_name_their_extras():
+    known = {name for section in sections() for name in (section, *sections()[section])} - {""}
+    names = known - {"reward", "classifier", "eoi"} | {"individuality"}
+    assert {"pull", "explore", "lfo", "kl"} <= names
+    folder = pathlib.Path(learners.__file__).parent
+    for name in ("base", "q_learner", "maac", "ppo", "policy_learner", "experience", "stack"):
+        text = (folder / f"{name}.py").read_text().lower()
+        code = re.sub(r'""".*?"""|#[^\n]*', "", text.replace("from eoi.", "from "), flags=re.DOTALL)
+        found = [word for word in (*names, "eoi") if re.search(rf"\b{word}\b", code)]
+        assert not found, name
 
 
 def test_a_file_lies_over_its_base(tmp_path, monkeypatch):

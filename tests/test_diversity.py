@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from helpers import SPEC
 from eoi.components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
 from eoi.components.episodes import Episodes
-from eoi.runners.watching import diversity
+from eoi.runners.diversity import diversity
+from helpers import SPEC
 
 
 def test_neural_diversity_by_hand():
@@ -92,15 +92,15 @@ def test_agents_of_one_mind_do_not_differ_by_what_they_see():
         played.obs[copy, length:] = math.nan
     taste = torch.randn(6, 4, generator=g)
 
-    def alike(obs: torch.Tensor, avail: torch.Tensor) -> torch.Tensor:
+    def alike(obs, avail, last_actions=None) -> torch.Tensor:
         return (obs @ taste).masked_fill(~avail, -torch.inf).softmax(-1)
 
-    assert diversity(alike, played)["snd"].item() == 0
+    assert diversity(alike, played, 0, False)["snd"].item() == 0
 
-    def own(obs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    def own(obs, avail, last_actions=None) -> torch.Tensor:
         return torch.eye(4)[:3].expand(*obs.shape[:-1], 4)
 
-    assert diversity(own, played)["snd"].item() == 1
+    assert diversity(own, played, 0, False)["snd"].item() == 1
 
 
 @pytest.mark.parametrize(("shift", "accuracy"), [(0, 1.0), (1, 0.0)])
@@ -110,15 +110,14 @@ def test_the_probe_is_fitted_to_some_episodes_and_tested_on_the_others(shift, ac
     names = torch.eye(4).expand(6, 13, -1, -1).clone()
     names[1::2] = names[1::2].roll(shift, 2)
     played = episodes(names, [4, 12] * 3)
-    found = diversity(lambda obs, avail: avail.float() / 4, played)
+    found = diversity(lambda obs, avail, last=None: avail.float() / 4, played, 0, False)
     assert found["probe_accuracy"].item() == pytest.approx(accuracy, abs=0.02)
 
 
-def test_what_cannot_be_measured_is_left_out():
-    assert (
-        diversity(lambda obs, avail: avail.float(), episodes(torch.zeros(4, 3, 1, 2), [2] * 4))
-        == {}
-    )
-    assert diversity(
-        lambda obs, avail: avail.float() / 4, episodes(torch.zeros(1, 3, 2, 2), [2])
-    ).keys() == {"snd"}
+def test_measures_without_data_are_left_out():
+    def even(obs, avail, last_actions=None) -> torch.Tensor:
+        return avail.float() / 4
+
+    assert diversity(even, episodes(torch.zeros(4, 3, 1, 2), [2] * 4), 0, False) == {}
+    one = episodes(torch.zeros(1, 3, 2, 2), [2])
+    assert diversity(even, one, 0, False).keys() == {"snd"}

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from helpers import SPEC, keys, masked, random_batch
+from eoi.components.action_selection import Keys
 from eoi.envs.base import EnvSpec
+from eoi.learners.base import Losses, Values
 from eoi.learners.eoi import (
     Explore,
     ExploreConfig,
@@ -17,8 +18,8 @@ from eoi.learners.eoi import (
     WeightedConfig,
     normalised,
 )
-from eoi.learners.learner import Values
 from eoi.modules.layers import AgentLinear, AgentMLP
+from helpers import SPEC, context, keys, masked, random_batch
 
 NOW = torch.tensor(0.0)
 BASE = {
@@ -51,7 +52,7 @@ FOUR = EnvSpec(4, 5, 25, 7, 30, True, torch.float32, ())
 
 def pull(spec: EnvSpec = SPEC, gamma: float = 0.98, **changes) -> Pull:
     torch.manual_seed(0)
-    made = Pull(spec, PullConfig(**{**PULL, **changes}), (8, 8), gamma)
+    made = Pull(PullConfig(**{**PULL, **changes}), context(spec, gamma=gamma))
     for p in made.target_value.parameters():
         p.data += 0.2 * torch.randn_like(p)
     return made
@@ -96,9 +97,7 @@ def own_first(p: Row) -> list[Row]:
 
 def fixed(anchor: Row | list[Row], positive: Row | list[Row], **changes) -> Individuality:
     """One transition of a game of four: what is said of each agent, or of all."""
-    made = Individuality(
-        FOUR, Individuality.Config(**{k: v for k, v in {**BASE, **changes}.items()}), (8, 8)
-    )
+    made = Individuality(Individuality.Config(**{**BASE, **changes}), context(FOUR))
     logits = [torch.tensor(p).log().expand(1, 4, 4).clone() for p in (anchor, positive)]
     made.classifier = Fixed(*logits)
     return made
@@ -107,7 +106,7 @@ def fixed(anchor: Row | list[Row], positive: Row | list[Row], **changes) -> Indi
 def test_uniform_predictions():
     """Fact 1: every term is ln 4, the total 1.580375; positive distance and mutual information have no gradient there."""
     made = fixed([0.25] * 4, [0.25] * 4)
-    (terms, stats), p = made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))
+    (terms, stats, _), p = made.classify(random_batch(FOUR, 1, has_earlier=torch.ones(1)))
     for name in ("classifier_ce", "classifier_pd", "classifier_mi"):
         assert stats[name].item() == pytest.approx(math.log(4), abs=1e-5)
     assert terms["classifier"].item() == pytest.approx(1.580375, abs=1e-5)
@@ -115,7 +114,7 @@ def test_uniform_predictions():
     plain = fixed([0.25] * 4, [0.25] * 4, beta1=0.0, beta2=0.0)
     for each in (made, plain):
         each.classifier.calls = 0
-        each._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms[
+        each.classify(random_batch(FOUR, 1, has_earlier=torch.ones(1)))[0].terms[
             "classifier"
         ].backward()
     torch.testing.assert_close(made.classifier.anchor.grad, plain.classifier.anchor.grad)
@@ -124,7 +123,7 @@ def test_uniform_predictions():
 def test_a_hand_worked_loss_and_gradient():
     """Fact 2, for every agent in turn; fact 5: the logit gradients of an observation sum to 0."""
     made = fixed(own_first([0.7, 0.1, 0.1, 0.1]), own_first([0.4, 0.3, 0.2, 0.1]))
-    (terms, stats), _ = made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))
+    (terms, stats, _), _ = made.classify(random_batch(FOUR, 1, has_earlier=torch.ones(1)))
     found = [stats[f"classifier_{name}"].item() for name in ("ce", "pd", "mi", "loss")]
     assert found == pytest.approx([0.356675, 1.524221, 0.940448, 0.511689], abs=1e-5)
     assert terms["classifier"].item() == pytest.approx(0.511689, abs=1e-5)
@@ -144,7 +143,7 @@ def test_evenness_is_stable_up_to_a_beta2_of_one_and_beta1(beta1, beyond):
     made = fixed(
         [0.2503, 0.2499, 0.2499, 0.2499], [0.25] * 4, beta1=beta1, beta2=1 + beta1 + beyond
     )
-    made._classify(random_batch(FOUR, 1, has_positive=torch.ones(1)))[0].terms[
+    made.classify(random_batch(FOUR, 1, has_earlier=torch.ones(1)))[0].terms[
         "classifier"
     ].backward()
     row = made.classifier.anchor.detach()[0, 0]
@@ -158,7 +157,7 @@ def test_evenness_is_stable_up_to_a_beta2_of_one_and_beta1(beta1, beyond):
 
 def test_anchors_without_a_positive_lose_that_term_only():
     made = fixed([0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1])
-    stats = made._classify(random_batch(FOUR, 1, has_positive=torch.zeros(1)))[0].stats
+    stats = made.classify(random_batch(FOUR, 1, has_earlier=torch.zeros(1)))[0].stats
     assert stats["classifier_pd"].item() == 0
     assert stats["classifier_mi"].item() == pytest.approx(0.940448, abs=1e-5)
 
@@ -172,12 +171,11 @@ def test_the_optimum_over_shared_observations(share, beta2, optimum):
     logit = torch.tensor(0.1, requires_grad=True)
     optimiser = torch.optim.SGD([logit], lr=1.0)
     for _ in range(400):
-        made = Individuality(
-            TWO, Individuality.Config(**{**BASE, "beta1": 0.0, "beta2": beta2}), (2,)
-        )
+        cfg = Individuality.Config(**{**BASE, "beta1": 0.0, "beta2": beta2})
+        made = Individuality(cfg, context(TWO, hidden=2))
         row = torch.stack([logit, torch.zeros(())])
         made.classifier = Constant(row.expand(100, 2, 2))
-        (terms, _), _ = made._classify(random_batch(TWO, 100))
+        (terms, *_), _ = made.classify(random_batch(TWO, 100))
         log_p = row.log_softmax(-1)
         balanced = (
             -(log_p[0] + log_p[1]) / 2
@@ -191,21 +189,21 @@ def test_the_optimum_over_shared_observations(share, beta2, optimum):
 
 def test_reward_is_alpha_p_and_uniform_p_raises_it_by_a_twentieth():
     """Section 6, fact 2: n = 4, alpha = 0.2, uniform p: 0.05."""
-    made = ShapedReward(FOUR, WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), (8, 8))
+    made = ShapedReward(WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), context(FOUR))
     for p in made.classifier.parameters():
         torch.nn.init.zeros_(p)
     batch = random_batch(FOUR)
-    assert made.reward(batch, NOW).flatten().tolist() == pytest.approx([0.05] * 20)
-    centred = ShapedReward(FOUR, WeightedConfig(**{**WEIGHTED, "centred": True}), (8, 8))
+    (reward,) = made.rewards(batch, NOW).values()
+    assert reward.flatten().tolist() == pytest.approx([0.05] * 20)
+    centred = ShapedReward(WeightedConfig(**{**WEIGHTED, "centred": True}), context(FOUR))
     centred.load_state_dict(made.state_dict())
-    assert centred.reward(batch, NOW).abs().max() < 1e-7
+    assert centred.rewards(batch, NOW)["individuality"].abs().max() < 1e-7
 
 
 def test_alpha_rises_and_falls():
     made = ShapedReward(
-        FOUR,
         WeightedConfig(**{**WEIGHTED, "alpha": 0.2, "alpha_warmup": 100, "alpha_anneal": 100}),
-        (8, 8),
+        context(FOUR),
     )
     assert [
         made.weight(torch.tensor(float(t))).item() for t in (0, 50, 100, 150, 300)
@@ -223,7 +221,7 @@ def test_recognised_reads_each_agents_own_name():
 def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
     """Eq. 6, transition by transition and agent by agent."""
     made, batch, given = pull(q_source=q_source, q_input=q_input), masked(random_batch()), values()
-    lived = batch.q if q_source == "stored" else given.q.detach()
+    lived = batch.kept["q"] if q_source == "stored" else given.q.detach()
 
     def seen(q, avail):
         out, can = torch.zeros_like(q), q[avail]
@@ -316,7 +314,7 @@ def constant(net: torch.nn.Module, value: float) -> None:
 def test_the_intrinsic_value_of_being_recognised_for_ever(p, value):
     """Fact 4 of section 7: p / (1 - 0.98) is where the loss is 0; an episode's last step is worth p."""
     made, batch = pull(FOUR), random_batch(FOUR, 2, terminated=torch.zeros(2))
-    made._classify = lambda batch: (({}, {}), torch.full((2, 4), p))
+    made.classify = lambda batch: (Losses({}, {}), torch.full((2, 4), p))
     constant(made.value, value)
     constant(made.target_value, value)
     assert made.losses(batch, values(FOUR, 2), NOW).terms[
@@ -331,7 +329,7 @@ def test_the_intrinsic_value_of_being_recognised_for_ever(p, value):
 
 def explore(**changes) -> Explore:
     torch.manual_seed(0)
-    return Explore(FOUR, ExploreConfig(**{**EXPLORE, **changes}), (8, 8))
+    return Explore(ExploreConfig(**{**EXPLORE, **changes}), context(FOUR))
 
 
 @pytest.mark.parametrize(("p", "value"), [(1.0, 125.0), (0.25, 31.25)])
@@ -339,7 +337,7 @@ def test_the_intrinsic_q_of_the_exploration_form(p, value):
     """Section 8, fact 2: 10 / (1 - 0.92) = 125, and a quarter of it."""
     made = explore()
     batch = random_batch(FOUR, terminated=torch.zeros(5))
-    made._classify = lambda batch: (({}, {}), torch.full((5, 4), p))
+    made.classify = lambda batch: (Losses({}, {}), torch.full((5, 4), p))
     constant(made.value, value)
     constant(made.target_value, value)
     assert made.losses(batch, values(FOUR), NOW).terms["intrinsic_value"].item() == pytest.approx(
@@ -348,20 +346,18 @@ def test_the_intrinsic_q_of_the_exploration_form(p, value):
 
 
 def test_exploring_episodes_follow_the_intrinsic_q():
-    from eoi.components.action_selection import Draws
-
     made, obs = explore(), torch.randn(2000, 4, 25)
     avail, greedy = torch.rand(2000, 4, 5) < 0.5, torch.full((2000, 4), -1)
     avail[..., 1] = True
-    draws = Draws.of_episodes(keys(2000), 1, 4).at(0)
-    chosen = made.explore(greedy, obs, avail, draws)
+    draws = Keys(keys(2000, "step"), keys(2000, "episode"))
+    chosen = made.choose(greedy, obs, avail, draws)
     followed = chosen >= 0
     assert torch.equal(followed.any(1), followed.all(1))
     assert followed.all(1).float().mean().item() == pytest.approx(0.4, abs=0.03)
     assert torch.equal(
         chosen[followed], made.value(obs).masked_fill(~avail, -torch.inf).argmax(-1)[followed]
     )
-    rare = explore(explore_ratio=0.05).explore(greedy, obs, avail, draws) >= 0
+    rare = explore(explore_ratio=0.05).choose(greedy, obs, avail, draws) >= 0
     assert rare.float().mean().item() == pytest.approx(0.02, abs=0.006)
 
 
@@ -372,7 +368,7 @@ def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
         next_avail=torch.zeros(5, 4, 5, dtype=torch.bool).index_fill(-1, torch.tensor([3]), True),
         terminated=torch.zeros(5),
     )
-    made._classify = lambda batch: (({}, {}), torch.zeros(5, 4))
+    made.classify = lambda batch: (Losses({}, {}), torch.zeros(5, 4))
     target = 0.92 * made.target_value(batch.next_obs)[..., 3]
     value = made.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1)
     loss = made.losses(batch, values(FOUR), NOW).terms["intrinsic_value"]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from eoi import evaluate, trained
+from eoi import evaluate, saved
 from eoi import main as program
-from eoi.trained import load, load_policy
-from eoi.utils import checkpoints, records
+from eoi.records import reader
+from eoi.saved import load, load_policy
+from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
 from test_resume import LONG
 
@@ -76,7 +77,7 @@ def test_in_another_world(run, capsys):
 def test_a_film(run, tmp_path, monkeypatch):
     assert evaluate.main([str(run), "--episodes=1", f"--render={tmp_path / 'a.gif'}"]) == 0
     assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
-    monkeypatch.setattr(trained, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(saved, "FIGURES", tmp_path / "figures")
     assert (
         evaluate.main([str(run), "--episodes=1", "--env-config=pac_men_easy", "--render", "gif"])
         == 0
@@ -113,7 +114,7 @@ def test_a_policy_acts_as_the_learner_does(run):
 
 
 def test_the_readmes_program_runs(run, monkeypatch):
-    monkeypatch.setattr(records, "SACRED", run.parent)
+    monkeypatch.setattr(reader, "SACRED", run.parent)
     (program,) = re.findall(
         r"```python\n(.*?)```",
         (pathlib.Path(__file__).parent.parent / "README.md").read_text(),

@@ -1,4 +1,4 @@
-"""A fleet's runs are the runs they would be alone: term by term, parameter by parameter, and on disk."""
+"""A fleet's runs equal the runs alone: term by term, parameter by parameter, and on disk."""
 
 import copy
 import json
@@ -6,28 +6,30 @@ import logging
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from helpers import SPEC
-from eoi.assembly import build
-from eoi.components.action_selection import UpdateDraws
-from eoi.components.episodes import Episodes, Outcome
-from eoi.components.replay_buffer import Batch, transitions
+from eoi.components.action_selection import Keys
+from eoi.components.batch import Batch
 from eoi.config import loader
 from eoi.config.schema import varying
-from eoi.fleet import Fleet, given_fleet, refuse_unstackable
-from eoi.learners.learner import Descent
+from eoi.fleet import given_fleet, refuse_unstackable
+from eoi.learners.descent import Descent
+from eoi.learners.experience import OnPolicy
+from eoi.learners.extras import REGISTRY
 from eoi.learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
 from eoi.main import main, parse_command
 from eoi.pictures.panels import panels, remarks
-from eoi.run import Training
-from eoi.utils import records
+from eoi.records import reader
+from eoi.run import Run, Trainer
+from eoi.settings import Settings
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import Failure, UserError
-from eoi.utils.logging import RunLog
+from helpers import make_trainer, random_batch, trained
+from test_config import eoi_of
 from test_main import SRC
 from test_main import TINY as TINY_WORDS
 
@@ -70,16 +72,6 @@ def updates(key, value):
     return loader.parse_updates([f"{key}={value}", "seed=4"])
 
 
-def training(settings, folder=None):
-    return Training(
-        build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder
-    )
-
-
-def fleet(members):
-    return Fleet(members, "test")
-
-
 def doubled(tree):
     return map_tensors(lambda x: x.double() if x.is_floating_point() else x, tree)
 
@@ -90,167 +82,155 @@ def assert_near(ours, theirs, tolerance=1e-4):
         assert (p - theirs[name]).abs().max() <= tolerance, name
 
 
-def learn_both_ways(members, count):
-    """The same batches to R learners alone and to a stack of them, in double precision: reassociation is all that may differ."""
-    for m in members:
-        m.parts.learner.double()
-    alone = [copy.deepcopy(m.parts.learner) for m in members]
-    descents = [Descent(learner) for learner in alone]
-    stack = Stack([m.parts.learner for m in members])
-    descent = StackDescent(stack)
-    losses = []
-    while len(losses) < count:
-        for m in members:
-            m.play()
-        feeds = [m.parts.feed.batches(m.keys["replay"], NOW, m.at.t, m.at.updates) for m in members]
-        for batches in zip(*feeds, strict=True):
-            batches = [doubled(batch) for batch in batches]
-            together = descent.update(stacked(batches), NOW, 0)["loss"]
-            losses.append(
-                (
-                    together,
-                    torch.stack(
-                        [
-                            d.update(b, NOW, 0)["loss"]
-                            for d, b in zip(descents, batches, strict=True)
-                        ]
-                    ),
-                )
-            )
-            for m in members:
-                m.at.updates += 1
-    return alone, losses
-
-
 @pytest.mark.parametrize(
     "algorithm", ["qmix", "eoi_qmix", "eoi_explore_qmix", "eoi_maac", "eoi_ippo"]
 )
 def test_200_updates_are_those_of_the_runs_alone(algorithm, settings):
-    members = [training(settings(algorithm, seed=seed, update_interval=2)) for seed in (1, 2)]
-    for m in members:
-        m.play = lambda m=m: _played_in_float(m)
-    alone, losses = learn_both_ways(members, 200)
-    assert len(losses) >= 200
-    for together, apart in losses:
-        assert (together - apart).abs().max() <= 1e-4
-    for m, learner in zip(members, alone, strict=True):
-        assert_near(m.parts.learner, learner)
+    """The same batches to R learners alone and to a stack of them.
+
+    In double precision, where only the order of a sum differs.
+    """
+    chosen = [settings(algorithm, seed=seed, update_interval=2) for seed in (1, 2)]
+    trainers = [make_trainer(each) for each in chosen]
+    players = [make_trainer(each) for each in chosen]
+    runs = [trainer.runs[0] for trainer in trainers]
+    for run in runs:
+        run.learner.double()
+    alone = [copy.deepcopy(run.learner) for run in runs]
+    descents = [Descent(learner) for learner in alone]
+    descent = StackDescent(Stack([run.learner for run in runs]))
+    count = 0
+    while count < 200:
+        for run, player in zip(runs, players, strict=True):
+            play(run, player)
+        for batches in zip(*(run.batches() for run in runs), strict=True):
+            batches = [doubled(batch) for batch in batches]
+            together = descent.update(stacked(batches), NOW, 0)["loss"]
+            apart = [d.update(b, NOW, 0)["loss"] for d, b in zip(descents, batches, strict=True)]
+            assert (together - torch.stack(apart)).abs().max() <= 1e-4
+            count += 1
+            for run in runs:
+                run.at.updates += 1
+    for run, learner in zip(runs, alone, strict=True):
+        assert_near(run.learner, learner)
 
 
-def _played_in_float(m):
-    """Episodes, and what is made of them, by a copy in single precision, as they are stored."""
-    learner = m.parts.feed.learner = copy.deepcopy(m.parts.learner).float()
-    m.lived(m.parts.train.run(learner.act, m.train_keys(), m.now()))
+def play(run: Run, player: Trainer) -> None:
+    """New episodes for `run`, played and studied in single precision, as they are stored."""
+    learner = player.runs[0].learner
+    learner.load_state_dict(run.learner.state_dict())
+    count = player.rollout.env.n_envs
+    keys = run.episode_keys("train", run.at.episodes, count)
+    episodes = player.rollout.run(learner, keys, run.now)
+    if isinstance(run.experience, OnPolicy):
+        run.experience = learner.experience(run.replay)
+    run.take(episodes, count, player.rollout.steps(episodes))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_can_be_stacked(algorithm, settings):
-    """From play to checkpoint, in single precision: so few updates leave no room for chance."""
-    short = {"t_max": 120, "hidden_dim": 16}
-    alone = [training(settings(algorithm, seed=seed, **short)) for seed in (1, 2)]
-    together = [training(settings(algorithm, seed=seed, **short)) for seed in (1, 2)]
-    for run in alone:
-        run.train()
-    fleet(together).train()
-    for ours, theirs in zip(together, alone, strict=True):
+    """From play to checkpoint. In single precision, rounding has no time to grow."""
+    chosen = [settings(algorithm, seed=seed, t_max=120, hidden_dim=16) for seed in (1, 2)]
+    alone = [trained(each)[0].runs[0] for each in chosen]
+    for ours, theirs in zip(trained_fleet(chosen), alone, strict=True):
         assert (ours.at.t, ours.at.episodes, ours.at.updates) == (
             theirs.at.t,
             theirs.at.episodes,
             theirs.at.updates,
         )
-        assert_near(ours.parts.learner, theirs.parts.learner, 1e-3)
+        assert_near(ours.learner, theirs.learner, 1e-3)
         assert ours.log.series.keys() == theirs.log.series.keys()
         for name in ("loss", "return_mean", "test_return_mean", "test_ep_length_mean"):
             assert ours.log.latest[name] == pytest.approx(theirs.log.latest[name], abs=1e-3), name
 
 
+def trained_fleet(chosen: list[Settings]) -> list[Run]:
+    trainer = make_trainer(*chosen)
+    trainer.train()
+    return trainer.runs
+
+
 @pytest.mark.parametrize(("algorithm", "key", "values"), VARIED)
 def test_runs_may_differ_in(algorithm, key, values, settings):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
-    chosen = [
-        settings(algorithm, **loader.merged({"t_max": 60, **lfo}, updates(key, value)))
-        for value in values
-    ]
+    # Where all actions are random, settings of exploration have no effect.
+    seldom = {"epsilon_start": 0.1} if algorithm == "eoi_explore_qmix" else {}
+    fixed = {"t_max": 60, **lfo, **seldom}
+    chosen = [settings(algorithm, **loader.merged(fixed, updates(key, value))) for value in values]
     refuse_unstackable(given_fleet({"fleet": {"vary": {key: list(values)}}}), chosen)
-    alone, together = [training(s) for s in chosen], [training(s) for s in chosen]
-    for run in alone:
-        run.train()
-    fleet(together).train()
+    alone, together = [trained(each)[0].runs[0] for each in chosen], trained_fleet(chosen)
     for ours, theirs in zip(together, alone, strict=True):
-        assert_near(ours.parts.learner, theirs.parts.learner, 1e-4)
-        assert ours.since_report == theirs.since_report == [] or _returns(
-            ours.since_report
-        ) == _returns(theirs.since_report)
-    first, second = (run.log.series for run in together)
-    assert json.dumps(first) != json.dumps(second) or any(
-        not torch.equal(x, y)
-        for x, y in zip(*(run.parts.learner.parameters() for run in together), strict=True)
-    ), "the setting does nothing"
+        assert_near(ours.learner, theirs.learner, 1e-4)
+        assert logged(ours).keys() == logged(theirs).keys()
+        assert logged(ours)["return_mean"] == pytest.approx(logged(theirs)["return_mean"])
+    first, second = together
+    moved = zip(first.learner.parameters(), second.learner.parameters(), strict=True)
+    assert logged(first) != logged(second) or any(not torch.equal(x, y) for x, y in moved), (
+        "the setting does nothing"
+    )
 
 
-def _returns(outcomes: list[Outcome]):
-    return [outcome.returns.tolist() for outcome in outcomes]
+def logged(run: Run) -> dict[str, list[float]]:
+    """Values of every metric, without the times at which they were logged."""
+    return {name: list(series["values"]) for name, series in run.log.series.items()}
 
 
-def test_all_that_may_differ_is_tried(settings):
+def test_every_setting_that_may_differ_is_tried(settings):
     tried = {key for _, key, _ in VARIED}
-
     for algorithm in ALGORITHMS:
         s = settings(algorithm)
-        kinds = {
-            "": (s.run, s.controller, s.learner, s.network, s.feed, s.replay),
-            "env_args.": (s.env,),
-        }
-        kinds |= {"eoi.": (s.eoi,), "lfo.": (s.lfo,), "kl.": (s.kl,)}
+        kinds = {"": (s.run, s.controller, s.learner, s.replay), "env_args.": (s.env,)}
+        kinds |= {f"{each.section}.": (each.cfg,) for each in s.extras}
         for prefix, parts in kinds.items():
             for part in parts:
                 assert {prefix + name for name in varying(type(part))} <= tried
+    for name, kind in REGISTRY.items():
+        section = name.partition(".")[0]
+        assert {f"{section}.{key}" for key in varying(kind.Config)} <= tried
 
 
 def test_a_run_that_breaks_breaks_alone(settings):
-    members = [training(settings("qmix", seed=seed)) for seed in (1, 2)]
+    trainer = make_trainer(*(settings("qmix", seed=seed) for seed in (1, 2)))
+    broken, sound = trainer.runs
     with torch.no_grad():
-        next(members[0].parts.learner.parameters()).fill_(torch.nan)
-    sailing = fleet(members)
-    sailing.train()
-    assert "nan or infinite" in str(sailing.failures[0]) and sailing.failures[1] is None
-    assert "test_return_mean" in members[1].log.latest
-    alone = training(settings("qmix", seed=2))
-    alone.train()
-    assert_near(members[1].parts.learner, alone.parts.learner, 1e-3)
+        next(broken.learner.parameters()).fill_(torch.nan)
+    trainer.train()
+    assert "nan or infinite" in str(trainer.failures[0]) and trainer.failures[1] is None
+    assert "test_return_mean" in sound.log.latest
+    alone, _ = trained(settings("qmix", seed=2))
+    assert_near(sound.learner, alone.runs[0].learner, 1e-3)
 
 
 def test_when_all_break_the_fleet_ends(settings):
-    members = [training(settings("qmix", seed=seed)) for seed in (1, 2)]
-    for m in members:
+    trainer = make_trainer(*(settings("qmix", seed=seed) for seed in (1, 2)))
+    for run in trainer.runs:
         with torch.no_grad():
-            next(m.parts.learner.parameters()).fill_(torch.nan)
+            next(run.learner.parameters()).fill_(torch.nan)
     with pytest.raises(Failure):
-        fleet(members).train()
-    assert members[0].at.t < members[0].run.t_max
+        trainer.train()
+    assert trainer.at.t < trainer.cfg.t_max
 
 
 @pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 1e-4)])
 def test_a_run_goes_on_alone_from_its_checkpoint(rates, settings, tmp_path):
-    """The state of one run in a fleet is that of a run alone: networks, moments, replay, counters, log."""
+    """A fleet saves for each run the state of that run alone."""
     made = [settings("eoi_qmix", seed=seed, lr=lr) for seed, lr in zip((1, 2), rates, strict=True)]
-    members = [training(s, tmp_path / str(s.run.seed)) for s in made]
-    fleet(members).train()
-    content = Checkpoints(tmp_path / "2" / "checkpoints").newest()
+    fleet = make_trainer(*made, folder=tmp_path)
+    fleet.train()
+    member = fleet.runs[1]
+    content = Checkpoints(tmp_path / "1" / "checkpoints").newest()
     assert content is not None
     longer = settings("eoi_qmix", seed=2, lr=rates[1], t_max=180)
-    continued, alone = training(longer), training(longer)
-    continued.resume(*content)
-    assert continued.at == members[1].at
-    for name, p in continued.parts.learner.named_parameters():
-        assert torch.equal(p, members[1].parts.learner.get_parameter(name))
+    continued = make_trainer(longer)
+    continued.runs[0].resume(*content)
+    assert continued.at == member.at
+    for name, p in continued.runs[0].learner.named_parameters():
+        assert torch.equal(p, member.learner.get_parameter(name))
     continued.train()
-    alone.train()
-    assert_near(continued.parts.learner, alone.parts.learner, 1e-3)
-    assert (
-        continued.parts.descent.optimiser.state_dict()["state"][0]["step"]
-        == alone.parts.descent.optimiser.state_dict()["state"][0]["step"]
-    )
+    alone, _ = trained(longer)
+    assert_near(continued.runs[0].learner, alone.runs[0].learner, 1e-3)
+    steps = [each.descent.optimiser.state_dict()["state"][0]["step"] for each in (continued, alone)]
+    assert steps[0] == steps[1]
 
 
 COMPILED = """
@@ -287,23 +267,26 @@ def test_compiled_losses_are_the_same(tmp_path):
 
 def test_lifting_goes_through_trees():
     x = torch.arange(6.0).view(3, 2)
-    batch = transitions(Episodes.allocate(SPEC, 2, torch.device("cpu")))
-    tree = {"draws": UpdateDraws(x, x + 1, x, x), "batches": (stacked([batch] * 3), None)}
+    batch = replace(random_batch(), kept={"q": torch.ones(5, 2)})
+    keys = Keys(x.long(), x.long() + 1)
+    tree = {"keys": keys, "batches": (stacked([batch] * 3), None)}
 
     def scaled(tree, by):
         assert isinstance(tree["batches"][0], Batch) and tree["batches"][1] is None
-        return {"sum": tree["draws"].next_action.sum() * by, "state": (tree["batches"][0].state,)}
+        return {"sum": tree["keys"].episode.sum() * by, "state": (tree["batches"][0].state,)}
 
     once = lifted(scaled, (tree, torch.tensor(2.0)), (0, None))
     assert once["sum"].tolist() == [6, 14, 22] and once["state"][0].shape == (3, *batch.state.shape)
-    assert (
-        torch.equal(member(tree, 1)["draws"].order, x[1])
-        and member(tree, 1)["batches"][0].obs.shape == batch.obs.shape
-    )
+    second = member(tree, 1)
+    assert torch.equal(second["keys"].step, x[1].long())
+    assert second["batches"][0].obs.shape == batch.obs.shape
+    assert second["batches"][0].kept["q"].shape == (5, 2)
 
 
-def test_what_a_stack_borrows_comes_back_though_the_call_fails(settings):
-    stack = Stack([training(settings("qmix", seed=seed)).parts.learner for seed in (1, 2)])
+def test_a_stack_restores_its_tensors_when_a_call_fails(settings):
+    trainer = make_trainer(*(settings("qmix", seed=seed) for seed in (1, 2)))
+    stack = trainer.team
+    assert isinstance(stack, Stack)
     before = [*stack.whole.named_parameters(), *stack.whole.named_buffers()]
     with pytest.raises(TypeCheckError):
         stack(None, NOW)
@@ -322,9 +305,9 @@ def test_seeds_and_values_multiply():
     )
     runs = [command, *command.others]
     assert len(runs) == 8
-    assert {(r.settings.run.seed, r.settings.eoi.alpha, r.settings.learner.lr) for r in runs} == {
-        (seed, alpha, lr) for seed in (1, 2) for alpha in (0.0, 0.05) for lr in (1e-3, 1e-4)
-    }
+    assert {
+        (r.settings.run.seed, eoi_of(r.settings).alpha, r.settings.learner.lr) for r in runs
+    } == {(seed, alpha, lr) for seed in (1, 2) for alpha in (0.0, 0.05) for lr in (1e-3, 1e-4)}
     assert (
         runs[-1].config["eoi"]["alpha"] == 0.05
         and runs[-1].settings.run.label == "eoi.alpha=0.05 lr=0.0001"
@@ -349,7 +332,7 @@ def test_runs_of_a_fleet_are_recorded_as_they_would_be_alone():
         (["fleet.seeds=[1,1]"], "fleet.seeds names a value twice"),
         (["fleet.seeds=[1,x]"], "fleet.seeds"),
         (["fleet.seeds=[1,2]", "seed=3"], "with seed"),
-        (['fleet.vary={"eoi.alpha": 0.1}'], "eoi.alpha wants a list"),
+        (['fleet.vary={"eoi.alpha": 0.1}'], "eoi.alpha needs a list"),
         (['fleet.vary={"eoi.alpha": [0.1, 0.1]}'], "names a value twice"),
         (
             ['fleet.vary={"eoi.alhpa": [0.1, 0.2]}'],
@@ -386,9 +369,8 @@ def test_worlds_whose_episodes_differ_in_length_are_refused(tmp_path, capsys):
 
 def test_learners_with_and_without_a_part_are_not_stacked(settings):
     """Their parameters are the same; what the part reads are numbers."""
-    members = [training(settings("eoi_qmix", lfo={"omega": omega})) for omega in (0.0, 0.3)]
     with pytest.raises(ValueError, match="structures"):
-        fleet(members)
+        make_trainer(*(settings("eoi_qmix", lfo={"omega": omega}) for omega in (0.0, 0.3)))
 
 
 def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
@@ -415,7 +397,7 @@ def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
     assert set(found) == {(seed, alpha) for seed in (3, 4) for alpha in (0, 0.5)}
     assert found[3, 0]["loss"]["values"] != found[4, 0]["loss"]["values"]
     assert sum("seed 4 eoi.alpha=0.5" in message for message in caplog.messages) == 1
-    runs = records.find_runs([tmp_path])
+    runs = reader.find_runs([tmp_path])
     ((panel, _),) = panels(runs, None, None, ["name"])
     assert any(
         "differ in eoi.alpha; --by name,eoi.alpha tells them apart" in remark

@@ -1,16 +1,17 @@
 """algorithms.md section 9: learning from other agents' experience."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from helpers import SPEC, keys, random_batch
-from eoi.components.action_selection import UpdateDraws
+from eoi.components.batch import weighted
+from eoi.learners.base import Values
 from eoi.learners.eoi import Individuality
-from eoi.learners.learner import weighted
 from eoi.learners.lfo import LFO, LFOConfig, cycle, permutation
+from helpers import SPEC, context, random_batch
 from test_eoi import BASE, FOUR, explore, pull, values
-from test_maac import drawn_batch
 from test_maac import learner as maac
 from test_q_learner import learner as qmix
 
@@ -24,14 +25,21 @@ CONFIG = {
 }
 
 
-def posterior(right: float, n: int = 4):
-    """A classifier that gives every agent's own name probability `right`, the others the rest evenly."""
+def classifier(right: float, n: int = 4) -> Individuality:
+    """Gives every agent's own name probability `right`, the others the rest evenly."""
+    spec = replace(FOUR, n_agents=n)
+    made = Individuality(Individuality.Config(**BASE), context(spec))
     p = torch.full((n, n), (1 - right) / (n - 1)).fill_diagonal_(right)
-    return lambda obs: p.expand(len(obs), n, n)
+    made.posterior = lambda obs: p.expand(*obs.shape[:-2], n, n)
+    return made
+
+
+def lfo_of(eoi: Individuality, **changes) -> LFO:
+    return LFO(LFOConfig(**{**CONFIG, **changes}), context(eoi=eoi))
 
 
 def lfo(right: float = 0.25, **changes) -> LFO:
-    return LFO(LFOConfig(**{**CONFIG, **changes}), posterior(right))
+    return lfo_of(classifier(right), **changes)
 
 
 def batch_of(count: int = 400, spec=FOUR):
@@ -43,30 +51,32 @@ def batch_of(count: int = 400, spec=FOUR):
         "avail": own,
         "next_avail": ~own,
         "rewards": owners[..., 0],
-        "q": own.float(),
+        "kept": {"q": own.float()},
     }
-    return drawn_batch(spec, count, obs=owners, next_obs=owners + 10, **fields)
+    return random_batch(spec, count, obs=owners, next_obs=owners + 10, **fields)
 
 
 def test_triples_change_hands_together_and_the_rest_stays():
     batch = batch_of()
-    handed, _ = lfo()(batch, NOW)
+    handed, _ = lfo().rearrange(batch, NOW)
     source = handed.obs[..., 0].long()
     assert torch.equal(source.sort(-1).values, torch.arange(4).expand(400, 4))
     assert torch.equal(handed.actions, source)
     assert torch.equal(handed.next_obs[..., 0].long(), source + 10)
     own = one_hot(source, FOUR.n_actions).bool()
     assert torch.equal(handed.avail, own) and torch.equal(handed.next_avail, ~own)
-    assert torch.equal(handed.rewards, source.float()) and torch.equal(handed.q, own.float())
-    for name in ("reward", "state", "next_state", "terminated", "positive"):
+    assert torch.equal(handed.rewards, source.float()) and torch.equal(
+        handed.kept["q"], own.float()
+    )
+    for name in ("reward", "state", "next_state", "terminated", "earlier"):
         assert torch.equal(getattr(handed, name), getattr(batch, name))
-    assert handed.lived is batch
+    assert handed.unswapped is batch
 
 
 @pytest.mark.parametrize(("right", "mean"), [(0.25, 0.25), (1.0, 0.0), (0.7, 0.1)])
 def test_the_mean_weight_of_others_experience(right, mean):
     """Fact 1."""
-    _, stats = lfo(right)(batch_of(), NOW)
+    _, stats = lfo(right).rearrange(batch_of(), NOW)
     assert stats["lfo_weight_mean"].item() == pytest.approx(mean, abs=1e-6)
 
 
@@ -83,7 +93,7 @@ def test_value_and_gradient_of_a_weighted_term():
 @pytest.mark.parametrize("derangement", [False, True])
 def test_weights_are_of_the_new_owner(derangement):
     """Fact 4: with a perfect classifier only what an agent keeps of its own has weight, 1/n of a permutation on average."""
-    handed, _ = lfo(1.0, derangement=derangement)(batch_of(4000), NOW)
+    handed, _ = lfo(1.0, derangement=derangement).rearrange(batch_of(4000), NOW)
     own = handed.obs[..., 0] == torch.arange(4)
     assert torch.equal(handed.weight, own.float())
     assert own.float().mean().item() == pytest.approx(0.0 if derangement else 0.25, abs=0.02)
@@ -99,13 +109,13 @@ def test_a_cycle_gives_everybody_anybody_elses():
 
 
 def test_a_share_omega_of_the_batch_is_handed_over_and_weighed():
-    handed, stats = lfo(0.25, omega=0.2, derangement=True)(batch_of(5000), NOW)
+    handed, stats = lfo(0.25, omega=0.2, derangement=True).rearrange(batch_of(5000), NOW)
     moved = (handed.obs[..., 0] != torch.arange(4)).all(1)
     assert moved.float().mean().item() == pytest.approx(0.2, abs=0.02)
     assert torch.equal(handed.weight[~moved], torch.ones_like(handed.weight[~moved]))
     assert handed.weight[moved].flatten().tolist() == pytest.approx([0.25] * 4 * int(moved.sum()))
     assert stats["lfo_omega"].item() == pytest.approx(0.2)
-    flat, _ = lfo(0.25, omega=0.2, importance_weight=False)(batch_of(), NOW)
+    flat, _ = lfo(0.25, omega=0.2, importance_weight=False).rearrange(batch_of(), NOW)
     assert torch.equal(flat.weight, torch.ones(400, 4))
 
 
@@ -122,17 +132,18 @@ def test_a_share_omega_of_the_batch_is_handed_over_and_weighed():
     ],
 )
 def test_schedules(schedule, right, t, omega):
-    _, stats = lfo(right, omega=0.2, schedule=schedule)(batch_of(), torch.tensor(float(t)))
+    _, stats = lfo(right, omega=0.2, schedule=schedule).rearrange(
+        batch_of(), torch.tensor(float(t))
+    )
     assert stats["lfo_omega"].item() == pytest.approx(omega, abs=1e-6)
 
 
 def test_nothing_handed_over_is_the_plain_update():
     """Fact 3, for both kinds of learner."""
-    nobody = LFO(LFOConfig(**{**CONFIG, "omega": 0.0}), posterior(0.6, 3))
+    nothing = lfo_of(classifier(0.6, 3), omega=0.0)
     for make in (qmix, maac):
-        plain, ours = make(), make()
-        ours.rearrange = nobody
-        batch = drawn_batch(SPEC)
+        plain, ours = make(), make(extras=[nothing])
+        batch = random_batch(SPEC)
         for phase in range(plain.phases):
             expected, found = (m(batch, NOW, phase).terms for m in (plain, ours))
             for name, term in expected.items():
@@ -165,7 +176,7 @@ def test_a_weight_scales_the_agents_gradient_and_not_the_mixers():
 
 
 def test_a_weight_scales_actors_critics_and_the_pull():
-    batch = drawn_batch()
+    batch = random_batch()
     other = type(batch)(**{**vars(batch), "weight": torch.full((5, 3), 0.5)})
     made = maac()
     for phase, term, parameters in (
@@ -179,8 +190,6 @@ def test_a_weight_scales_actors_critics_and_the_pull():
         for a, b in zip(plain, scaled, strict=True):
             torch.testing.assert_close(0.5 * a, b)
     extra, q = pull(), torch.randn(5, 3, 4, requires_grad=True)
-    from eoi.learners.learner import Values
-
     plain, scaled = (
         torch.autograd.grad(extra.losses(b, Values(q, q.detach()), NOW).terms["pull"], q)[0]
         for b in (
@@ -211,11 +220,11 @@ def test_a_weight_scales_what_an_agents_intrinsic_value_learns(make):
 
 def test_the_classifier_learns_from_whose_experience_it_was():
     torch.manual_seed(0)
-    made = Individuality(SPEC, Individuality.Config(**BASE), (8, 8))
-    batch = random_batch(draws=UpdateDraws.of_updates(keys(1), 5, 3)[0])
-    handed, _ = LFO(LFOConfig(**{**CONFIG, "derangement": True}), made.posterior)(batch, NOW)
-    (plain, _), p = made._classify(batch)
-    (shuffled, _), p_new = made._classify(handed)
+    made = Individuality(Individuality.Config(**BASE), context())
+    batch = random_batch()
+    handed, _ = lfo_of(made, derangement=True).rearrange(batch, NOW)
+    (plain, *_), p = made.classify(batch)
+    (shuffled, *_), p_new = made.classify(handed)
     assert torch.equal(plain["classifier"], shuffled["classifier"])
     torch.testing.assert_close(p_new, made.recognised(handed.obs).detach())
     torch.testing.assert_close(p_new, handed.weight)

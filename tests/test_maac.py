@@ -8,29 +8,38 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu, one_hot
 
-from helpers import SPEC, keys, masked, random_batch
-from eoi.components.action_selection import UpdateDraws, sample
+from eoi.components.action_selection import Keys, sample
 from eoi.components.episodes import Episodes
-from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.components.returns import standardised
 from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.envs.base import EnvSpec
+from eoi.learners.base import Policies, norm
+from eoi.learners.descent import Descent, clip_each
 from eoi.learners.eoi import ShapedReward, WeightedConfig
 from eoi.learners.kl import KLConfig, KLDivergence
-from eoi.learners.learner import Descent, Policies, clip_each, norm
 from eoi.learners.maac import MAAC, MAACConfig
-from eoi.learners.policy import log_policy
+from eoi.learners.policy_learner import log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
+from helpers import CONTROLLER, SPEC, Bonus, context, keys, masked, random_batch
 from test_eoi import WEIGHTED
 from test_q_learner import learner as qmix
 
 NOW = torch.tensor(0.0)
 CONFIG = {
     "gamma": 0.98,
+    "optimizer": "adam",
+    "optim_alpha": 0.99,
+    "optim_eps": 1e-8,
+    "batch_size": 5,
+    "update_interval": 1,
+    "update_interval_episodes": 0,
+    "learning_starts": 0,
     "actor_lr": 1e-2,
     "critic_lr": 1e-2,
     "actor_clip": 0.5,
     "critic_clip": 10.0,
+    "attend_heads": 2,
     "target_update_tau": 0.01,
     "target_update_interval": 0,
     "reward_scale": 100.0,
@@ -46,25 +55,15 @@ def critic(spec: EnvSpec = SPEC, heads: int = 2, hidden: int = 8) -> AttentionCr
     return AttentionCritic(spec, AttentionConfig(attend_heads=heads), (hidden, hidden))
 
 
-def learner(spec: EnvSpec = SPEC, seed: int = 0, extras=(), shaping=None, **changes) -> MAAC:
+def learner(spec: EnvSpec = SPEC, seed: int = 0, extras=(), **changes) -> MAAC:
     torch.manual_seed(seed)
-    controller = Controller(
-        spec,
-        ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False),
-    )
-    made = MAAC(MAACConfig(**{**CONFIG, **changes}), controller, critic(spec), extras, shaping)
-    for net in (
-        made.target_controller,
-        made.target_critic,
-    ):  # so that a loss that reads the wrong network is seen
+    controller = Controller(spec, ControllerConfig(**CONTROLLER))
+    made = MAAC(spec, MAACConfig(**{**CONFIG, **changes}), controller, extras)
+    # Targets of their own: a loss that reads an online network instead has another value.
+    for net in (made.target_controller, made.target_critic):
         for p in net.parameters():
             p.data += 0.3 * torch.randn_like(p)
     return made
-
-
-def drawn_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields):
-    (draws,) = UpdateDraws.of_updates(keys(1, seed=seed), count, spec.n_agents)
-    return random_batch(spec, count, seed, **{"draws": draws, **fields})
 
 
 def joint(spec: EnvSpec, count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,7 +139,7 @@ def test_two_agents_have_nothing_to_choose_between():
     """Fact 1: attention over one other is 1, so keys and selectors are moved by the logits' decay alone."""
     spec = spec_of(2)
     made = learner(spec)
-    terms, _ = made(drawn_batch(spec), NOW, 0)
+    terms, *_ = made(random_batch(spec), NOW, 0)
     chosen = [made.critic.key.weight, made.critic.selector.weight]
     assert all(
         g.abs().max() == 0 for g in torch.autograd.grad(terms["td"], chosen, retain_graph=True)
@@ -150,7 +149,7 @@ def test_two_agents_have_nothing_to_choose_between():
 
 def test_one_agent_alone_has_nobody_to_attend_to():
     spec = spec_of(1)
-    Descent(made := learner(spec)).update(drawn_batch(spec), NOW, 0)
+    Descent(made := learner(spec)).update(random_batch(spec), NOW, 0)
     assert all(torch.isfinite(p).all() for p in made.parameters())
 
 
@@ -182,7 +181,7 @@ def with_policy(made: MAAC, p: list[float]) -> MAAC:
     for controller in (made.controller, made.target_controller):
         for weight in controller.parameters():
             torch.nn.init.zeros_(weight)
-        controller.agents.layers[-1].bias.data[:] = torch.tensor(p).log()[:, None]
+        controller.agents.mlp.layers[-1].bias.data[:] = torch.tensor(p).log()[:, None]
     return made
 
 
@@ -192,18 +191,16 @@ def test_the_target_discounts_the_entropy_and_ends_with_the_task(terminated, exp
     p = [math.exp(-1)] * 2 + [(1 - 2 * math.exp(-1)) / 2] * 2
     made = with_policy(learner(), p)
     made.target_critic = Says([2.0] * 4)
-    first = UpdateDraws(
-        *(torch.zeros_like(x) for x in drawn_batch().draws)
-    )  # draws of 0 choose the first action
-    batch = drawn_batch(reward=torch.ones(5), terminated=torch.full((5,), terminated), draws=first)
-    assert made._target(batch, NOW).flatten().tolist() == pytest.approx([expected] * 15, abs=1e-5)
+    made.draws = lambda batch: (torch.zeros(5, 3), torch.zeros(5, 3))  # the first action
+    batch = random_batch(reward=torch.ones(5), terminated=torch.full((5,), terminated))
+    assert made.target(batch, NOW).flatten().tolist() == pytest.approx([expected] * 15, abs=1e-5)
 
 
 def test_the_critics_loss_equals_a_slow_computation():
-    made, batch = learner(), masked(drawn_batch())
+    made, batch = learner(), masked(random_batch())
     with torch.no_grad():
-        following = log_policy(made.target_controller(batch.next_obs), batch.next_avail)
-        drawn = sample(following.exp(), batch.draws.next_action)
+        following = log_softmax(made.target_controller(batch.next_obs), batch.next_avail)
+        drawn = sample(following.exp(), made.draws(batch)[1])
         next_q, _ = slow_critic(made.target_critic, batch.next_obs, one_hot(drawn, 4).float())
         q, logits = slow_critic(made.critic, batch.obs, one_hot(batch.actions, 4).float())
         total = 0.0
@@ -213,7 +210,7 @@ def test_the_critics_loss_equals_a_slow_computation():
                 soft = next_q[b, i, u] - following[b, i, u] / 100
                 target = batch.reward[b] + 0.98 * (1 - batch.terminated[b]) * soft
                 total += (q[b, i, batch.actions[b, i]] - target).square().item() / 5
-    terms, stats = made(batch, NOW, 0)
+    terms, stats, _ = made(batch, NOW, 0)
     assert terms["td"].item() == pytest.approx(total, rel=1e-4)
     assert terms["attention"].item() == pytest.approx(1e-3 * logits.item(), rel=1e-4)
     assert stats["loss"].item() == terms["td"].item()
@@ -228,30 +225,27 @@ def test_rewards_are_not_standardised(final):
     lived.reward[0, -1], lived.terminated[0, -1] = final, True
     scored = standardised(lived.reward.T).flatten().tolist()
     assert scored == pytest.approx([-0.185695] * 29 + [5.38516], abs=1e-5)
-    replay = ReplayBuffer(spec, ReplayConfig(buffer_size=60, batch_size=400), torch.device("cpu"))
+    replay = Replay(spec, ReplayConfig(buffer_size=60, batch_size=400), torch.device("cpu"))
     replay.insert(lived)
     (rows,) = replay.draw(keys(1), 400, 4)
-    batch = replace(replay.read(rows), draws=drawn_batch(spec, 400).draws)
+    batch = replay.read(rows, Wants(), keys(1)[0])
     expected = final * (rows.row == 29).float()
     assert torch.equal(batch.reward, expected) and 0 < expected.count_nonzero() < 400
     made = learner(spec, reward_scale=1e9)
     made.target_critic = Says([0.0] * 4)
     torch.testing.assert_close(
-        made._target(batch, NOW), expected[:, None].expand(-1, 3), atol=1e-6, rtol=0
+        made.target(batch, NOW), expected[:, None].expand(-1, 3), atol=1e-6, rtol=0
     )
 
 
 def test_the_actors_loss_equals_a_slow_computation():
     """Eq. 9, moment by moment and agent by agent; the critics judge what everybody would do now, not what was done."""
-    made, batch = learner(reward_scale=2.0, logit_decay=0.1), drawn_batch()
+    made, batch = learner(reward_scale=2.0, logit_decay=0.1), random_batch()
     batch.avail[::2, 0, 1] = batch.avail[1, 2, 0] = False
-    logits = made.controller(batch.obs)
+    logits, (draws, _) = made.controller(batch.obs), made.draws(batch)
     log_p = [[logits[b, i, batch.avail[b, i]].log_softmax(0) for i in range(3)] for b in range(5)]
     place = [
-        [
-            int((log_p[b][i].exp().cumsum(0) > batch.draws.action[b, i]).nonzero()[0])
-            for i in range(3)
-        ]
+        [int((log_p[b][i].exp().cumsum(0) > draws[b, i]).nonzero()[0]) for i in range(3)]
         for b in range(5)
     ]
     drawn = torch.tensor(
@@ -284,12 +278,13 @@ def test_the_actors_loss_equals_a_slow_computation():
 def test_the_baseline_leaves_no_advantage_on_average():
     """Fact 3: every action is drawn in turn, and its advantage read off the actors' loss."""
     p = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    made, batch = with_policy(learner(), p.tolist()), drawn_batch()
+    made, batch = with_policy(learner(), p.tolist()), random_batch()
     made.critic = Says([0.7, -0.2, 0.4, 0.1])
     advantage = []
     for log_p, middle in zip(p.log(), p.cumsum(0) - p / 2, strict=True):
-        draws = batch.draws._replace(action=middle.expand(5, 3))
-        loss = made(replace(batch, draws=draws), NOW, 1).terms["actor"].detach() / 3
+        draws = middle.expand(5, 3)
+        made.draws = lambda batch, draws=draws: (draws, draws)
+        loss = made(batch, NOW, 1).terms["actor"].detach() / 3
         advantage.append(log_p / 100 - loss / log_p)
     assert torch.stack(advantage).tolist() == pytest.approx([0.51, -0.39, 0.21, -0.09], abs=1e-5)
     assert (p * torch.stack(advantage)).sum().abs() < 1e-6
@@ -302,15 +297,15 @@ def test_the_actors_rest_where_the_policy_is_the_softmax_of_scaled_values(p, sti
     made = with_policy(learner(spec, logit_decay=0.0), list(p))
     made.critic = Says([0.0, 0.01])
     even = (torch.arange(count) + 0.5).div(count)[:, None].expand(count, 2)
-    batch = drawn_batch(spec, count)
-    terms, _ = made(replace(batch, draws=batch.draws._replace(action=even)), NOW, 1)
-    bias = made.controller.agents.layers[-1].bias
+    made.draws = lambda batch: (even, even)
+    terms, *_ = made(random_batch(spec, count), NOW, 1)
+    bias = made.controller.agents.mlp.layers[-1].bias
     (gradient,) = torch.autograd.grad(terms["actor"], bias)
     assert bool(gradient.abs().max() < 1e-5) is still
 
 
 def test_each_phase_moves_its_own():
-    made, batch = learner(), drawn_batch()
+    made, batch = learner(), random_batch()
     for phase, expected in ((0, "critic"), (1, "controller")):
         made.zero_grad()
         sum(made(batch, NOW, phase).terms.values()).backward()
@@ -320,7 +315,7 @@ def test_each_phase_moves_its_own():
 
 def test_actors_learn_from_the_critic_just_moved():
     """Section 4, order of an update: critic, actors, targets; one Adam is as good as two, for it skips what a phase does not reach."""
-    made, other, batch = learner(actor_clip=0.0, critic_clip=0.0), learner(), drawn_batch()
+    made, other, batch = learner(actor_clip=0.0, critic_clip=0.0), learner(), random_batch()
     optimisers = [
         torch.optim.Adam(net.parameters(), lr=1e-2) for net in (other.critic, other.controller)
     ]
@@ -369,10 +364,11 @@ def test_actors_are_clipped_one_by_one_and_the_critics_by_their_number(agents):
 
 def test_large_gradients_arrive_clipped():
     made = learner(logit_decay=1e6)
-    descent = Descent(made)
-    descent._step(drawn_batch(), NOW, 0)
+    made.phases = 1  # stop after the critics, whose gradients the actors' phase clears
+    Descent(made).update(random_batch(), NOW, 0)
     assert norm([p.grad for p in made.critic.parameters()]).item() == pytest.approx(30, rel=1e-4)
-    descent._step(drawn_batch(), NOW, 1)
+    made.phases = 2
+    Descent(made).update(random_batch(), NOW, 0)
     for i in range(3):
         assert norm([p.grad[i] for p in made.shared()]).item() == pytest.approx(0.5, rel=1e-4)
 
@@ -380,30 +376,35 @@ def test_large_gradients_arrive_clipped():
 def test_shaped_rewards_reach_each_agents_own_target():
     """Section 6, fact 3: p = 1 shifts every target alike."""
     individual = torch.arange(15.0).view(5, 3)
-    plain, shaped = learner(), learner(shaping=lambda batch, t: individual)
-    batch = drawn_batch()
-    torch.testing.assert_close(shaped._target(batch, NOW), plain._target(batch, NOW) + individual)
+    plain, shaped = learner(), learner(extras=[Bonus(individual)])
+    batch = random_batch()
+    torch.testing.assert_close(shaped.target(batch, NOW), plain.target(batch, NOW) + individual)
+
+
+class Recorded(ShapedReward):
+    """Remembers the rewards that it gave."""
+
+    def __init__(self) -> None:
+        super().__init__(WeightedConfig(**WEIGHTED), context())
+        self.paid: list[torch.Tensor] = []
+
+    def rewards(self, batch, t):
+        found = super().rewards(batch, t)
+        self.paid.append(found["individuality"])
+        return found
 
 
 @pytest.mark.parametrize("make", [qmix, learner])
-def test_the_same_transitions_are_paid_anew_at_every_update(make):
-    """By the classifier as it is; in MAAC it moves after the critics, so as the update before left it."""
+def test_rewards_are_recomputed_at_every_update(make):
+    """By the classifier as it is. MAAC's critics use the classifier of the update before."""
     torch.manual_seed(0)
-    made, batch = make(), drawn_batch()
-    extra, paid, expected = ShapedReward(SPEC, WeightedConfig(**WEIGHTED), (8, 8)), [], []
-
-    def shaping(batch, t):
-        paid.append(extra.reward(batch, t))
-        return paid[-1]
-
-    made.extras.append(extra)
-    made.shaping = shaping
-    descent = Descent(made)
+    batch, extra, expected = random_batch(), Recorded(), []
+    descent = Descent(make(extras=[extra]))
     for _ in range(3):
-        expected.append(
-            0.05 * torch.stack([extra.posterior(batch.obs)[:, i, i] for i in range(3)], 1)
-        )
+        p = extra.posterior(batch.obs)
+        expected.append(0.05 * torch.stack([p[:, i, i] for i in range(3)], 1))
         descent.update(batch, NOW, 0)
+    paid = extra.paid
     assert len(paid) == 3
     for ours, theirs in zip(paid, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -413,7 +414,7 @@ def test_the_same_transitions_are_paid_anew_at_every_update(make):
 @pytest.mark.parametrize(("steps", "bound"), [(30, 4.545), (15, 2.614), (20, 3.324)])
 def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
     """Section 6, fact 3 and the bounds: alpha (1 - gamma^(T - t)) / (1 - gamma), by the target taken back from the end."""
-    individuality = ShapedReward(SPEC, WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), (8, 8))
+    individuality = ShapedReward(WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), context())
     individuality.recognised = lambda obs: torch.ones(obs.shape[:-1])
     added = []
     following = {
@@ -421,11 +422,13 @@ def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
         True: [[9.0]] * 3,
     }  # of each agent, at the step after; the end has none
     for step in reversed(range(steps)):
-        batch = drawn_batch(count=1, seed=step, terminated=torch.tensor([float(step == steps - 1)]))
+        batch = random_batch(
+            count=1, seed=step, terminated=torch.tensor([float(step == steps - 1)])
+        )
         for shaped in following:
-            made = learner(shaping=individuality.reward if shaped else None)
+            made = learner(extras=[individuality] if shaped else [])
             made.target_critic = Says(following[shaped])
-            following[shaped] = made._target(batch, NOW).T.tolist()
+            following[shaped] = made.target(batch, NOW).T.tolist()
         added.append(torch.tensor(following[True]) - torch.tensor(following[False]))
         expected = 0.2 * (1 - 0.98 ** (steps - step)) / 0.02
         assert added[-1].flatten().tolist() == pytest.approx([expected] * 3, abs=1e-4)
@@ -434,7 +437,7 @@ def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
 
 def test_a_constant_added_to_all_values_moves_no_actor():
     """Section 6, fact 3: the optimal critic's shift leaves the policy gradient as it is."""
-    made, batch = learner(), drawn_batch()
+    made, batch = learner(), random_batch()
     gradients = []
     for shift in (0.0, 22.7258):
         made.critic = Says([0.1 + shift, shift, -0.2 + shift, shift])
@@ -462,13 +465,9 @@ def test_unavailable_actions_are_never_drawn(make):
     avail = torch.zeros(500, 3, 4, dtype=torch.bool)
     avail[..., 2] = True
     batch = random_batch(count=500)
-    from eoi.components.action_selection import Draws
-
+    own = Keys(keys(500, "step"), keys(500, "episode"))
     for greedy in (False, True):
-        actions, _ = made.act(
-            batch.obs, avail, Draws.of_episodes(keys(500), 1, 3).at(0), NOW, greedy
-        )
-        assert (actions == 2).all()
+        assert (made.act(batch.obs, avail, {}, own, NOW, greedy).actions == 2).all()
     assert torch.equal(made.policy(batch.obs, avail), avail.float())
 
 
@@ -477,11 +476,11 @@ def divergence(*p: list[float]) -> torch.Tensor:
     logits = torch.tensor([p]).log().requires_grad_()
     everyones = logits.detach().log_softmax(-1)
     spec = spec_of(len(p), len(p[0]))
-    extra = KLDivergence(KLConfig(weight=1.0))
+    extra = KLDivergence(KLConfig(weight=1.0), context(spec))
     policies = Policies(
         logits.log_softmax(-1), lambda obs, avail: everyones[:, None].expand(-1, len(p), -1, -1)
     )
-    terms, stats = extra.losses(random_batch(spec, 1), policies, NOW)
+    terms, stats, _ = extra.losses(random_batch(spec, 1), policies, NOW)
     terms["kl"].backward()
     return torch.stack([terms["kl"].detach(), stats["kl_mean"], logits.grad.abs().max()])
 
@@ -513,12 +512,12 @@ def test_kl_is_bounded_and_not_negative():
 
 def test_kl_compares_policies_on_the_same_observation_and_moves_one():
     """KL(pi_i || pi_j) at agent i's own observation, gradient to pi_i alone."""
-    made = learner(extras=[KLDivergence(KLConfig(weight=0.5))])
-    batch = masked(drawn_batch())
+    made = learner(extras=[KLDivergence(KLConfig(weight=0.5), context())])
+    batch = masked(random_batch())
     total = torch.zeros(())
     for i in range(3):
         obs, avail = (x[:, i : i + 1].expand(-1, 3, -1) for x in (batch.obs, batch.avail))
-        log_p = log_policy(made.controller(obs), avail).unbind(1)
+        log_p = log_softmax(made.controller(obs), avail).unbind(1)
         total = total + sum(
             (log_p[i].exp() * (log_p[i] - log_p[j].detach())).sum(-1).mean()
             for j in range(3)

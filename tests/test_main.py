@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from eoi.main import Job, main, parse_command
+from eoi.main import Program, main, parse_command
 from eoi.utils import checkpoints
 
 TINY = [
@@ -63,7 +63,7 @@ def test_evaluate_a_saved_run(results, tmp_path, capsys, caplog):
         main(["--config=qmix", *TINY, results, saved, "evaluate=True", "env_args.dots_per_room=3"])
         == 0
     )
-    assert "env_args.dots_per_room=3 (learned with 10)" in caplog.text
+    assert "env_args.dots_per_room=3 (trained with 10)" in caplog.text
 
 
 def test_more_copies_than_the_replay_holds_are_refused(results, capsys):
@@ -179,13 +179,13 @@ def test_an_interrupted_run_says_so_and_keeps_its_networks(runs, more, tmp_path)
 
 
 def test_an_interrupted_run_without_checkpoints_promises_none(results, tmp_path):
-    job = Job(parse_command(["--config=qmix", *TINY, results, "save_interval=0"]))
-    assert job.interrupted() == "interrupted"  # before there is a folder
-    job.folder.dir = str(tmp_path)
+    program = Program(parse_command(["--config=qmix", *TINY, results, "save_interval=0"]))
+    assert program.interrupted() == "interrupted"  # before there is a folder
+    program.records[0].folder.dir = str(tmp_path)
     assert (
-        str(tmp_path) in job.interrupted()
-        and "no checkpoint" in job.interrupted()
-        and "--resume" not in job.interrupted()
+        str(tmp_path) in program.interrupted()
+        and "no checkpoint" in program.interrupted()
+        and "--resume" not in program.interrupted()
     )
 
 

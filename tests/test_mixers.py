@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import SPEC
 from eoi.envs.base import EnvSpec
 from eoi.modules.mixers import MixerConfig, NoMixer, QMixer, VDNMixer
+from helpers import SPEC
 
 
 def config(**changes) -> MixerConfig:
@@ -76,5 +76,5 @@ def test_the_joint_argmax_is_the_agents_own():
 
 def test_vdn_is_a_sum_and_no_mixer_is_nothing():
     q, state = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.zeros(1, 5)
-    assert VDNMixer()(q, state).tolist() == [[10.0]]
-    assert torch.equal(NoMixer()(q, state), q)
+    assert VDNMixer(SPEC, config())(q, state).tolist() == [[10.0]]
+    assert torch.equal(NoMixer(SPEC, config())(q, state), q)

@@ -4,10 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from eoi.assembly import build
-from eoi.fleet import Fleet
-from eoi.run import Training
-from eoi.utils.logging import RunLog
+from helpers import make_trainer
 
 READS = {
     "_local_scalar_dense",
@@ -36,17 +33,13 @@ class NothingReadBack(TorchDispatchMode):
 @pytest.mark.parametrize("runs", [1, 2])
 @pytest.mark.parametrize("world", ["pac_men", "windy_maze", "firefighters"])
 def test_an_iteration_reads_nothing_back(world, runs, settings):
-    members = []
-    for seed in range(runs):
-        chosen = settings("eoi_qmix", world, seed=seed)
-        members.append(Training(build(chosen), chosen, RunLog(lambda *_: None, "test", 1), None))
-    course = members[0] if runs == 1 else Fleet(members, "test")
-    course.play()
-    course.learn()  # the optimiser makes its state, once
+    trainer = make_trainer(*(settings("eoi_qmix", world, seed=seed) for seed in range(runs)))
+    trainer.play()
+    trainer.learn()  # the optimiser makes its state, once
     with NothingReadBack():
-        course.play()
-        course.learn()
-    assert members[0].at.updates > 0
+        trainer.play()
+        trainer.learn()
+    assert trainer.at.updates > 0
 
 
 def test_what_would_wait_is_seen():

@@ -5,19 +5,26 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import SPEC, keys, random_batch
+from eoi.components.batch import Batch
 from eoi.components.episodes import Episodes
-from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig, transitions
+from eoi.components.replay import Replay, ReplayConfig
 from eoi.components.returns import gae, standardised
 from eoi.controllers.controller import Controller, ControllerConfig
-from eoi.learners.feeds import Lesson, Rolled, RolledConfig
-from eoi.learners.learner import Descent
+from eoi.learners.base import Extra, Progress
+from eoi.learners.descent import Descent
+from eoi.learners.experience import OnPolicy, transitions
 from eoi.learners.ppo import PPO, PPOConfig
 from eoi.modules.critics import StateValue, ValueConfig
+from helpers import CONTROLLER, SPEC, Bonus, keys, random_batch
 
 NOW, CPU = torch.tensor(0.0), torch.device("cpu")
 CONFIG = {
     "gamma": 0.98,
+    "optimizer": "adam",
+    "optim_alpha": 0.99,
+    "optim_eps": 1e-8,
+    "batch_size": 5,
+    "epochs": 3,
     "gae_lambda": 0.95,
     "actor_lr": 1e-2,
     "critic_lr": 1e-2,
@@ -28,14 +35,20 @@ CONFIG = {
 }
 
 
-def learner(critic_input: str = "obs", seed: int = 0, extras=(), shaping=None, **changes) -> PPO:
+def learner(critic_input: str = "obs", seed: int = 0, extras=(), **changes) -> PPO:
     torch.manual_seed(seed)
-    controller = Controller(
-        SPEC,
-        ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False),
-    )
-    critic = StateValue(SPEC, ValueConfig(critic_input=critic_input), (8, 8))
-    return PPO(PPOConfig(**{**CONFIG, **changes}), controller, critic, extras, shaping)
+    controller = Controller(SPEC, ControllerConfig(**CONTROLLER))
+    cfg = PPOConfig(**{**CONFIG, "critic_input": critic_input, **changes})
+    return PPO(SPEC, cfg, controller, extras)
+
+
+def studied(made: PPO, lived: Episodes) -> Batch:
+    """The transitions of a rollout with their advantages and returns."""
+    return transitions(made.study(lived.batch(), NOW))
+
+
+def minibatch(batch: Batch, log_p, advantage, returns) -> Batch:
+    return replace(batch, kept={"log_p": log_p, "advantage": advantage, "returns": returns})
 
 
 def episodes(lengths: tuple[int, ...] = (7, 4, 1), seed: int = 0) -> Episodes:
@@ -124,15 +137,7 @@ def test_the_clipped_objective(ratio, advantage, objective, moves):
         .detach()
     )
     full = torch.full((5, 3), advantage)
-    lesson = Lesson(
-        batch.obs,
-        batch.state,
-        batch.avail,
-        batch.actions,
-        log_p - number(ratio).log(),
-        full,
-        torch.zeros(5, 3),
-    )
+    lesson = minibatch(batch, log_p - number(ratio).log(), full, torch.zeros(5, 3))
     term = made(lesson, NOW).terms["policy"]
     assert term.item() == pytest.approx(-3 * objective, abs=1e-5)
     gradient = torch.autograd.grad(term, made.shared())
@@ -146,19 +151,17 @@ def test_values_and_entropy_by_hand(critic_input, loss):
     p = torch.tensor([0.5, 0.25, 0.125, 0.125])  # entropy 1.75 ln 2
     for weight in made.parameters():
         torch.nn.init.zeros_(weight)
-    made.controller.agents.layers[-1].bias.data[:] = p.log()[:, None]
+    made.controller.agents.mlp.layers[-1].bias.data[:] = p.log()[:, None]
     for layer in made.critic.net.layers:
         layer.weight.data[:, 0, 0] = 1
     batch.obs[..., 0], batch.state[:, 0] = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0])
     returns = torch.tensor([[0.0], [1.0]]).expand(2, 3)
     zeros = torch.zeros(2, 3)
-    terms, stats = made(
-        Lesson(batch.obs, batch.state, batch.avail, batch.actions, zeros, zeros, returns), NOW
-    )
+    terms, stats, _ = made(minibatch(batch, zeros, zeros, returns), NOW)
     assert terms["value"].item() == pytest.approx(loss, abs=1e-5)
     assert terms["entropy"].item() == pytest.approx(-0.01 * 3 * 1.213008, abs=1e-6)
     assert stats["entropy"].item() == pytest.approx(1.213008, abs=1e-5)
-    (slope,) = torch.autograd.grad(terms["entropy"], made.controller.agents.layers[-1].bias)
+    (slope,) = torch.autograd.grad(terms["entropy"], made.controller.agents.mlp.layers[-1].bias)
     expected = (
         0.01 * p * (p.log() + 1.213008)
     ).tolist()  # -coef dH/dz: down it goes, towards even policies
@@ -169,17 +172,19 @@ def test_values_and_entropy_by_hand(critic_input, loss):
 def test_before_the_first_step_the_whole_rollout_weighs_nothing(critic_input):
     """Fact 3: all ratios are 1, and advantages have no mean."""
     made = learner(critic_input)
-    lesson = made.study(episodes(), NOW)
+    lesson = studied(made, episodes())
     assert len(lesson.obs) == 12
-    terms, stats = made(lesson, NOW)
+    terms, stats, _ = made(lesson, NOW)
     assert terms["policy"].item() == pytest.approx(0, abs=1e-5)
     assert stats["policy_change"].item() == pytest.approx(0, abs=1e-6)
-    assert lesson.advantage.std(0, correction=0).tolist() == pytest.approx([1.0] * 3, abs=1e-4)
+    assert lesson.kept["advantage"].std(0, correction=0).tolist() == pytest.approx(
+        [1.0] * 3, abs=1e-4
+    )
 
 
 def test_a_lesson_holds_what_was_lived_and_no_padding():
     made, lived = learner(), episodes()
-    lesson = made.study(lived, NOW)
+    lesson = studied(made, lived)
     torch.testing.assert_close(
         lesson.obs, torch.cat([lived.obs[0, :7], lived.obs[1, :4], lived.obs[2, :1]])
     )
@@ -190,7 +195,7 @@ def test_a_lesson_holds_what_was_lived_and_no_padding():
     assert torch.equal(
         lesson.avail, torch.cat([lived.avail[0, :7], lived.avail[1, :4], lived.avail[2, :1]])
     )
-    last = lesson.returns[-1]
+    last = lesson.kept["returns"][-1]
     torch.testing.assert_close(
         last, lived.reward[2, 0].expand(3)
     )  # one step and an end: nothing is bootstrapped
@@ -210,69 +215,78 @@ def test_values_see_what_they_are_said_to():
 
 
 def test_each_agents_own_reward_reaches_its_own_advantage():
-    individual = torch.zeros(21, 3)
-    individual[:, 1] = 5.0
+    individual = torch.tensor([0.0, 5.0, 0.0]).expand(3, 7, 3)
     plain, shaped = (
-        learner(shaping=s).study(episodes(), NOW) for s in (None, lambda batch, t: individual)
+        studied(learner(extras=extras), episodes()).kept["returns"]
+        for extras in ([], [Bonus(individual)])
     )
-    assert torch.equal(plain.returns[:, [0, 2]], shaped.returns[:, [0, 2]])
-    assert (shaped.returns[:, 1] > plain.returns[:, 1] + 4.9).all()
+    assert torch.equal(plain[:, [0, 2]], shaped[:, [0, 2]])
+    assert (shaped[:, 1] > plain[:, 1] + 4.9).all()
 
 
 def test_transitions_of_whole_episodes():
-    lived = episodes()
-    batch = transitions(lived)
-    assert torch.equal(batch.obs.view(3, 7, 3, -1)[1, 2], lived.obs[1, 2])
-    assert torch.equal(batch.next_obs.view(3, 7, 3, -1)[1, 2], lived.obs[1, 3])
-    assert torch.equal(batch.avail.view(3, 7, 3, -1), lived.avail[:, :7])
-    assert torch.equal(batch.next_avail.view(3, 7, 3, -1), lived.avail[:, 1:])
-    assert torch.equal(batch.terminated.view(3, 7), lived.terminated.float())
+    lived, places = episodes(), [(0, t) for t in range(7)] + [(1, t) for t in range(4)] + [(2, 0)]
+    batch = transitions(lived.batch())
+    assert len(batch.obs) == 12 and batch.valid is None
+    for row, (n, t) in enumerate(places):
+        assert torch.equal(batch.obs[row], lived.obs[n, t])
+        assert torch.equal(batch.next_obs[row], lived.obs[n, t + 1])
+        assert torch.equal(batch.state[row], lived.state[n, t])
+        assert torch.equal(batch.next_state[row], lived.state[n, t + 1])
+        assert torch.equal(batch.avail[row], lived.avail[n, t])
+        assert torch.equal(batch.next_avail[row], lived.avail[n, t + 1])
+        assert torch.equal(batch.actions[row], lived.actions[n, t])
+        assert batch.reward[row] == lived.reward[n, t]
+        assert batch.terminated[row] == lived.terminated[n, t]
 
 
-def feed(made: PPO, batch_size: int = 5, epochs: int = 3) -> Rolled:
-    replay = ReplayBuffer(SPEC, ReplayConfig(buffer_size=50, batch_size=batch_size), CPU)
-    return Rolled(RolledConfig(epochs=epochs), made, replay, batch_size, 4)
+def source(made: PPO) -> tuple[OnPolicy, Replay]:
+    replay = Replay(SPEC, ReplayConfig(buffer_size=50, batch_size=5), CPU)
+    return made.experience(replay), replay
 
 
-def test_every_epoch_reads_every_moment_once():
+def test_every_epoch_reads_every_transition_once():
     made = learner()
-    fed = feed(made)
-    fed.insert(episodes())
-    lessons = list(fed.batches(keys(1)[0], NOW, 12, 0))
-    assert len(lessons) == 3 * 2  # twelve moments in minibatches of about five
-    whole = made.study(episodes(), NOW)
+    experience, replay = source(made)
+    experience.insert(episodes())
+    lessons = list(experience.batches(keys(1)[0], NOW, Progress(12, 3, 0)))
+    assert len(lessons) == 3 * 2  # twelve transitions in minibatches of about five
+    whole = studied(made, episodes()).kept["returns"]
+    returns = [lesson.kept["returns"] for lesson in lessons]
     for epoch in range(3):
-        seen = torch.cat([lesson.returns[:, 0] for lesson in lessons[2 * epoch : 2 * epoch + 2]])
-        torch.testing.assert_close(seen.sort().values, whole.returns[:, 0].sort().values)
-    assert not torch.equal(lessons[0].returns, lessons[2].returns)
-    assert lessons[0].memory is None and fed.replay.size == 0  # nobody wants it
+        seen = torch.cat([each[:, 0] for each in returns[2 * epoch : 2 * epoch + 2]])
+        torch.testing.assert_close(seen.sort().values, whole[:, 0].sort().values)
+    assert not torch.equal(returns[0], returns[2])
+    assert lessons[0].memory is None and replay.size == 0  # no extra reads it
+
+
+class Reader(Extra[object]):
+    """Reads earlier observations, and adds nothing."""
+
+    window = 4
 
 
 def test_extra_terms_get_transitions_of_earlier_rollouts_too():
-    class Wants(torch.nn.Module):
-        projected: frozenset[str] = frozenset()
-
-    fed = feed(learner(extras=[Wants()]))
+    experience, replay = source(learner(extras=[Reader()]))
     for seed in range(3):
-        fed.insert(episodes(seed=seed))
-    lessons = list(fed.batches(keys(1)[0], NOW, 12, 0))
-    assert fed.replay.size == 36
-    assert all(
-        lesson.memory is not None and lesson.memory.positive.shape == (5, 3, SPEC.obs_size)
-        for lesson in lessons
-    )
+        experience.insert(episodes(seed=seed))
+    lessons = list(experience.batches(keys(1)[0], NOW, Progress(12, 3, 0)))
+    assert replay.size == 36
+    for lesson in lessons:
+        assert lesson.memory is not None and lesson.memory.earlier is not None
+        assert lesson.memory.earlier.shape == (5, 3, SPEC.obs_size)
 
 
 def test_it_climbs():
     """One action is rewarded: its probability rises."""
-    made = learner(entropy_coef=0.0)
-    descent, fed = Descent(made), feed(made, epochs=20)
+    made = learner(entropy_coef=0.0, epochs=20)
+    descent, (experience, _) = Descent(made), source(made)
     lived = episodes((7, 7, 7, 7, 7, 7))
     lived.terminated.fill_(True)
     lived.reward.copy_((lived.actions == 2).float().mean(-1))
     before = made.policy(lived.obs, lived.avail)[..., 2].mean()
-    fed.insert(lived)
-    for lesson in fed.batches(keys(1)[0], NOW, 42, 0):
+    experience.insert(lived)
+    for lesson in experience.batches(keys(1)[0], NOW, Progress(42, 6, 0)):
         descent.update(lesson, NOW, 0)
     assert made.policy(lived.obs, lived.avail)[..., 2].mean() > before + 0.02
 

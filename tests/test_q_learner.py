@@ -4,24 +4,31 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import SPEC, masked, random_batch
+from eoi.components.action_selection import Keys
 from eoi.controllers.controller import Controller, ControllerConfig
-from eoi.learners.learner import Descent, track, without_conflict
+from eoi.learners.descent import Descent, track, without_conflict
 from eoi.learners.q_learner import QConfig, QLearner
-from eoi.modules.mixers import MixerConfig, make_mixer
+from eoi.utils.seeding import uniform
+from helpers import CONTROLLER, SPEC, Bonus, keys, masked, random_batch
 
 NOW = torch.tensor(0.0)
-MIXER = {
+Q = {
+    "gamma": 0.9,
+    "optimizer": "adam",
+    "optim_alpha": 0.99,
+    "optim_eps": 1e-8,
+    "batch_size": 5,
+    "update_interval": 1,
+    "update_interval_episodes": 0,
+    "learning_starts": 0,
+    "lr": 1e-2,
+    "double_q": False,
+    "mixer": "qmix",
     "mixing_embed_dim": 4,
     "mixing_activation": "elu",
     "mixing_bias": "mlp",
     "hypernet_layers": 1,
     "hypernet_embed": 8,
-}
-Q = {
-    "gamma": 0.9,
-    "lr": 1e-2,
-    "double_q": False,
     "target_update_tau": 0.01,
     "target_update_interval": 0,
     "grad_norm_clip": 0.0,
@@ -31,19 +38,14 @@ Q = {
 }
 
 
-def learner(mixer: str = "qmix", seed: int = 0, **changes) -> QLearner:
+def learner(mixer: str = "qmix", seed: int = 0, extras=(), **changes) -> QLearner:
     torch.manual_seed(seed)
-    controller = Controller(
-        SPEC,
-        ControllerConfig(hidden_dim=8, share_params=False, obs_agent_id=False, same_init=False),
-    )
-    made = QLearner(
-        QConfig(**{**Q, **changes}), controller, make_mixer(SPEC, MixerConfig(mixer=mixer, **MIXER))
-    )
-    for p in (
-        made.target_controller.parameters()
-    ):  # so that a target that reads the wrong network is seen
-        p.data += 0.3 * torch.randn_like(p)
+    controller = Controller(SPEC, ControllerConfig(**CONTROLLER))
+    made = QLearner(SPEC, QConfig(**{**Q, "mixer": mixer, **changes}), controller, extras)
+    # Targets of their own: a loss that reads an online network instead has another value.
+    for net in (made.target_controller, made.target_mixer):
+        for p in net.parameters():
+            p.data += 0.3 * torch.randn_like(p)
     return made
 
 
@@ -77,7 +79,7 @@ def slow_td(made: QLearner, batch) -> float:
 def test_the_loss_equals_a_slow_computation(mixer, double_q):
     made = learner(mixer, double_q=double_q)
     batch = masked(random_batch())
-    terms, stats = made(batch, NOW)
+    terms, stats, _ = made(batch, NOW)
     assert terms["td"].item() == pytest.approx(slow_td(made, batch), rel=1e-4)
     assert stats["loss"].item() == terms["td"].item()
 
@@ -92,14 +94,14 @@ def test_vdn_of_one_agent_is_a_hand_worked_dqn():
         ):
             for p in net.parameters():
                 p.zero_()
-            net.agents.layers[-1].bias.copy_(torch.tensor(values)[None, :, None])
+            net.agents.mlp.layers[-1].bias.copy_(torch.tensor(values)[None, :, None])
     batch = random_batch(
         count=1,
         reward=torch.tensor([2.0]),
         terminated=torch.tensor([0.0]),
         actions=torch.zeros(1, 3, dtype=torch.long),
     )
-    terms, stats = made(batch, NOW)
+    terms, stats, _ = made(batch, NOW)
     assert stats["target_mean"].item() == pytest.approx(2 + 0.9 * 15)
     assert terms["td"].item() == pytest.approx((3 - 15.5) ** 2)
     double = learner("vdn", double_q=True)
@@ -129,15 +131,17 @@ def test_only_the_online_networks_get_a_gradient():
 
 def test_individual_rewards_reach_each_agent_or_their_sum_the_team():
     individual = torch.arange(15.0).view(5, 3)
-    for mixer, expected in (
-        ("none", individual),
-        ("vdn", individual.sum(1, keepdim=True)),
-        ("qmix", individual.sum(1, keepdim=True)),
-    ):
-        made, batch = learner(mixer), random_batch(terminated=torch.ones(5))
-        made.shaping = lambda batch, t: individual
-        target = made._target(batch, made._values(batch).next_q, NOW)
-        torch.testing.assert_close(target, batch.reward[:, None] + expected)
+    batch = random_batch(terminated=torch.ones(5))
+    summed = individual.sum(1, keepdim=True)
+    for mixer, expected in (("none", individual), ("vdn", summed), ("qmix", summed)):
+        joint = expected.shape[1]
+        reward = learner(mixer, extras=[Bonus(individual)]).reward(batch, NOW, joint)
+        torch.testing.assert_close(reward, batch.reward[:, None] + expected)
+        # Past the end of a task the target is the reward.
+        made = learner(mixer, extras=[Bonus(individual)])
+        assert made(batch, NOW).stats["target_mean"].item() == pytest.approx(
+            (batch.reward[:, None] + expected).mean().item(), rel=1e-5
+        )
 
 
 def test_soft_targets():
@@ -154,12 +158,13 @@ def test_soft_targets():
 def test_hard_targets_are_copied_every_interval_of_episodes():
     made = learner(target_update_interval=10)
     descent = Descent(made)
-    before = made.target_controller.state_dict()["agents.layers.0.weight"].clone()
+    before = made.target_controller.state_dict()["agents.mlp.layers.0.weight"].clone()
     descent.update(random_batch(), NOW, episode=9)
-    assert torch.equal(made.target_controller.agents.layers[0].weight, before)
+    assert torch.equal(made.target_controller.agents.mlp.layers[0].weight, before)
     descent.update(random_batch(), NOW, episode=10)
     assert torch.equal(
-        made.target_controller.agents.layers[0].weight, made.controller.agents.layers[0].weight
+        made.target_controller.agents.mlp.layers[0].weight,
+        made.controller.agents.mlp.layers[0].weight,
     )
     assert torch.equal(made.target_mixer.first.weight, made.mixer.first.weight)
 
@@ -202,13 +207,12 @@ def test_conflicting_gradients_are_projected_agent_by_agent():
 
 def test_acting():
     made, batch = learner(), random_batch()
-    from conftest import keys
-    from eoi.components.action_selection import Draws
-
-    draws = Draws.of_episodes(keys(5), 1, 3).at(0)
-    greedy, q = made.act(batch.obs, batch.avail, draws, NOW, True)
-    torch.testing.assert_close(q, made.controller(batch.obs))
-    assert torch.equal(greedy, q.argmax(-1))
+    own = Keys(keys(5, "step"), keys(5, "episode"))
+    greedy, carry, keep = made.act(batch.obs, batch.avail, {}, own, NOW, True)
+    torch.testing.assert_close(keep["q"], made.controller(batch.obs))
+    assert torch.equal(greedy, keep["q"].argmax(-1)) and carry == {}
     assert made.epsilon(torch.tensor(50.0)).item() == pytest.approx(0.55)
-    late = made.act(batch.obs, batch.avail, draws, torch.tensor(1e6), False)[0]
-    assert torch.equal(late, torch.where(draws.flip < 0.1, (draws.choice * 4).long(), greedy))
+    late = made.act(batch.obs, batch.avail, {}, own, torch.tensor(1e6), False).actions
+    flip, choice, _ = uniform(own.step, 3, 3).unbind(-1)
+    expected = torch.where(flip < 0.1, (choice * 4).long(), greedy)
+    assert torch.equal(late, expected)

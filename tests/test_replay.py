@@ -6,38 +6,41 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from helpers import SPEC, keys
-from eoi.components.episodes import Episodes
-from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.components.batch import Batch
+from eoi.components.episodes import Episodes, Kept
+from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.envs.base import EnvSpec
+from helpers import SPEC, keys, make_trainer, tiny
 
 CPU = torch.device("cpu")
+Q = {"q": Kept((SPEC.n_agents, SPEC.n_actions))}
 
 
 def numbered(spec: EnvSpec, lengths: list[int], first: int) -> Episodes:
     """Episodes whose every entry tells where it belongs: 100 * episode + step."""
-    out = Episodes.allocate(spec, len(lengths), CPU, with_q=True)
+    out = Episodes.allocate(spec, len(lengths), CPU, Q)
     for n, length in enumerate(lengths):
         for t in range(spec.episode_limit + 1):
             mark = 100 * (first + n) + t if t <= length else -1
             out.obs[n, t], out.state[n, t] = mark, mark
             out.avail[n, t, :, t % spec.n_actions] = True
             if t < spec.episode_limit:
-                assert out.q is not None
-                out.reward[n, t], out.actions[n, t], out.q[n, t] = mark, t % spec.n_actions, mark
+                out.reward[n, t], out.actions[n, t] = mark, t % spec.n_actions
+                out.kept["q"][n, t] = mark
                 out.terminated[n, t] = t == length - 1
     return replace(out, length=torch.tensor(lengths))
 
 
-def sampled(buffer: ReplayBuffer, count: int, delta_t: int = 4, seed: int = 0):
-    return buffer.read(buffer.draw(keys(1, seed=seed), count, delta_t)[0])
+def sampled(buffer: Replay, count: int, window: int = 4, seed: int = 0) -> Batch:
+    rows = buffer.draw(keys(1, seed=seed), count, window)[0]
+    return buffer.read(rows, Wants(last_actions=True, window=window))
 
 
 @pytest.fixture(params=[False, True])
 def filled(request):
     """A ring of 60 rows after several turns, with episodes of one length or of many."""
     spec = replace(SPEC, fixed_length=request.param)
-    buffer = ReplayBuffer(spec, ReplayConfig(buffer_size=50, batch_size=8), CPU, with_q=True)
+    buffer = Replay(spec, ReplayConfig(buffer_size=50, batch_size=8), CPU, Q)
     lengths = [7] * 40 if request.param else [1 + (5 * k) % 7 for k in range(40)]
     for first in range(0, 40, 4):
         buffer.insert(numbered(spec, lengths[first : first + 4], first))
@@ -60,8 +63,10 @@ def test_every_sampled_field_belongs_to_one_transition(filled):
             avail, one_hot(at % SPEC.n_actions, SPEC.n_actions).bool()[:, None].expand_as(avail)
         )
     assert torch.equal(batch.terminated, last.float())
-    assert batch.q is not None
-    assert torch.equal(batch.q[:, 0, 0], mark)
+    assert torch.equal(batch.kept["q"][:, 0, 0], mark)
+    assert batch.last_actions is not None
+    before = torch.where(step == 0, -1, (step - 1) % SPEC.n_actions)
+    assert torch.equal(batch.last_actions, before[:, None].expand_as(batch.last_actions))
 
 
 def test_uniform_over_the_newest_whole_episodes(filled):
@@ -85,8 +90,8 @@ def test_positives_lie_one_to_delta_steps_back_in_the_same_episode(filled):
     buffer, _ = filled
     batch = sampled(buffer, 6000)
     step = (batch.reward % 100).long()
-    offset = (batch.reward - batch.positive[:, 0, 0]).long()
-    assert torch.equal(batch.has_positive, (step > 0).float())
+    offset = (batch.reward - batch.earlier[:, 0, 0]).long()
+    assert torch.equal(batch.has_earlier, (step > 0).float())
     assert (offset[step == 0] == 0).all()
     for t in range(1, 7):
         seen = offset[step == t].bincount(minlength=5)
@@ -106,26 +111,26 @@ def test_draws_are_a_function_of_their_key(filled):
 
 def test_small_counts_are_stored_in_one_byte_and_come_back_as_numbers():
     spec = replace(SPEC, obs_dtype=torch.uint8)
-    buffer = ReplayBuffer(spec, ReplayConfig(buffer_size=20, batch_size=4), CPU)
+    buffer = Replay(spec, ReplayConfig(buffer_size=20, batch_size=4), CPU)
     buffer.insert(numbered(spec, [3, 2], 0))
     assert buffer.fields["obs"].dtype == torch.uint8
     assert sampled(buffer, 10).obs.dtype == torch.float32
-    assert "q" not in buffer.fields
+    assert not [name for name in buffer.fields if name.startswith("kept")]
 
 
-def test_what_is_kept_holds_no_autograd_graph(parts):
-    """PyMARL's leak: what was stored kept alive how it was computed. Here Q-values of networks that learn are stored."""
-    made = parts("eoi_qmix", eoi={"q_source": "stored"})
-    assert any(p.requires_grad for p in made.learner.parameters())
-    made.feed.insert(made.train.run(made.learner.act, keys(2), torch.tensor(0.0)))
-    assert made.replay.size > 0 and made.replay.fields["q"].abs().sum() > 0
-    assert all(
-        field.grad_fn is None and not field.requires_grad for field in made.replay.fields.values()
-    )
+def test_stored_tensors_hold_no_autograd_graph():
+    """PyMARL's leak: stored values kept the graph of their computation alive."""
+    trainer = make_trainer(tiny("eoi_qmix", eoi={"q_source": "stored"}))
+    trainer.play()
+    (run,) = trainer.runs
+    assert any(p.requires_grad for p in run.learner.parameters())
+    assert run.replay.size > 0 and run.replay.fields["kept.q"].abs().sum() > 0
+    for stored in run.replay.fields.values():
+        assert stored.grad_fn is None and not stored.requires_grad
 
 
 def test_more_episodes_at_once_than_the_ring_holds_are_refused():
-    buffer = ReplayBuffer(SPEC, ReplayConfig(buffer_size=10, batch_size=4), CPU)
+    buffer = Replay(SPEC, ReplayConfig(buffer_size=10, batch_size=4), CPU)
     with pytest.raises(ValueError, match="buffer_size"):
         buffer.insert(numbered(SPEC, [7, 7, 7], 0))
 
@@ -134,6 +139,6 @@ def test_size_is_said_before_it_is_taken(caplog):
     """A replay of 2*10^5 transitions of 8m stays under 700 MB."""
     eight = EnvSpec(8, 14, 80, 168, 120, False, torch.float32, ())
     with caplog.at_level("INFO"):
-        ReplayBuffer(eight, ReplayConfig(buffer_size=200_000, batch_size=64), torch.device("meta"))
+        Replay(eight, ReplayConfig(buffer_size=200_000, batch_size=64), torch.device("meta"))
     megabytes = float(caplog.text.split("transitions, ")[1].split(" MB")[0])
     assert 600 < megabytes < 700

@@ -1,5 +1,6 @@
 """A resumed run is the uninterrupted one, bit for bit: on disk and back, over every algorithm and world, and after kill -9."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -12,21 +13,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers import SPEC, worlds
 from eoi import envs, learners
 from eoi import main as program
-from eoi.assembly import build
-from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.build import make_env
+from eoi.components.replay import Replay, ReplayConfig
 from eoi.config import loader
-from eoi.run import Training
+from eoi.records.reader import is_run
+from eoi.run import Trainer
 from eoi.settings import RunConfig, configure
 from eoi.utils import checkpoints
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.locks import Lock
-from eoi.utils.logging import RunLog
-from eoi.utils.records import is_run
-from test_replay import numbered
+from helpers import SPEC, make_run, make_trainer, trained, worlds
+from test_replay import Q, numbered
 
 CPU = torch.device("cpu")
 # Every algorithm, and every world: not every pair of them, which would take minutes and show no more.
@@ -45,12 +45,6 @@ def test_these_are_all_that_the_registries_have():
     assert {run.learner for run in used} == set(learners.REGISTRY) and {
         run.env for run in used
     } == set(envs.REGISTRY)
-
-
-def training(settings, folder: pathlib.Path) -> Training:
-    return Training(
-        build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder
-    )
 
 
 def flat(content, prefix=""):
@@ -89,27 +83,32 @@ def final(folder: pathlib.Path):
     return found[1]
 
 
+def resumed(settings, folder: pathlib.Path) -> Trainer:
+    """A trainer whose run continues from its newest checkpoint."""
+    trainer = make_trainer(settings, folder=folder)
+    found = Checkpoints(folder / "checkpoints").newest()
+    assert found is not None
+    trainer.runs[0].resume(*found)
+    return trainer
+
+
 @pytest.mark.parametrize(("algorithm", "world"), PAIRS)
 def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_path):
     """The first part stops between two reports, so what the next one needs is carried over too."""
     place = IN_THIS_PROCESS if world == "pettingzoo" else {}
-    limit = build(settings(algorithm, world, **place)).train.env.spec.episode_limit
+    with contextlib.closing(make_env(settings(algorithm, world, **place), 1)) as env:
+        limit = env.spec.episode_limit
     whole = place | {
         "t_max": 8 * limit,
         "log_interval": 4 * limit,
         "test_interval": 4 * limit,
         "update_interval": limit,
     }
-    uninterrupted = training(settings(algorithm, world, **whole), tmp_path / "whole")
-    uninterrupted.train()
-    training(
-        settings(algorithm, world, **(whole | {"t_max": 5 * limit})), tmp_path / "parts"
-    ).train()
-    found = Checkpoints(tmp_path / "parts" / "checkpoints").newest()
-    assert found is not None
-    continued = training(settings(algorithm, world, **whole), tmp_path / "parts")
-    continued.resume(*found)
-    assert 0 < continued.at.t < continued.run.t_max
+    uninterrupted, _ = trained(settings(algorithm, world, **whole), tmp_path / "whole")
+    first = whole | {"t_max": 5 * limit}
+    trained(settings(algorithm, world, **first), tmp_path / "parts")
+    continued = resumed(settings(algorithm, world, **whole), tmp_path / "parts")
+    assert 0 < continued.at.t < continued.cfg.t_max
     continued.train()
     assert continued.at == uninterrupted.at
     assert_same(final(tmp_path / "parts"), final(tmp_path / "whole"))
@@ -127,29 +126,24 @@ def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_
 )
 def test_so_it_is_with_other_settings(updates, settings, tmp_path):
     full = settings("eoi_qmix", **updates)
-    uninterrupted = training(full, tmp_path / "whole")
-    uninterrupted.train()
-    training(settings("eoi_qmix", **updates, t_max=61), tmp_path / "parts").train()
-    continued = training(full, tmp_path / "parts")
-    continued.resume(
-        *(Checkpoints(tmp_path / "parts" / "checkpoints").newest() or pytest.fail("no checkpoint"))
-    )
-    continued.train()
+    trained(full, tmp_path / "whole")
+    trained(settings("eoi_qmix", **updates, t_max=61), tmp_path / "parts")
+    resumed(full, tmp_path / "parts").train()
     assert_same(final(tmp_path / "parts"), final(tmp_path / "whole"))
 
 
 def test_a_ring_comes_back_as_it_was_at_every_turn():
     """Also where what was never written is left out of the file."""
     cfg = ReplayConfig(buffer_size=50, batch_size=8)
-    lived = ReplayBuffer(SPEC, cfg, CPU, with_q=True)
+    lived = Replay(SPEC, cfg, CPU, Q)
     for first in range(0, 40, 2):
         lived.insert(numbered(SPEC, [1 + (5 * k) % 7 for k in (first, first + 1)], first))
-        reborn = ReplayBuffer(SPEC, cfg, CPU, with_q=True)
+        reborn = Replay(SPEC, cfg, CPU, Q)
         reborn.load_state(lived.state())
         assert_same(reborn.state(), lived.state())
         again = numbered(SPEC, [4, 6], 60)
         reborn.insert(again)
-        other = ReplayBuffer(SPEC, cfg, CPU, with_q=True)
+        other = Replay(SPEC, cfg, CPU, Q)
         other.load_state(lived.state())
         other.insert(again)
         assert_same(reborn.state(), other.state())
@@ -213,11 +207,11 @@ def test_no_code_in_a_checkpoint_is_executed(tmp_path, monkeypatch, caplog):
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(settings, tmp_path):
-    training(settings("qmix"), tmp_path).train()
+    trained(settings("qmix"), tmp_path)
     found = Checkpoints(tmp_path / "checkpoints").newest()
     assert found is not None
     with pytest.raises(UserError, match=found[0].name):
-        training(settings("vdn"), tmp_path).resume(*found)
+        make_run(settings("vdn"), tmp_path).resume(*found)
 
 
 def test_every_few_minutes_and_never_before(settings, tmp_path, monkeypatch):
@@ -231,12 +225,12 @@ def test_every_few_minutes_and_never_before(settings, tmp_path, monkeypatch):
         "eoi.run.time", own
     )  # of this module alone: threads elsewhere look at the clock too
     monkeypatch.setattr(Checkpoints, "write", lambda self, t, content: written.append(t))
-    training(chosen, tmp_path).train()
+    trained(chosen, tmp_path)
     assert written[-1] == 600 and written[:3] == [180, 360, 540]
 
 
 def test_zero_writes_none(settings, tmp_path):
-    training(settings("qmix", save_interval=0), tmp_path).train()
+    trained(settings("qmix", save_interval=0), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -289,14 +283,14 @@ def countdown(calls: int):
 
 def calls_of(arguments: list[str], monkeypatch) -> tuple[int, int]:
     """How many function calls main() makes before its first iteration, and in all."""
-    begun, made, real = [], itertools.count(), Training.play
+    begun, made, real = [], itertools.count(), Trainer.play
 
-    def play(self: Training) -> None:
+    def play(self: Trainer) -> None:
         begun.append(next(made))
         real(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "play", play)
+        patched.setattr(Trainer, "play", play)
         sys.setprofile(lambda *_: next(made) and None)
         try:
             assert program.main(arguments) == 0

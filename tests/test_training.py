@@ -5,21 +5,11 @@ import math
 import pytest
 import torch
 
-from helpers import worlds
-from eoi.assembly import build, build_learner
+from eoi.build import make_learner
 from eoi.config import loader
-from eoi.run import Training
+from eoi.run import Trainer
 from eoi.settings import configure
-from eoi.utils.logging import RunLog
-
-
-def trained(parts, settings, folder=None):
-    seen = []
-    log = RunLog(lambda name, value, t: seen.append((name, value, t)), "test", settings.run.t_max)
-    training = Training(parts, settings, log, folder)
-    training.train()
-    return training, seen
-
+from helpers import SPEC, make_trainer, trained, worlds
 
 OWN = {
     "q_learner": {"epsilon", "q_taken_mean"},
@@ -35,15 +25,19 @@ OWN = {
 }
 
 
+def form_of(algorithm: str) -> str:
+    return loader.load(algorithm, "pac_men", {})["eoi"]["form"]
+
+
 @pytest.mark.parametrize("algorithm", loader.names("algs"))
 @pytest.mark.parametrize("shared", [False, True])
 def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings, tmp_path):
     chosen = settings(algorithm, share_params=shared, obs_agent_id=shared)
-    training, seen = trained(build(chosen), chosen, tmp_path)
+    trainer, seen = trained(chosen, tmp_path)
     on_policy = (
         chosen.run.learner == "ppo"
     )  # two rollouts of 60 steps, ten epochs of three minibatches
-    assert training.at.t == 120 and training.at.updates == (60 if on_policy else 12)
+    assert trainer.at.t == 120 and trainer.at.updates == (60 if on_policy else 12)
     assert all(math.isfinite(value) for _, value, _ in seen)
     names = {name for name, _, _ in seen}
     assert {
@@ -57,7 +51,8 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
     } <= names
     assert {"test_snd", "test_position_overlap", "test_probe_accuracy"} <= names
     assert OWN[chosen.run.learner] <= names
-    if chosen.eoi.form != "none":
+    form = form_of(algorithm)
+    if form != "none":
         assert {
             "classifier_loss",
             "classifier_ce",
@@ -66,9 +61,9 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
             "classifier_accuracy",
             "individuality_mean",
         } <= names
-    if chosen.eoi.form in ("pull", "explore"):
+    if form in ("pull", "explore"):
         assert "intrinsic_value_loss" in names
-    if chosen.eoi.form == "pull":
+    if form == "pull":
         assert {"pull_grad_norm", "pull_td_cosine", "intrinsic_slope"} <= names
     assert {path.name for path in (tmp_path / "models").iterdir()} == {"best.pt", "last.pt"}
 
@@ -76,11 +71,12 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
 @pytest.mark.parametrize("name", worlds())
 def test_every_environments_file_trains(name, settings):
     chosen = settings("eoi_qmix", name, t_max=1)
-    assert trained(build(chosen), chosen)[0].at.episodes == 2
+    assert trained(chosen)[0].at.episodes == 2
 
 
-def weights(training, part: str):
-    return {k: v for k, v in training.parts.learner.state_dict().items() if k.startswith(part)}
+def weights(trainer: Trainer, part: str) -> dict[str, torch.Tensor]:
+    found = trainer.runs[0].learner.state_dict()
+    return {k: v for k, v in found.items() if k.startswith(part)}
 
 
 def equal(ours, theirs, parts=("controller", "mixer", "critic", "target")) -> bool:
@@ -106,7 +102,7 @@ def equal(ours, theirs, parts=("controller", "mixer", "critic", "target")) -> bo
 )
 def test_without_its_weight_eoi_is_the_base_learner_bit_for_bit(algorithm, base, off, settings):
     ours, theirs = settings(algorithm, eoi=off), settings(base)
-    ours, theirs = (trained(build(chosen), chosen)[0] for chosen in (ours, theirs))
+    ours, theirs = (trained(chosen)[0] for chosen in (ours, theirs))
     assert equal(ours, theirs)
 
 
@@ -122,20 +118,21 @@ def test_without_its_weight_eoi_is_the_base_learner_bit_for_bit(algorithm, base,
 )
 def test_with_its_weight_it_is_not(algorithm, base, settings):
     ours, theirs = (
-        trained(build(chosen), chosen)[0]
+        trained(chosen)[0]
         for chosen in (settings(algorithm, epsilon_start=0.1), settings(base, epsilon_start=0.1))
     )
     assert not equal(ours, theirs)
 
 
-def built_with(settings, section: str, key: str, value: float, algorithm: str):
+def trained_at_zero(settings, section: str, key: str, algorithm: str) -> Trainer:
     """A run whose `section` is switched on and then weighs nothing."""
-    chosen = settings(algorithm, **{section: {key: value}})
-    parts = build(chosen)
-    for module in parts.learner.modules():
-        if section in type(module).__name__.lower():
-            getattr(module, key).zero_()
-    return trained(parts, chosen)[0]
+    trainer = make_trainer(settings(algorithm, **{section: {key: 0.5}}))
+    (extra,) = (
+        extra for extra in trainer.runs[0].learner.extras if section in type(extra).__name__.lower()
+    )
+    getattr(extra, key).zero_()
+    trainer.train()
+    return trainer
 
 
 @pytest.mark.parametrize(
@@ -150,12 +147,12 @@ def built_with(settings, section: str, key: str, value: float, algorithm: str):
 )
 def test_an_addition_of_no_weight_is_its_base_bit_for_bit(section, key, algorithm, settings):
     chosen = settings(algorithm)
-    theirs = trained(build(chosen), chosen)[0]
-    assert equal(built_with(settings, section, key, 0.5, algorithm), theirs)
+    theirs = trained(chosen)[0]
+    assert equal(trained_at_zero(settings, section, key, algorithm), theirs)
     switched = settings(algorithm, **{section: {key: 0.5}})
-    assert not equal(trained(build(switched), switched)[0], theirs)
+    assert not equal(trained(switched)[0], theirs)
     off = settings(algorithm, **{section: {key: 0.0}})
-    assert equal(trained(build(off), off)[0], theirs)
+    assert equal(trained(off)[0], theirs)
 
 
 @pytest.mark.parametrize(
@@ -172,10 +169,10 @@ def test_an_addition_of_no_weight_is_its_base_bit_for_bit(section, key, algorith
 )
 def test_experience_is_shared_whatever_the_learner(algorithm, lfo, settings):
     chosen = settings(algorithm, lfo={"omega": 0.5, **lfo})
-    training, seen = trained(build(chosen), chosen)
+    trainer, seen = trained(chosen)
     assert all(math.isfinite(value) for _, value, _ in seen)
     assert {"lfo_weight_mean", "lfo_omega", "classifier_accuracy"} <= {name for name, _, _ in seen}
-    assert training.at.updates == 12
+    assert trainer.at.updates == 12
 
 
 @pytest.mark.parametrize(
@@ -190,16 +187,15 @@ def test_experience_is_shared_whatever_the_learner(algorithm, lfo, settings):
 )
 def test_settings_of_the_pull_change_the_run_and_nothing_breaks(eoi, settings):
     ours, theirs = (
-        trained(build(chosen), chosen)[0]
-        for chosen in (settings("eoi_qmix", eoi=eoi), settings("eoi_qmix"))
+        trained(chosen)[0] for chosen in (settings("eoi_qmix", eoi=eoi), settings("eoi_qmix"))
     )
     assert not equal(ours, theirs)
-    assert all(torch.isfinite(v).all() for v in ours.parts.learner.state_dict().values())
+    assert all(torch.isfinite(v).all() for v in ours.runs[0].learner.state_dict().values())
 
 
 def test_a_run_is_a_function_of_its_seed(settings):
     first, again, other = (
-        trained(build(chosen), chosen)[0]
+        trained(chosen)[0]
         for chosen in (settings("eoi_qmix"), settings("eoi_qmix"), settings("eoi_qmix", seed=4))
     )
     assert equal(first, again, ("",))
@@ -207,13 +203,11 @@ def test_a_run_is_a_function_of_its_seed(settings):
 
 
 def test_same_init(settings):
-    learner = build_learner(
-        chosen := settings("eoi_qmix", same_init=True), build(chosen).train.env.spec
-    )
-    weight = learner.controller.agents.layers[0].weight
-    assert torch.equal(weight[0], weight[3])
+    learner = make_learner(settings("eoi_qmix", same_init=True), SPEC)
+    weight = learner.controller.agents.mlp.layers[0].weight
+    assert torch.equal(weight[0], weight[2])
     value = learner.extras[0].value.first.weight
-    assert not torch.equal(value[0], value[3])
+    assert not torch.equal(value[0], value[2])
 
 
 @pytest.mark.parametrize(
@@ -221,12 +215,12 @@ def test_same_init(settings):
 )
 def test_cadence(interval, start, updates, settings):
     chosen = settings("qmix", update_interval=interval, learning_starts=start)
-    assert trained(build(chosen), chosen)[0].at.updates == updates
+    assert trained(chosen)[0].at.updates == updates
 
 
 def test_tests_do_not_change_the_training(settings):
     often, seldom = (
-        trained(build(chosen), chosen)[0]
+        trained(chosen)[0]
         for chosen in (settings("qmix", test_interval=30), settings("qmix", test_interval=120))
     )
     assert equal(often, seldom)
@@ -253,5 +247,5 @@ def test_it_learns_a_tiny_game(algorithm):
         "critic_lr": 3e-3,
     }
     chosen = configure(loader.load(algorithm, "pac_men", updates))
-    training, _ = trained(build(chosen), chosen)
-    assert training.log.latest["test_return_mean"] > 1.7
+    trainer, _ = trained(chosen)
+    assert trainer.log.latest["test_return_mean"] > 1.7

@@ -36,7 +36,7 @@ from eoi.learners.base import (
 )
 from eoi.modules.individuality import Classifier, IntrinsicValue
 from eoi.modules.layers import AgentMLP
-from eoi.utils.seeding import uniform
+from eoi.utils.seeding import named, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,8 +291,8 @@ class Explore(Individuality[object]):
         keys: Keys,
     ) -> Int[Tensor, "N A"]:
         """In an exploring episode, each agent follows its intrinsic Q with `explore_ratio`."""
-        follow = uniform(keys.step, best.shape[1], 3)[..., 2] < self.explore_ratio  # [N, A]
-        explores = uniform(keys.episode)[:, None] < self.episode_ratio
+        follow = uniform(named(keys.step, "explore"), best.shape[1]) < self.explore_ratio  # [N, A]
+        explores = uniform(named(keys.episode, "explore"))[:, None] < self.episode_ratio
         return torch.where(explores & follow, masked_argmax(self.value(obs), avail), best)
 
     def losses(self, batch: Batch, view: object, t: Scalar) -> Losses:

@@ -18,7 +18,7 @@ from eoi.components.schedules import linear
 from eoi.config.schema import setting
 from eoi.learners.base import Context, Extra, Scalar, Stats, scalar
 from eoi.learners.eoi import Individuality
-from eoi.utils.seeding import fold, uniform
+from eoi.utils.seeding import named, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,8 @@ class LFO(Extra[object]):
         others = (1 - own) / max(n_agents - 1, 1)
         omega = self.share(t, n_agents * others)
         # Draw which transitions, or episodes, are swapped, and how: agent i gets source[i]'s.
-        swapped = uniform(fold(batch.key, 3), count)[:, None] < omega  # [B, 1]
-        order = uniform(fold(batch.key, 2), count, n_agents, 3)[..., 2]
+        swapped = uniform(named(batch.key, "lfo share"), count)[:, None] < omega  # [B, 1]
+        order = uniform(named(batch.key, "lfo order"), count, n_agents)
         shuffled = (cycle if self.cfg.derangement else permutation)(order)
         source = torch.where(swapped, shuffled, torch.arange(n_agents, device=p.device))  # [B, A]
         lead = p.shape[:-2]

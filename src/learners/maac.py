@@ -36,7 +36,7 @@ from eoi.learners.base import (
 from eoi.learners.experience import OffPolicy, OffPolicyConfig
 from eoi.learners.policy_learner import PolicyConfig, PolicyLearner, log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
-from eoi.utils.seeding import fold, uniform
+from eoi.utils.seeding import named, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
         """Squared temporal difference, batch mean, summed over agents; decay of the logits."""
         q, logits = self.critic(batch.obs, self._one_hot(batch.actions))
         taken = weighted(of_actions(q, batch.actions), batch.weight)  # [B, A]
-        target = self._target(batch, t)
+        target = self.target(batch, t)
         error = taken - target
         loss = error.square().mean(0).sum()
         stats = {
@@ -102,13 +102,13 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
         return Losses(terms, {name: value.detach() for name, value in stats.items()})
 
     @torch.no_grad()
-    def _target(self, batch: Batch, t: Scalar) -> Float[Tensor, "B A"]:
+    def target(self, batch: Batch, t: Scalar) -> Float[Tensor, "B A"]:
         """r_i + gamma (1 - d) (Q_i'(o', a')[a_i'] - log pi_i'(a_i' | o_i') / reward_scale).
 
         The next actions a' are drawn from the target policies.
         """
         log_p = log_softmax(self.target_controller.following(batch), batch.next_avail)
-        _, draw = self._draws(batch)
+        _, draw = self.draws(batch)
         actions = sample(log_p.exp(), draw)
         q, _ = self.target_critic(batch.next_obs, self._one_hot(actions))
         soft = of_actions(q, actions) - of_actions(log_p, actions) / self.reward_scale
@@ -122,7 +122,7 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
         """
         logits = self.controller.now(batch)
         log_p = log_softmax(logits, batch.avail)
-        draw, _ = self._draws(batch)
+        draw, _ = self.draws(batch)
         with torch.no_grad():
             p = log_p.exp()
             actions = sample(p, draw)
@@ -140,11 +140,11 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
         }
         return Losses({"actor": loss, "logits": decay}, stats), log_p
 
-    def _draws(self, batch: Batch) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A"]]:
+    def draws(self, batch: Batch) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A"]]:
         """Uniform draws for the current policies' actions, and for the target policies'."""
         assert batch.key is not None
         count, n_agents = batch.actions.shape
-        now, following, _ = uniform(fold(batch.key, 2), count, n_agents, 3).unbind(-1)
+        now, following = uniform(named(batch.key, "actions"), count, n_agents, 2).unbind(-1)
         return now, following
 
     def _one_hot(self, actions: Int[Tensor, "B A"]) -> Float[Tensor, "B A U"]:

@@ -15,7 +15,6 @@ from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Extra, Group, Learner, LearnerConfig, Scalar, View
-from eoi.utils.seeding import uniform
 
 
 def log_softmax(
@@ -63,8 +62,7 @@ class PolicyLearner(Learner[View, PolicyCfg]):
         if greedy:
             actions = masked_argmax(logits, avail)
         else:
-            draw = uniform(keys.step, logits.shape[1], 3)[..., 1]
-            actions = sample(log_softmax(logits, avail).exp(), draw)
+            actions = sample(log_softmax(logits, avail).exp(), keys.draws[..., 0])
         return Choice(actions, self.controller.took(carry, actions), {})
 
     def policy(

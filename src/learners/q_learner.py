@@ -43,7 +43,6 @@ from eoi.learners.base import (
 )
 from eoi.learners.experience import OffPolicy, OffPolicyConfig
 from eoi.modules.mixers import MixerConfig, make_mixer
-from eoi.utils.seeding import uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class QLearner(Learner[Values, QConfig]):
         if not greedy:
             for extra in self.with_hook("choose"):
                 actions = extra.choose(actions, obs, avail, keys)
-            flip, choice, _ = uniform(keys.step, actions.shape[1], 3).unbind(-1)  # [N, A] each
+            flip, choice = keys.draws.unbind(-1)  # [N, A] each
             actions = epsilon_greedy(actions, avail, self.epsilon(t), flip, choice)
         return Choice(actions, self.controller.took(carry, actions), {"q": q})
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from eoi.utils import history
+from eoi.utils import series
 
 Sink = Callable[[str, float, int], None]  # name, value, environment step
 
@@ -25,7 +25,7 @@ class RunLog:
         self._shown = -math.inf
         self._live = sys.__stderr__ is not None and sys.__stderr__.isatty()
         self.latest: dict[str, float] = {}
-        self.series: history.Series = {}
+        self.series: series.Metrics = {}
 
     def metrics(self, values: Mapping[str, Tensor | float], t: int, prefix: str = "") -> None:
         """Logs each value; a vector is logged one entry per agent, as name_0, name_1, ..."""
@@ -39,17 +39,17 @@ class RunLog:
                 full = f"{prefix}{name}" if len(flat) == 1 else f"{prefix}{name}_{i}"
                 self._sink(full, number, t)
                 self.latest[full] = number
-                history.append(self.series, full, t, number, history.now())
+                series.append(self.series, full, t, number, series.timestamp())
 
     def state(self) -> dict[str, Any]:
         return {
             "latest": dict(self.latest),
-            "series": history.copied(self.series),
+            "series": series.copied(self.series),
             "seconds": self._clock() - self._start,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.latest, self.series = dict(state["latest"]), history.copied(state["series"])
+        self.latest, self.series = dict(state["latest"]), series.copied(state["series"])
         self._start = self._clock() - state["seconds"]  # speeds are means over the whole run
 
     def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:

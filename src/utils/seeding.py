@@ -7,6 +7,8 @@ passes from draw to draw. The random state of a run is its seed and its counters
 tensors of any shape; `fold` derives a key for each index.
 """
 
+import functools
+import math
 import zlib
 
 import torch
@@ -32,28 +34,46 @@ def _mix(x: Tensor) -> Tensor:
 
 def root_key(seed: int, name: str, device: torch.device | str = "cpu") -> Int[Tensor, ""]:
     """Key of the stream `name` of a run. Streams of other names or seeds are independent of it."""
-    return fold(torch.tensor(seed, dtype=torch.int64, device=device), zlib.crc32(name.encode()))
+    return named(torch.tensor(seed, dtype=torch.int64, device=device), name)
+
+
+def named(keys: Int[Tensor, "*k"], name: str) -> Int[Tensor, "*k"]:
+    """Child keys for one use of randomness. Leaving out one use does not change another."""
+    return fold(keys, zlib.crc32(name.encode()))
 
 
 def fold(keys: Int[Tensor, "*k"], index: int | Int[Tensor, "*i"]) -> Int[Tensor, "*o"]:
     """Child key for each index; `index` broadcasts against `keys`."""
-    if not isinstance(index, Tensor):
-        index = torch.tensor(index, dtype=torch.int64, device=keys.device)
     # Keys are mixed first, so that fold(k, i) and fold(k + 1, i) are unrelated.
-    return _mix(_mix(keys) + (index + 1) * _GOLDEN)
+    if isinstance(index, Tensor):
+        return _mix(_mix(keys) + (index + 1) * _GOLDEN)
+    return _mix(_mix(keys) + _signed((index + 1) * _GOLDEN))
 
 
-def _bits(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
-    count = 1
-    for size in shape:
-        count *= size
-    position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
-    return _mix(keys[..., None] + position).view((*keys.shape, *shape))
+def _signed(number: int) -> int:
+    """`number` modulo 2^64 as a signed 64-bit integer."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+@functools.lru_cache(maxsize=256)
+def _positions(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """1, 2, ... times the golden ratio, in the given shape."""
+    return (torch.arange(1, math.prod(shape) + 1, device=device) * _GOLDEN).view(shape)
+
+
+def _at_positions(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """State of each key's stream at its first draws: [*keys, *shape]."""
+    keys = keys.view((*keys.shape, *(1 for _ in shape)))
+    return keys + _positions(shape, keys.device)
 
 
 def uniform(keys: Int[Tensor, "*k"], *shape: int) -> Float[Tensor, "*o"]:
     """Uniform numbers on [0, 1) with 24 bits, of shape [*keys, *shape]."""
-    return _shift(_bits(keys, shape), 40).to(torch.float32) * 2.0**-24
+    x = _at_positions(keys, shape)
+    # `_mix` without its last line, which does not change the highest 24 bits.
+    x = (x ^ _shift(x, 30)).mul_(_MIX1)
+    x = (x ^ _shift(x, 27)).mul_(_MIX2)
+    return _shift(x, 40).to(torch.float32).mul_(2.0**-24)
 
 
 def integers(
@@ -65,9 +85,4 @@ def integers(
     """
     if isinstance(high, Tensor):
         high = high.view(*high.shape, *(1 for _ in shape))
-    return _shift(_shift(_bits(keys, shape), 32) * high, 32)
-
-
-def skipped(keys: Int[Tensor, "*k"], count: int) -> Int[Tensor, "*k"]:
-    """Keys whose streams are those of `keys` after the first `count` draws."""
-    return keys + torch.tensor(count, device=keys.device) * _GOLDEN
+    return _shift(_shift(_mix(_at_positions(keys, shape)), 32) * high, 32)

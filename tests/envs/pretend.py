@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eoi.envs import starcraft
+import eoi.envs.starcraft
 from eoi.envs.starcraft import game
 
 MODULES = {
@@ -82,7 +82,7 @@ def _forget() -> None:
     ]:
         del sys.modules[name]
     sys.modules.pop("eoi.envs.starcraft.launch", None)
-    vars(starcraft).pop("launch", None)
+    vars(eoi.envs.starcraft).pop("launch", None)
 
 
 @contextlib.contextmanager

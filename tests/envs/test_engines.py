@@ -16,7 +16,8 @@ from eoi.envs import REGISTRY, configured
 from eoi.envs.starcraft import installation
 from eoi.envs.starcraft.lite import LiteConfig, LiteStarCraft
 from eoi.envs.starcraft.settings import StarCraftConfig
-from eoi.utils import records
+from eoi.records import reader
+from eoi.records.record import labelled
 from eoi.utils.errors import UserError
 
 PYMARL = """
@@ -194,7 +195,7 @@ def test_the_server_in_the_games_place_is_never_called_the_game(machine):
         configured("sc2", {"engine": "game"})
     found = configured("sc2", {"engine": "server"})
     assert isinstance(found, StarCraftConfig) and found.engine == "server"
-    assert records.labelled("sc2", vars(found)) == "sc2_server"
+    assert labelled("sc2", vars(found)) == "sc2_server"
     with pytest.raises(
         UserError,
         match=r"It requires StarCraft II.*\n  StarCraft II: .* is this project's server",
@@ -270,7 +271,7 @@ def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capf
         "WARNING: NOT StarCraft II: 3m is played on the lite engine"
     )
     assert "sc2_lite qmix seed 1" in capfd.readouterr().out
-    assert records.read_config(folder)["env_args"]["engine"] == "lite"
+    assert reader.read_config(folder)["env_args"]["engine"] == "lite"
     assert json.loads((folder / "run.json").read_text())["experiment"]["name"] == "qmix_lite"
 
     bare.gone.clear()  # the game is installed later
@@ -286,7 +287,7 @@ def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capf
     assert program.main(["--resume", str(folder), "with", "t_max=80"]) == 0
     assert (
         "sc2_lite qmix seed 1" in capfd.readouterr().out
-        and records.read_config(folder)["env_args"]["engine"] == "lite"
+        and reader.read_config(folder)["env_args"]["engine"] == "lite"
     )
     film = tmp_path / "film.html"
     assert (
@@ -304,6 +305,6 @@ def test_a_run_of_before_the_engines_is_one_on_lite(tmp_path):
     old = parse(LiteConfig, {"map_name": "3m"})
     args = {name: value for name, value in dataclasses.asdict(old).items() if name != "engine"}
     (tmp_path / "config.json").write_text(json.dumps({"env": "sc2_lite", "env_args": args}))
-    config = records.read_config(tmp_path)
+    config = reader.read_config(tmp_path)
     assert config["env"] == "sc2" and configured(config["env"], config["env_args"]) == old
     assert config["env_args"] == dataclasses.asdict(old)  # so that a batch recognises it

@@ -14,11 +14,9 @@ import yaml
 pytest.importorskip("pettingzoo")
 
 from eoi import main
-from eoi.assembly import build
 from eoi.config import loader
 from eoi.envs import REGISTRY, configured
-from helpers import keys
-from test_training import trained
+from helpers import keys, trained
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "own-world.md").read_text()
@@ -43,8 +41,8 @@ def test_ones_own_world_trains(settings, monkeypatch):
         test_nepisode=32,
         **updates,
     )
-    training, _ = trained(build(chosen), chosen)
-    assert training.log.latest["test_return_mean"] > 6  # of 8; guessing returns 2.7
+    trainer, _ = trained(chosen)
+    assert trainer.log.latest["test_return_mean"] > 6  # of 8; guessing returns 2.7
 
 
 def test_the_page_tells_how_to_watch_it(tmp_path, monkeypatch):

@@ -9,13 +9,12 @@ import torch
 
 pytest.importorskip("mpe2")
 
-from eoi.assembly import build
 from eoi.envs import REGISTRY
 from eoi.envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig, constructor
 from eoi.envs.to_pettingzoo import parallel_env
 from eoi.utils.errors import UserError
-from helpers import keys, worlds
-from test_training import equal, trained
+from helpers import keys, make_run, trained, worlds
+from test_training import equal
 
 WORLDS = sorted(set(REGISTRY) - {"pettingzoo"})
 
@@ -98,8 +97,8 @@ def test_the_worlds_come_without_the_training():
 )
 def test_real_environments_train(key, settings):
     chosen = settings("qmix", "pettingzoo", env_args={"key": key, "workers": 0}, t_max=50)
-    training, _ = trained(build(chosen), chosen)
-    assert training.at.t == 50 and training.at.episodes == 2
+    trainer, _ = trained(chosen)
+    assert trainer.at.t == 50 and trainer.at.episodes == 2
 
 
 def test_different_spaces_are_padded_and_masked():
@@ -219,9 +218,7 @@ def test_a_run_is_a_function_of_its_seed_for_any_number_of_copies(
         "update_interval": 10 * copies,
         "epochs": 2,
     }
-    first, again = (
-        trained(build(chosen), chosen)[0] for chosen in [settings(algorithm, world, **keys)] * 2
-    )
+    first, again = (trained(chosen)[0] for chosen in [settings(algorithm, world, **keys)] * 2)
     assert first.at.updates > 0 and equal(first, again, ("",))
 
 
@@ -237,23 +234,19 @@ def test_a_run_in_workers_is_the_run_in_one_process(copies, settings):
         settings("eoi_qmix", "pettingzoo", env_args={"workers": workers}, **keys)
         for workers in (0, 2)
     ]
-    here, there = (trained(build(chosen), chosen)[0] for chosen in runs)
+    here, there = (trained(chosen)[0] for chosen in runs)
     assert here.at.updates > 0 and equal(here, there, ("",))
-    for training in (here, there):
-        training.parts.train.env.close()
-        training.parts.test.env.close()
+    for trainer in (here, there):
+        trainer.rollout.env.close()
+        trainer.tests.env.close()
 
 
 def test_no_two_episodes_of_a_run_have_the_same_stream(settings):
     """Neither copies, nor episodes, nor training and tests."""
     chosen = settings("qmix", "windy_maze", batch_size_run=32, buffer_size=2000)
-    parts = build(chosen)
-    from eoi.run import Training
-    from eoi.utils.logging import RunLog
-
-    training = Training(parts, chosen, RunLog(lambda *_: None, "", 1), None)
+    run = make_run(chosen)
     streams = [
-        training.episode_keys(name, first, parts.train)
+        run.episode_keys(name, first, 32)
         for name in ("train", "test")
         for first in range(0, 320, 32)
     ]

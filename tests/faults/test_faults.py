@@ -12,31 +12,23 @@ import pytest
 import torch
 from sacred.utils import SacredError
 
-from helpers import SPEC
 from eoi import batch, evaluate
 from eoi import main as program
-from eoi.assembly import build
 from eoi.batches.jobs import find
-from eoi.components.replay_buffer import ReplayBuffer, ReplayConfig
+from eoi.components.replay import Replay, ReplayConfig
 from eoi.config import loader
 from eoi.learners.finite import Finite
-from eoi.observers.folder import Folder
-from eoi.run import Training
+from eoi.records.folder import Folder
+from eoi.run import Trainer
 from eoi.settings import configure
 from eoi.utils import checkpoints, memory
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import Failure, UserError
-from eoi.utils.logging import RunLog
+from helpers import SPEC, make_trainer
 from test_resume import LONG, assert_same, final, in_a_child
 
 CPU = torch.device("cpu")
 SHORT = [*LONG, "t_max=180", "log_interval=60", "test_interval=60", "save_interval=0.00001"]
-
-
-def training(settings, folder=None) -> Training:
-    return Training(
-        build(settings), settings, RunLog(lambda *_: None, "test", settings.run.t_max), folder
-    )
 
 
 def test_a_full_disk_ends_with_status_1_and_a_resumable_run(tmp_path):
@@ -206,19 +198,20 @@ def test_a_corrupted_checkpoint_costs_the_time_since_the_one_before(tmp_path, ca
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_which_term(
     part, term, settings, tmp_path
 ):
-    run = training(settings("eoi_qmix", t_max=600, save_interval=1e-5), tmp_path)
-    real = run.learn
+    trainer = make_trainer(settings("eoi_qmix", t_max=600, save_interval=1e-5), folder=tmp_path)
+    (run,) = trainer.runs
+    real = trainer.learn
 
     def learn() -> None:
         if run.at.t == 180:
-            next(run.parts.learner.get_submodule(part).parameters()).data.fill_(torch.nan)
+            next(run.learner.get_submodule(part).parameters()).data.fill_(torch.nan)
         real()
 
-    run.learn = learn
+    trainer.learn = learn
     with pytest.raises(
         Failure, match=rf"loss term .*{term}.*since update 13; the state of t = 120"
     ):
-        run.train()
+        trainer.train()
     found = Checkpoints(tmp_path / "checkpoints").newest()
     assert found is not None and found[1]["counters"]["t"] == 120
     assert all(x.isfinite().all() for x in found[1]["learner"].values())
@@ -230,18 +223,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_which_term(
 
 def test_networks_that_are_not_finite_are_never_the_best(settings, tmp_path):
     """Also where a test comes before the next report."""
-    run = training(settings("qmix", t_max=600, log_interval=600, test_interval=60), tmp_path)
-    real = run.learn
+    chosen = settings("qmix", t_max=600, log_interval=600, test_interval=60)
+    trainer = make_trainer(chosen, folder=tmp_path)
+    (run,) = trainer.runs
+    real = trainer.learn
 
     def learn() -> None:
         real()
         if run.at.t == 60:
-            next(iter(run.parts.learner.parameters())).data.fill_(torch.nan)
+            next(iter(run.learner.parameters())).data.fill_(torch.nan)
             run.at.best = float("-inf")  # whatever they do is better
 
-    run.learn = learn
+    trainer.learn = learn
     with pytest.raises(Failure, match="nan or infinite"):
-        run.train()
+        trainer.train()
     assert all(
         x.isfinite().all()
         for x in checkpoints.load(tmp_path / "models" / "best.pt")["learner"].values()
@@ -264,15 +259,15 @@ def test_a_world_whose_worker_is_killed_ends_the_run_which_can_be_resumed(tmp_pa
         *shorter,
         f"local_results_path={tmp_path}",
     ]
-    real = Training.play
+    real = Trainer.play
 
-    def play(self: Training) -> None:
+    def play(self: Trainer) -> None:
         if self.at.t == 50:
-            os.kill(self.parts.train.env._groups[0]._process.pid, signal.SIGKILL)
+            os.kill(self.rollout.env._groups[0]._process.pid, signal.SIGKILL)
         real(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "play", play)
+        patched.setattr(Trainer, "play", play)
         assert program.main(arguments) == 1
     folder = tmp_path / "sacred" / "1"
     run = json.loads((folder / "run.json").read_text())
@@ -285,7 +280,7 @@ def test_a_world_whose_worker_is_killed_ends_the_run_which_can_be_resumed(tmp_pa
 
 
 def test_a_failure_is_status_1_and_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Finite, "broken", lambda self: (["td"], 1))
+    monkeypatch.setattr(Finite, "broken", lambda self, *_: (["td"], 1))
     assert program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]) == 1
     err = capsys.readouterr().err
     assert "loss term td" in err and "Traceback" not in err
@@ -309,9 +304,9 @@ def test_a_replay_larger_than_what_is_free_is_refused_with_advice(monkeypatch):
         UserError,
         match=r"buffer_size: .* takes .* MB, but 0 MB are free on cpu; with buffer_size=(\d+) it fits",
     ) as refused:
-        ReplayBuffer(SPEC, ReplayConfig(buffer_size=10_000, batch_size=4), CPU)
+        Replay(SPEC, ReplayConfig(buffer_size=10_000, batch_size=4), CPU)
     fits = int(str(refused.value).split("buffer_size=")[1].split()[0])
-    ReplayBuffer(SPEC, ReplayConfig(buffer_size=fits, batch_size=4), CPU)
+    Replay(SPEC, ReplayConfig(buffer_size=fits, batch_size=4), CPU)
 
 
 def test_what_is_free_is_known_here():
@@ -345,14 +340,14 @@ def test_memory_does_not_grow_over_3000_episodes():
         "batch_size_run": 10, "update_interval": 200, "learning_starts": 0, "test_interval": 2000, "log_interval": 200, "buffer_size": 400,
         "batch_size": 8, "test_nepisode": 2,
     }  # fmt: skip
-    run = training(configure(loader.load("eoi_qmix", "pac_men", updates)))
-    sizes, real = [], run.play
+    trainer = make_trainer(configure(loader.load("eoi_qmix", "pac_men", updates)))
+    sizes, real = [], trainer.play
 
     def play() -> None:
         real()
         sizes.append(resident())
 
-    run.play = play
-    run.train()
-    assert run.at.episodes == 3000
+    trainer.play = play
+    trainer.train()
+    assert trainer.at.episodes == 3000
     assert sizes[-1] - sizes[len(sizes) // 3] < 4_000_000
