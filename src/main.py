@@ -52,8 +52,8 @@ from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
+from eoi.utils.places import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
 log = logging.getLogger("eoi")
 

@@ -16,8 +16,7 @@ from eoi.records.record import Config, labelled
 from eoi.settings import configure
 from eoi.utils.errors import UserError
 from eoi.utils.locks import is_locked
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from eoi.utils.places import PACKAGE, ROOT
 
 
 @dataclass
@@ -53,7 +52,7 @@ class Job:
     def command(self, mongo: str = "") -> list[str]:
         program = [
             sys.executable,
-            str(ROOT / "src" / "main.py"),
+            str(PACKAGE / "main.py"),
             *(["--mongo", mongo] if mongo else []),
         ]
         if self.state in ("cut", "failed") and self.folder is not None:

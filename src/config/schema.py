@@ -38,9 +38,10 @@ def varying(cls: type) -> set[str]:
 def nearest(name: str, names: Iterable[str]) -> str:
     """' Did you mean ...?', or a list when nothing is near and the list is short."""
     names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    lowered = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     if close:
-        return f" Did you mean {close[0]!r}?"
+        return f" Did you mean {lowered[close[0]]!r}?"
     return f" There are: {', '.join(names)}." if len(names) <= 40 else ""
 
 

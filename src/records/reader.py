@@ -13,8 +13,9 @@ import numpy as np
 from eoi.records import table
 from eoi.records.record import Config, Record, Series, renamed
 from eoi.utils.errors import UserError
+from eoi.utils.places import ROOT
 
-SACRED = pathlib.Path(__file__).resolve().parents[2] / "results" / "sacred"
+SACRED = ROOT / "results" / "sacred"
 
 
 def find_runs(paths: Sequence[str | pathlib.Path]) -> list[Record]:

@@ -1,4 +1,4 @@
-"""What every registered world must do. A new world is tested by standing in the registry."""
+"""Tests of every environment of the registry, including any new one."""
 
 import numpy as np
 import pytest

@@ -158,15 +158,15 @@ def test_a_state_of_its_own():
     [
         (
             {"key": "mine:game"},
-            r"env_args\.key: no module named mine was found; put the folder it is in on PYTHONPATH$",
+            r"env_args\.key: no module named mine was found; put its folder on PYTHONPATH$",
         ),
         (
             {"key": "mpe2.no_such"},
-            r"env_args\.key: mpe2\.no_such cannot be imported .*requirements-pettingzoo\.txt",
+            r"env_args\.key: mpe2\.no_such cannot be imported .*has no module mpe2\.no_such$",
         ),
         (
             {"key": "zoo_that_needs_more"},
-            r"cannot be imported \(No module named 'more'\); .*requirements-pettingzoo\.txt",
+            r"\(No module named 'more'\); install the package more: bash run\.sh pip install more$",
         ),
         ({"key": "pettingzoo.mpe.no_such"}, "mpe2"),
         ({"key": "zoo:nobody"}, "no function 'nobody'"),

@@ -1,4 +1,4 @@
-"""The game engine with the real pysc2, and where it is installed the real SMAC, before this project's server in the game's place."""
+"""The game engine with pysc2 and, if installed, SMAC, on this project's server."""
 
 import inspect
 import os
@@ -56,7 +56,7 @@ def games(folder) -> list[int]:
             ):
                 found.append(int(path.name))
         except OSError:
-            pass  # somebody else's, or just gone
+            pass  # another user's process, or one that has just ended
     return found
 
 
