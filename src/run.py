@@ -273,8 +273,12 @@ class Trainer:
             self.progress()
             saved_at = max(run.saved_at for run in self.runs)
             if time.monotonic() - saved_at >= 60 * cfg.save_interval:
-                _while_running(lambda: self._each(lambda run: run.checkpoint()))
+                _while_running(self.checkpoint)
         self.progress(last=True)
+
+    def checkpoint(self) -> None:
+        """Writes the state of every run. Raises OSError."""
+        self._each(lambda run: run.checkpoint())
 
     def play(self) -> None:
         """Plays training episodes, which the runs take in."""

@@ -189,7 +189,9 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
 
     A setting newer than the run has its default. Raises UserError.
     """
-    config = loader.merged(loader.defaults(), reader.read_config(folder))
+    found = reader.read_config(folder)
+    loader.use_plugins(found.get("plugins", []))
+    config = loader.merged(loader.defaults(), found)
     try:
         return configure(config | changed)
     except UserError as error:

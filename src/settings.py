@@ -39,6 +39,7 @@ class RunConfig:
     checkpoint_path: str
     evaluate: bool
     save_replay: bool
+    plugins: tuple[str, ...]
     learner: str
     env: str
     env_args: dict

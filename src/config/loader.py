@@ -7,6 +7,7 @@ A file that says `base: x` is laid over x.yaml of its folder.
 
 import ast
 import copy
+import importlib
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
@@ -71,17 +72,42 @@ def names(kind: str) -> list[str]:
 
 def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The file laid over its bases; `above`: files that it is a base of."""
+    path = _file(kind, flag, name)
     if name in above:
-        raise UserError(f"config/{kind}/{name}.yaml: its `base` leads back to itself")
-    if name not in names(kind):
-        raise UserError(
-            f"{flag}={name}: there is no such file. There are: {', '.join(names(kind))}."
-        )
-    content = read_yaml(FOLDER / kind / f"{name}.yaml")
+        raise UserError(f"{_shown(kind, name)}: its `base` leads back to itself")
+    content = read_yaml(path)
     base = content.pop("base", None)
-    return (
-        content if base is None else merged(_read_named(kind, flag, base, (*above, name)), content)
-    )
+    if base is None:
+        return content
+    return merged(_read_named(kind, flag, base, (*above, name)), content)
+
+
+def _file(kind: str, flag: str, name: str) -> pathlib.Path:
+    """A file of config/, or the user's own where the name ends with .yaml."""
+    own = pathlib.Path(name).expanduser()
+    if own.suffix == ".yaml" and own.is_file():
+        return own
+    if name not in names(kind):
+        there = f"There are: {', '.join(names(kind))}; or name a file of your own, FILE.yaml."
+        raise UserError(f"{flag}={name}: there is no such file. {there}")
+    return FOLDER / kind / f"{name}.yaml"
+
+
+def _shown(kind: str, name: str) -> str:
+    """Name of a settings file in messages."""
+    return name if name.endswith(".yaml") else f"config/{kind}/{name}.yaml"
+
+
+def use_plugins(modules: Iterable[str]) -> None:
+    """Imports the user's own modules, which may register extras, learners or worlds.
+
+    Raises UserError.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"plugins: {module}: {error}; put its folder on PYTHONPATH") from None
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,12 +197,14 @@ def defaults() -> dict[str, Any]:
 
 def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run, every key of which default.yaml knows. Raises UserError."""
-    config = defaults()
     layers = [
-        (f"config/envs/{env}.yaml: ", _read_named("envs", "--env-config", env)),
-        (f"config/algs/{algorithm}.yaml: ", _read_named("algs", "--config", algorithm)),
+        (f"{_shown('envs', env)}: ", _read_named("envs", "--env-config", env)),
+        (f"{_shown('algs', algorithm)}: ", _read_named("algs", "--config", algorithm)),
         ("with ", updates),
     ]
+    for _, content in layers:
+        use_plugins(content.get("plugins", []))
+    config = defaults()
     known = copy.deepcopy(config)
     for source, content in layers:
         _refuse_unknown(content, known, source)

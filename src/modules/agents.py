@@ -32,6 +32,9 @@ class Agent(nn.Module):
 
     remembers: ClassVar[bool] = False
 
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+
     def start(self, n: int, device: torch.device) -> Carry:
         """Memory before the first step of N episodes."""
         return {}
@@ -50,7 +53,7 @@ class MLPAgent(Agent):
     """Two hidden layers, no memory (EOI, A.3)."""
 
     def __init__(self, sizes: Sizes):
-        super().__init__()
+        super().__init__(sizes)
         widths: Sequence[int] = [sizes.inputs, *sizes.hidden, sizes.outputs]
         self.mlp = AgentMLP(sizes.n_agents, widths, sizes.shared, sizes.same_init)
 
@@ -72,7 +75,7 @@ class GRUAgent(Agent):
     remembers = True
 
     def __init__(self, sizes: Sizes):
-        super().__init__()
+        super().__init__(sizes)
         size, groups = sizes.hidden[0], 1 if sizes.shared else sizes.n_agents
         self.n_agents, self.size, self.groups = sizes.n_agents, size, groups
         self.encode = AgentLinear(groups, sizes.inputs, size)
@@ -149,4 +152,4 @@ def _packed(
     return every[longest_first].T[running], running.sum(1).tolist()
 
 
-REGISTRY: dict[str, type[MLPAgent] | type[GRUAgent]] = {"mlp": MLPAgent, "gru": GRUAgent}
+REGISTRY: dict[str, type[Agent]] = {"mlp": MLPAgent, "gru": GRUAgent}
