@@ -1,12 +1,16 @@
-"""Trains, continues or evaluates one run. Sacred is known here and in records/, and nowhere else.
+"""Trains, continues or evaluates a run, or a fleet of runs.
+
+Only this file and records/ use Sacred.
 
     python src/main.py --config=ALG --env-config=ENV [print_config] [with key=value ...] [more]
     python src/main.py --resume RUN [with t_max=N] [more]
 
-RUN is a Sacred id (3 is results/sacred/3), a run's folder, or `latest`. Beside its folder a run is recorded by
-    --mongo URL[:DB]      also to MongoDB, when it can be reached (or set EOI_MONGO); src/sync.py pushes the rest later
-    --tensorboard         also for TensorBoard, in the run's folder
-    --wandb PROJECT       also to Weights & Biases
+RUN is a Sacred id (3 is results/sacred/3), a run's folder, or `latest`. A run is recorded in its
+folder, and with these options elsewhere too:
+    --mongo URL[:DB]      in MongoDB, when it can be reached (or set EOI_MONGO);
+                          src/sync.py pushes the rest later
+    --tensorboard         for TensorBoard, in the run's folder
+    --wandb PROJECT       in Weights & Biases
 Further options are Sacred's own, e.g. `-c COMMENT`, `-u` for a run that leaves no record.
 """
 
@@ -56,7 +60,7 @@ log = logging.getLogger("eoi")
 
 @dataclass(frozen=True)
 class Command:
-    """A command line taken apart: PyMARL's two flags, this project's own and the `with` list; the rest is Sacred's."""
+    """A parsed command line: this project's flags and settings; `rest` is for Sacred."""
 
     config: dict[str, Any]
     settings: Settings
@@ -72,7 +76,7 @@ _FLAGS = ("--config", "--env-config", "--resume", "--mongo", "--wandb")
 
 
 def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
-    """Takes them, with their values, into `flags`; the other words pass."""
+    """Moves flags and their values into `flags`; yields the other words."""
     words = iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
@@ -85,7 +89,10 @@ def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
 
 
 def _taken_apart(argv: Sequence[str], flags: dict[str, str]) -> tuple[list[str], list[str]]:
-    """This project's flags go into `flags`; Sacred's words, and the pairs behind `with`. Raises UserError."""
+    """Words for Sacred, and the pairs after `with`; this project's flags go into `flags`.
+
+    Raises UserError.
+    """
     rest: list[str] = []
     pairs: list[str] = []
     updating = False
@@ -103,7 +110,7 @@ def _taken_apart(argv: Sequence[str], flags: dict[str, str]) -> tuple[list[str],
 
 
 def parse_command(argv: Sequence[str]) -> Command:
-    """Raises UserError."""
+    """The command line as one run or a fleet. Raises UserError."""
     flags: dict[str, str] = {}
     rest, pairs = _taken_apart(argv, flags)
     given = loader.parse_updates(pairs)
@@ -119,7 +126,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         refuse_unstackable(fleet, [command.settings for command in commands])
         if "--wandb" in flags:
             raise UserError(
-                "--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs"
+                "--wandb: records one run, not a fleet; "
+                "--tensorboard and --mongo record all of its runs"
             )
     for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
         saved_networks(find_folder(path))
@@ -140,14 +148,13 @@ def _fresh(
     label: str,
     rest: list[str],
 ) -> Command:
-    """A new run; `updates` are what sets it apart in a fleet. The record holds every value in effect."""
+    """A new run; `updates`: settings that set it apart in a fleet."""
     given = loader.merged(given, updates)
     config = loader.load(flags.get("--config", "qmix"), flags.get("--env-config", "pac_men"), given)
     if config["seed"] is None:
         config["seed"] = random.SystemRandom().randrange(2**31)
-    settings = configure(
-        config | {"label": config["label"] or label}, given
-    )  # the arm's name is for messages alone
+    # The arm's name is for messages alone.
+    settings = configure(config | {"label": config["label"] or label}, given)
     config["env_args"] = dataclasses.asdict(settings.env)
     return Command(config, settings, rest, None, _further(flags))
 
@@ -170,7 +177,8 @@ def _resumed(
     settings = recorded(folder, **given)
     if settings.run.t_max < recorded_t_max:
         raise UserError(
-            f"with t_max={settings.run.t_max}: the run was to last {recorded_t_max} steps; it can be longer, not shorter"
+            f"with t_max={settings.run.t_max}: the run was to last {recorded_t_max} steps; "
+            "it can be made longer, not shorter"
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
@@ -179,7 +187,7 @@ def _resumed(
 
 
 class Ended(SacredError):
-    """A failure that one line explains."""
+    """A failure with a message of one line, and the exit status."""
 
     def __init__(self, message: str, status: int):
         super().__init__(message, print_traceback=False, filter_traceback="never")
@@ -294,7 +302,7 @@ class Program:
         ex.observers.extend(first.observers)
 
         @ex.main
-        def run(_run: SacredRun) -> float:
+        def train(_run: SacredRun) -> float:
             try:
                 return self.run(_run)
             except UserError as error:

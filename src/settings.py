@@ -201,7 +201,7 @@ def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:
             continue
         forms = [name for name, each in sections()[section].items() if fits(each, kind)]
         if "" in sections()[section]:
-            raise UserError(f"{section}: learner={learner} cannot take it")
+            raise UserError(f"{section}: learner={learner} {_misfit(extra, kind)}")
         form = next(name for name, each in sections()[section].items() if each is extra)
         choices = ", ".join(sorted(forms))
         raise UserError(f"{section}.form={form}: learner={learner} takes one of {choices}")
@@ -213,6 +213,14 @@ def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:
         raise UserError(
             f"attend_heads: {heads} heads do not divide hidden_dim={controller.hidden_dim}"
         )
+
+
+def _misfit(extra: type[Extra], kind: type[Learner]) -> str:
+    """Reason why a learner cannot take an extra."""
+    missing = sorted(hooks(extra) - kind.serves)
+    if missing:
+        return f"does not call its hook {' and '.join(missing)}"
+    return f"lends its loss terms no {extra.view.__name__}"
 
 
 def _refuse_nonsense(settings: Settings) -> None:

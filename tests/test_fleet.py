@@ -3,7 +3,9 @@
 import copy
 import json
 import logging
+import pathlib
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -437,3 +439,86 @@ def test_a_run_that_fails_is_marked_and_the_rest_complete(tmp_path, caplog):
     assert any(
         "lr=1e+38" in message and "the other runs go on" in message for message in caplog.messages
     )
+
+
+def recorded(results: pathlib.Path, run: int) -> tuple[dict, dict, dict]:
+    """The record of a run, its settings and its metrics."""
+    folder = results / "sacred" / str(run)
+    names = ("run", "config", "metrics")
+    run_, config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in names)
+    return run_, config, metrics
+
+
+def test_128_runs_begin_and_end_well(tmp_path):
+    """Records are begun and ended one after the other, so that a fleet may be large."""
+    words = [
+        "with",
+        f"fleet.seeds={list(range(128))}",
+        f"local_results_path={tmp_path}",
+        "hidden_dim=4",
+        "mixing_embed_dim=2",
+        "batch_size=4",
+        "batch_size_run=8",
+        "buffer_size=150",
+        "learning_starts=0",
+        "update_interval=500",
+        "t_max=2000",
+        "test_interval=1000",
+        "log_interval=1000",
+        "test_nepisode=2",
+        "save_interval=0",
+        "save_model=False",
+    ]
+    assert main(["--config=qmix", "--env-config=windy_maze", *words]) == 0
+    assert len(list((tmp_path / "sacred").glob("[0-9]*"))) == 128
+    curves = set()
+    for k in range(1, 129):
+        run, config, metrics = recorded(tmp_path, k)
+        assert run["status"] == "COMPLETED" and config["seed"] == k - 1
+        assert config["fleet"]["seeds"] == []  # the record of a single run
+        assert metrics["test_return_mean"]["steps"][0] == 0
+        assert metrics["test_return_mean"]["steps"][-1] >= 2000
+        assert metrics["updates"]["values"][-1] >= 4
+        curves.add(tuple(metrics["loss"]["values"]))
+    assert len(curves) == 128
+
+
+def test_an_interrupted_fleet_resumes_run_by_run(tmp_path, monkeypatch, capsys):
+    words = [w for w in TINY_WORDS if not w.startswith("seed")]
+    fleet = ["--config=qmix", *words, f"local_results_path={tmp_path}", "fleet.seeds=[3,4,5]"]
+    real = Trainer.play
+
+    def play(self: Trainer) -> None:
+        if self.at.t == 60:
+            signal.raise_signal(signal.SIGINT)
+        real(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "play", play)
+        assert main([*fleet, "t_max=240"]) == 130
+    assert "continues the run where it was, and so on" in capsys.readouterr().err
+    assert main(["--config=qmix", *TINY_WORDS, "t_max=240", f"local_results_path={tmp_path}"]) == 0
+    _, _, alone = recorded(tmp_path, 4)
+    for k in (1, 2, 3):
+        run, config, metrics = recorded(tmp_path, k)
+        assert run["status"] == "INTERRUPTED" and metrics["test_return_mean"]["steps"][-1] == 120
+        assert main(["--resume", str(tmp_path / "sacred" / str(k))]) == 0
+        run, again, metrics = recorded(tmp_path, k)
+        assert run["status"] == "COMPLETED" and again == config and config["seed"] == k + 2
+        assert metrics["test_return_mean"]["steps"] == alone["test_return_mean"]["steps"]
+    _, _, first = recorded(tmp_path, 1)
+    assert first["loss"]["values"] == pytest.approx(alone["loss"]["values"], abs=1e-4)
+
+
+def test_one_failing_run_of_three_fails_alone(tmp_path, capsys):
+    """The first run fails, whose record Sacred itself keeps; the status is 1."""
+    words = [w for w in TINY_WORDS if not w.startswith("t_max")]
+    vary = 'fleet.vary={"lr": [1e38, 1e-4, 1e-3]}'
+    argv = ["--config=qmix", *words, f"local_results_path={tmp_path}", vary, "t_max=300"]
+    assert main(argv) == 1
+    records = [recorded(tmp_path, k) for k in (1, 2, 3)]
+    assert [run["status"] for run, *_ in records] == ["FAILED", "COMPLETED", "COMPLETED"]
+    assert "nan or infinite" in "".join(records[0][0]["fail_trace"])
+    for _, _, metrics in records[1:]:
+        assert metrics["test_return_mean"]["steps"] == [0, 60, 120, 180, 240, 300]
+    assert "nan or infinite" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""default.yaml <- envs/<env>.yaml <- algs/<alg>.yaml <- `with key=value`, merged into one nested dictionary.
+"""Settings: default.yaml <- envs/<env>.yaml <- algs/<alg>.yaml <- `with key=value`.
+
+They are merged into one nested dictionary.
 
 A file that says `base: x` is laid over x.yaml of its folder.
 """
@@ -17,12 +19,13 @@ from eoi.utils.errors import UserError
 
 FOLDER = pathlib.Path(__file__).parent
 
-# What PyMARL's users type and this project calls otherwise, or does not need.
+# PyMARL's settings that have another name here, or none.
 PYMARL = {
-    "runner": "there is one runner; `batch_size_run` is the number of environment copies it plays at once",
+    "runner": "there is one runner, which plays `batch_size_run` copies of the environment at once",
     "mac": "there is one controller; `share_params` and `obs_agent_id` say which kind",
     "rnn_hidden_dim": "it is called `hidden_dim` here",
-    "target_update_interval_or_tau": "use `target_update_tau` (soft) or `target_update_interval` (hard, in episodes)",
+    "target_update_interval_or_tau": "use `target_update_tau` (soft) or "
+    "`target_update_interval` (hard, in episodes)",
     "load_step": "`checkpoint_path` takes the networks saved last",
     "action_selector": "value learners are epsilon-greedy; see `epsilon_start`",
     "test_greedy": "tests are always greedy",
@@ -35,7 +38,7 @@ PYMARL = {
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads 5e-4 as a string; YAML 1.2 and everybody else read a number."""
+    """PyYAML reads 5e-4 as a string; YAML 1.2 and this loader read a number."""
 
 
 _Loader.add_implicit_resolver(
@@ -67,7 +70,7 @@ def names(kind: str) -> list[str]:
 
 
 def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file over its bases; `above` are those that it is the base of."""
+    """The file laid over its bases; `above`: files that it is a base of."""
     if name in above:
         raise UserError(f"config/{kind}/{name}.yaml: its `base` leads back to itself")
     if name not in names(kind):
@@ -82,7 +85,7 @@ def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) ->
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `under`; dictionaries are merged, everything else is replaced. Neither is changed."""
+    """`over` laid on `under`: dictionaries are merged, everything else is replaced."""
     result = copy.deepcopy(dict(under))
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), dict) and key not in OPEN:
@@ -124,7 +127,10 @@ def _flat(known: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def parse_updates(pairs: Iterable[str]) -> dict[str, Any]:
-    """`a.b=value` pairs as a nested dictionary; values are Python or YAML literals, else strings."""
+    """`a.b=value` pairs as a nested dictionary.
+
+    Values are Python or YAML literals, else strings.
+    """
     updates: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")

@@ -1,4 +1,7 @@
-"""A strict reading of settings into frozen dataclasses: unknown, missing, mistyped and out-of-range keys are refused by full name."""
+"""A strict reading of settings into frozen dataclasses.
+
+Unknown, missing, mistyped and out-of-range keys are refused by their full name.
+"""
 
 import dataclasses
 import difflib
@@ -43,7 +46,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "", strict: bool = True) -> T:
-    """An instance of the dataclass `cls` from `values`. `strict` refuses keys that are no field of it.
+    """An instance of the dataclass `cls` from `values`; `strict` refuses other keys.
 
     Raises UserError naming the key in full, `prefix` included.
     """

@@ -1,9 +1,9 @@
 """EOI, the emergence of individuality (EOI: Jiang and Lu, ICLR 2021 submission).
 
 A classifier learns p(i | o) from the replay; being recognised is an intrinsic reward. The forms
-differ in how that reward reaches the agents: `ShapedReward` adds it to theirs (eq. 1), `Pull` adds a
-gradient through an intrinsic value function (eq. 6-7), `Explore` lets an intrinsic Q-function act in
-some training episodes (the authors' later code).
+differ in how that reward reaches the agents. `ShapedReward` adds it to theirs (eq. 1). `Pull` adds
+a gradient through an intrinsic value function (eq. 6-7). `Explore` lets an intrinsic Q-function act
+in some training episodes (the authors' later code).
 
 Axes: N copies, A agents (also the n classes of the classifier), O observation, U actions; *b is
 B transitions or B T episodes.

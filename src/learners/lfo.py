@@ -36,7 +36,7 @@ def permutation(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
 
 
 def cycle(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
-    """A random cycle through all agents: no agent keeps its place, all others are equally likely."""
+    """A random cycle through all agents: no agent keeps its place."""
     order = draw.argsort(-1)
     return torch.zeros_like(order).scatter(-1, order, order.roll(-1, -1))
 
@@ -44,9 +44,9 @@ def cycle(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
 class LFO(Extra[object]):
     """Gives agent i the triple (o, a, o') of agent sigma(i) in a share omega of the batch.
 
-    Its weight is p(i | o_sigma(i)). The team's reward and the state stay; an agent's own reward goes
-    with the actions that earned it. The importance ratio is n p(i | o); the paper leaves out the
-    constant n, and so does this.
+    Its weight is p(i | o_sigma(i)). The team's reward and the state stay. An agent's own reward
+    goes with the actions that earned it. The importance ratio is n p(i | o); the paper leaves out
+    the constant n, and so does this.
     """
 
     Config = LFOConfig

@@ -1,4 +1,4 @@
-"""What a run says while it lives: metrics to Sacred, a table row a test, one progress line."""
+"""Output of a run: metrics for its record, and one progress line."""
 
 import contextlib
 import math
@@ -53,7 +53,7 @@ class RunLog:
         self._start = self._clock() - state["seconds"]  # speeds are means over the whole run
 
     def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:
-        """One line: rewritten in place on a terminal at every call, else printed every 20 seconds."""
+        """One line: rewritten in place on a terminal, else printed every 20 seconds."""
         now = self._clock()
         if not last and now - self._shown < (0.5 if self._live else 20.0):
             return
@@ -61,7 +61,8 @@ class RunLog:
         seconds = max(now - self._start, 1e-9)
         left = seconds * max(self._t_max - t, 0) / max(t, 1)
         parts = [
-            f"{self._title}  {min(100 * t / self._t_max, 100):5.1f}%  {t}/{self._t_max} steps  {episodes} episodes",
+            f"{self._title}  {min(100 * t / self._t_max, 100):5.1f}%",
+            f"{t}/{self._t_max} steps  {episodes} episodes",
             f"{t / seconds:.0f} steps/s  {updates / seconds:.0f} updates/s",
             f"left {int(left) // 60}:{int(left) % 60:02d}" if t else "left ?",
         ]
@@ -69,9 +70,8 @@ class RunLog:
             f"{label} {self.latest[name]:.2f}" for name, label in _SHOWN if name in self.latest
         ]
         line = "  ".join(parts)
-        with contextlib.suppress(
-            OSError
-        ):  # who read it has gone, or the disk that it goes to is full: no reason to end
+        # A closed stdout, or a full disk behind it, is no reason to end the run.
+        with contextlib.suppress(OSError):
             if self._live and sys.__stderr__ is not None:
                 print(
                     f"\r\x1b[K{line[:200]}",

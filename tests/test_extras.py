@@ -1,0 +1,236 @@
+"""Extras registered from outside of the package, and the contract that every learner keeps."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from eoi import learners
+from eoi.components.batch import Batch
+from eoi.components.episodes import Episodes
+from eoi.config import loader
+from eoi.config.schema import setting
+from eoi.learners import extras
+from eoi.learners.base import HOOKS, Context, Extra, Losses, hooks, scalar
+from eoi.learners.eoi import ShapedReward
+from eoi.main import main, parse_command
+from eoi.run import Run
+from eoi.settings import configure, fits
+from eoi.utils.errors import UserError
+from helpers import make_trainer, tiny, trained
+from test_resume import assert_same, final, resumed
+
+# One algorithm for each learner.
+ALGORITHM = {"q_learner": "qmix", "maac": "maac", "ppo": "ippo"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    weight: float = setting(0, default=0.0, varies=True)
+
+
+class Toy(Extra[object]):
+    """Pays each agent the mean of its observation."""
+
+    Config = ToyConfig
+    weight: Tensor
+
+    def __init__(self, cfg: ToyConfig, context: Context):
+        super().__init__()
+        scalar(self, "weight", cfg.weight)
+
+    @classmethod
+    def active(cls, cfg: object) -> bool:
+        return isinstance(cfg, ToyConfig) and cfg.weight > 0
+
+    def rewards(self, batch: Batch, t: Tensor) -> dict[str, Tensor]:
+        return {"toy": self.weight * batch.obs.mean(-1)}
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """`extras.register`, undone after the test."""
+    monkeypatch.setattr(extras, "REGISTRY", dict(extras.REGISTRY))
+    monkeypatch.setattr(loader, "_DECLARED", dict(loader._DECLARED))
+    return extras.register
+
+
+@pytest.fixture
+def toy(register):
+    register("toy", Toy)
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return {name: x.clone() for name, x in run.learner.state_dict().items()}
+
+
+def equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    """The tensors that both have are the same, bit for bit."""
+    return all(torch.equal(x, theirs[name]) for name, x in ours.items() if name in theirs)
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "iql", "maac", "ippo", "eoi_qmix"])
+def test_a_weight_changes_the_run_and_zero_does_not(algorithm, toy):
+    base, off, on = (
+        weights(trained(tiny(algorithm, **more))[0].runs[0])
+        for more in ({}, {"toy": {"weight": 0.0}}, {"toy": {"weight": 5.0}})
+    )
+    assert base.keys() == off.keys() and equal(base, off)
+    assert not equal(base, on)
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "maac"])
+def test_a_weight_changes_the_gradient(algorithm, toy):
+    trainer = make_trainer(tiny(algorithm, toy={"weight": 5.0}))
+    trainer.play()
+    (run,), found = trainer.runs, []
+    batch = next(iter(run.batches()))
+    (extra,) = run.learner.with_hook("rewards")
+    for factor in (1.0, 0.0):
+        extra.weight *= factor
+        td = run.learner(batch, run.now, 0).terms["td"]
+        online = [p for p in run.learner.parameters() if p.requires_grad]
+        slopes = torch.autograd.grad(td, online, allow_unused=True)
+        found.append(torch.cat([g.flatten() for g in slopes if g is not None]))
+    assert (found[0] - found[1]).abs().max() > 1e-4
+
+
+def test_a_fleet_applies_each_runs_own_weight(toy):
+    chosen = [tiny("qmix", toy={"weight": weight}) for weight in (0.5, 5.0)]
+    fleet = make_trainer(*chosen)
+    fleet.train()
+    alone = [trained(each)[0].runs[0] for each in chosen]
+    for ours, theirs in zip(fleet.runs, alone, strict=True):
+        for name, x in weights(ours).items():
+            assert (x - weights(theirs)[name]).abs().max() <= 1e-3, name
+    assert not equal(weights(fleet.runs[0]), weights(fleet.runs[1]))
+
+
+def test_the_command_line_knows_it(toy):
+    command = parse_command(["with", 'fleet.vary={"toy.weight": [0.5, 2]}', "seed=1"])
+    each = [command.settings, *(other.settings for other in command.others)]
+    assert [s.extra("toy").cfg.weight for s in each] == [0.5, 2.0]
+    assert command.config["toy"] == {"weight": 0.5}
+    with pytest.raises(UserError, match=r"with toy\.weight=0 that part is not in the program"):
+        parse_command(["with", 'fleet.vary={"toy.weight": [0, 2]}', "seed=1"])
+
+
+def test_a_mistyped_key_is_refused(toy, tmp_path, capsys):
+    assert main(["with", "toy.wieght=1", f"local_results_path={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert "toy.wieght: there is no such setting. Did you mean 'toy.weight'?" in error
+    assert error.count("\n") == 1 and not any(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"toy\.weight: must be at least 0, got -1"):
+        tiny("qmix", toy={"weight": -1.0})
+
+
+def test_an_unregistered_section_is_unknown():
+    with pytest.raises(UserError, match="toy: there is no such setting"):
+        tiny("qmix", toy={"weight": 1.0})
+
+
+class Chooser(Toy):
+    """Leaves the greedy actions as they are."""
+
+    def choose(self, best, obs, avail, keys):
+        return best
+
+
+def test_a_learner_refuses_a_hook_that_it_does_not_call(register):
+    register("toy", Chooser)
+    assert trained(tiny("qmix", toy={"weight": 1.0}))[0].at.updates == 12
+    with pytest.raises(UserError, match="toy: learner=maac does not call its hook choose"):
+        tiny("maac", toy={"weight": 1.0})
+    given = {"toy": {"weight": 1.0}, "seed": 1}
+    with pytest.raises(UserError, match="toy: has no effect with --config=maac"):
+        configure(loader.load("maac", "pac_men", given), given)
+
+
+def counting(calls: Counter, names: frozenset[str]) -> type[Extra]:
+    """A class of extras that overrides these hooks, and counts their calls."""
+
+    def counted(name: str):
+        def hook(self, *given):
+            calls[name] += 1
+            return getattr(Extra, name)(self, *given)
+
+        return hook
+
+    own = {name: counted(name) for name in names}
+    init = {"Config": ToyConfig, "__init__": lambda self, cfg, context: Extra.__init__(self)}
+    return type("Counting", (Extra,), own | init)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("name", learners.REGISTRY)
+def test_every_hook_that_a_learner_serves_is_called(name, runs, register):
+    calls: Counter = Counter()
+    kind = counting(calls, learners.REGISTRY[name].serves)
+    register("toy", kind)
+    assert hooks(kind) == learners.REGISTRY[name].serves <= set(HOOKS)
+    assert fits(kind, learners.REGISTRY[name])
+    make_trainer(*(tiny(ALGORITHM[name], seed=seed) for seed in range(runs))).train()
+    assert set(calls) == hooks(kind)
+
+
+class Mine(ShapedReward):
+    """A form of EOI from outside."""
+
+
+def test_a_subclass_under_a_name_of_its_own_is_applied(register):
+    register("eoi.mine", Mine)
+    mine, reward, none = (
+        weights(trained(tiny("qmix", epsilon_start=0.1, eoi=eoi))[0].runs[0])
+        for eoi in ({"form": "mine", "alpha": 1000.0}, {"form": "reward", "alpha": 1000.0}, {})
+    )
+    assert mine.keys() == reward.keys() and equal(mine, reward)
+    assert not equal(mine, none)
+
+
+class Curious(Toy):
+    """Its reward grows with the episodes that it has seen."""
+
+    seen: Tensor
+
+    def __init__(self, cfg: ToyConfig, context: Context):
+        super().__init__(cfg, context)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def observe(self, episodes: Episodes) -> None:
+        self.seen += len(episodes.length)
+
+    def rewards(self, batch: Batch, t: Tensor) -> dict[str, Tensor]:
+        return {"curious": self.weight * self.seen * batch.obs.mean(-1)}
+
+
+def test_state_of_an_extra_is_resumed_and_stacked(register, tmp_path):
+    register("toy", Curious)
+    on = {"toy": {"weight": 1.0}}
+    whole, _ = trained(tiny("qmix", **on), tmp_path / "whole")
+    trained(tiny("qmix", **on, t_max=60), tmp_path / "parts")
+    continued = resumed(tiny("qmix", **on), tmp_path / "parts")
+    continued.train()
+    assert_same(final(tmp_path / "parts"), final(tmp_path / "whole"))
+    fleet = make_trainer(*(tiny("qmix", seed=seed, **on) for seed in (3, 4)))
+    fleet.train()
+    ours, theirs = weights(fleet.runs[0]), weights(whole.runs[0])
+    assert ours["extras.0.seen"] == theirs["extras.0.seen"] == 4
+    assert all((x - theirs[name]).abs().max() <= 1e-3 for name, x in ours.items())
+
+
+class Pushed(Toy):
+    """A loss term of the agents' values."""
+
+    view = learners.base.Values
+
+    def losses(self, batch, view, t) -> Losses:
+        return Losses({"push": -self.weight * batch.mean(view.q).sum()}, {})
+
+
+def test_a_view_that_a_learner_does_not_lend_is_refused(register):
+    register("toy", Pushed)
+    assert trained(tiny("vdn", toy={"weight": 1.0}))[0].at.updates == 12
+    with pytest.raises(UserError, match="toy: learner=ppo lends its loss terms no Values"):
+        tiny("ippo", toy={"weight": 1.0})
