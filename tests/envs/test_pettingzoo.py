@@ -78,9 +78,10 @@ def test_arguments_are_checked():
 
 
 def test_the_worlds_come_without_the_training():
-    """Somebody else's program needs torch, numpy and jaxtyping."""
+    """Importing the environments imports none of the optional packages."""
     program = (
-        "import sys; sys.path.insert(0, 'src'); from eoi.envs.pac_men import PacMen; import eoi.envs.workers\n"
+        "import sys; sys.path.insert(0, 'src')\n"
+        "from eoi.envs.pac_men import PacMen; import eoi.envs.workers\n"
         "extras = {'sacred', 'matplotlib', 'yaml', 'PIL', 'pettingzoo', 'gymnasium'}\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & extras))"
     )
@@ -169,7 +170,7 @@ def test_a_state_of_its_own():
             r"\(No module named 'more'\); install the package more: bash run\.sh pip install more$",
         ),
         ({"key": "pettingzoo.mpe.no_such"}, "mpe2"),
-        ({"key": "zoo:nobody"}, "no function 'nobody'"),
+        ({"key": "zoo:no_such"}, "no function 'no_such'"),
         ({"key": "zoo:continuous"}, "not Discrete"),
         ({"kwargs": {"colour": 3}}, r"env_args\.kwargs"),
     ],
