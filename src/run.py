@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from eoi.build import Worlds, find_folder, make_learner, make_replay, restore
@@ -28,6 +27,7 @@ from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.logging import RunLog
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Int
 from eoi.utils.stopping import Stop
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from eoi.build import find_folder, make_env, make_learner, restore
@@ -27,6 +26,7 @@ from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.script import FIGURES
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Bool, Float
 
 Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
 Array = Tensor | np.ndarray

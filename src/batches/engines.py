@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from eoi.batches.jobs import ROOT, Job
+from eoi.batches.jobs import Job
 from eoi.batches.report import Screen
 from eoi.utils.errors import UserError
+from eoi.utils.places import IS_CHECKOUT, PACKAGE, ROOT
 from eoi.utils.script import write_text
 
 _GLANCE = 0.2  # seconds between two looks; Ray's cancel does not end a system call
@@ -191,7 +192,7 @@ def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
         ) from None
     own = not ray.is_initialized()
     if own:
-        paths = {"env_vars": {"PYTHONPATH": str(ROOT / "src")}}
+        paths = {"env_vars": {"PYTHONPATH": str(PACKAGE.parent)}}
         where = (
             {"address": pace.address}
             if pace.address
@@ -240,6 +241,7 @@ def slurm(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
     at = words.index("with") if "with" in words else len(words)
     call = shlex.join([*words[:at], "--only"]), shlex.join(words[at:])
     path = ROOT / "results" / "batch.sbatch"
+    program = "bash run.sh batch" if IS_CHECKOUT else "eoi batch"
     numbers = ",".join(str(screen.number(job)) for job in jobs)
     text = f"""#!/bin/bash
 #SBATCH --job-name=eoi
@@ -250,7 +252,7 @@ def slurm(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
 #SBATCH --output=results/slurm-%A_%a.out
 cd {shlex.quote(str(ROOT))} || exit 1
 export OMP_NUM_THREADS=1
-exec bash run.sh batch {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
+exec {program} {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
 """
     write_text(path, text)
     print(f"{path}: {len(jobs)} runs; start it with\n    sbatch {shlex.quote(str(path))}")

@@ -6,8 +6,9 @@ Axes: N copies, A agents, U actions; *b is any batch.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float, Int
 
 Carry = dict[str, Tensor]  # [N, A, ...]; an agent's memory from one step to the next
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True)

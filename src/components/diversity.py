@@ -4,8 +4,9 @@ Axes: B observations, A agents, U actions, O observation, C cells, K samples.
 """
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
+
+from eoi.utils.shapes import Float, Int
 
 Scalar = Float[Tensor, ""]
 

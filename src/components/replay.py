@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from eoi.components.batch import Batch, last_of
@@ -24,6 +23,7 @@ from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.utils.memory import require
 from eoi.utils.seeding import fold, integers, uniform
+from eoi.utils.shapes import Bool, Int
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """Advantages from whole episodes. Axes: N copies, T time (T1 = T + 1), A agents."""
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float
 
 Scalar = Float[Tensor, ""]
 

@@ -1,8 +1,9 @@
 """Values that change with the environment steps t."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from eoi.utils.shapes import Float
 
 Scalar = Float[Tensor, ""]
 

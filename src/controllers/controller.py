@@ -6,7 +6,6 @@ Axes: N copies, A agents, O observation, U actions, I inputs; *b is B transition
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry
@@ -14,6 +13,7 @@ from eoi.components.batch import Batch
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.modules.agents import REGISTRY, Sizes
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

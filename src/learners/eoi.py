@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Generic, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.components.action_selection import Keys, masked_argmax
@@ -37,6 +36,7 @@ from eoi.learners.base import (
 from eoi.modules.individuality import Classifier, IntrinsicValue
 from eoi.modules.layers import AgentMLP
 from eoi.utils.seeding import named, uniform
+from eoi.utils.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

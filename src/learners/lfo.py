@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from eoi.components.batch import Batch, mean_of
@@ -19,6 +18,7 @@ from eoi.config.schema import setting
 from eoi.learners.base import Context, Extra, Scalar, Stats, scalar
 from eoi.learners.eoi import Individuality
 from eoi.utils.seeding import named, uniform
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import sample
@@ -37,6 +36,7 @@ from eoi.learners.experience import OffPolicy, OffPolicyConfig
 from eoi.learners.policy_learner import PolicyConfig, PolicyLearner, log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
 from eoi.utils.seeding import named, uniform
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry, Choice, Keys, masked_argmax, sample
@@ -15,6 +14,7 @@ from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Extra, Group, Learner, LearnerConfig, Scalar, View
+from eoi.utils.shapes import Bool, Float, Int
 
 
 def log_softmax(

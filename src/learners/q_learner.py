@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import (
@@ -43,6 +42,7 @@ from eoi.learners.base import (
 )
 from eoi.learners.experience import OffPolicy, OffPolicyConfig
 from eoi.modules.mixers import MixerConfig, make_mixer
+from eoi.utils.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry
 from eoi.modules.layers import AgentLinear, AgentMLP
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True)

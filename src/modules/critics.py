@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.modules.layers import AgentLinear, AgentMLP
+from eoi.utils.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True)

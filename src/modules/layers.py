@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from eoi.utils.shapes import Float
 
 
 class AgentLinear(nn.Module):

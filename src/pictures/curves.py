@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from eoi.records.statistics import deviation, mean_interval
+from eoi.utils.shapes import Float
 
 BANDS = {
     "std": "± standard deviation",

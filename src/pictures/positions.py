@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, PowerNorm
@@ -20,6 +19,7 @@ from eoi.envs.grid import AGENT_COLOURS
 from eoi.records.record import labelled
 from eoi.saved import greedy_episodes, load
 from eoi.utils.errors import UserError
+from eoi.utils.shapes import Float
 
 _WALL = (0.86, 0.875, 0.895)
 _BINS = 40  # across, where positions are coordinates

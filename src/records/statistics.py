@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from scipy import stats
+
+from eoi.utils.shapes import Float
 
 FINAL = "mean of the last 10 % of a run's entries"
 _TENTH = 10

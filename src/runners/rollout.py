@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.components.action_selection import Carry, Choice, Keys
@@ -16,6 +15,7 @@ from eoi.components.episodes import Episodes, Kept
 from eoi.envs.base import TimeStep, VecEnv
 from eoi.utils.errors import Failure
 from eoi.utils.seeding import fold, named, uniform
+from eoi.utils.shapes import Bool, Float, Int
 
 _TRIES = 5
 
