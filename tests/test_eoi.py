@@ -162,6 +162,23 @@ def test_anchors_without_a_positive_lose_that_term_only():
     assert stats["classifier_mi"].item() == pytest.approx(0.940448, abs=1e-5)
 
 
+def test_the_positive_distance_is_a_mean_over_all_anchors():
+    """Those without a positive count as 0: with one of four, it is a quarter."""
+    made = fixed([0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1])
+    made.classifier.anchor.data = made.classifier.anchor.data.repeat(4, 1, 1)
+    made.classifier.positive = made.classifier.positive.repeat(4, 1, 1)
+    found = []
+    for has in ([1.0, 1, 1, 1], [0.0, 0, 1, 0]):
+        made.classifier.calls = 0
+        batch = random_batch(FOUR, 4, has_earlier=torch.tensor(has))
+        losses, _ = made.classify(batch)
+        found.append(losses)
+    whole, quarter = (losses.stats["classifier_pd"].item() for losses in found)
+    assert quarter == pytest.approx(whole / 4, rel=1e-5) and whole > 1
+    loss = [losses.terms["classifier"].item() for losses in found]
+    assert loss[0] - loss[1] == pytest.approx(0.04 * 0.75 * whole, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("share", "beta2", "optimum"),
     [(0.6, 0.1, 0.6107), (0.6, 0.2, 0.6237), (0.5, 0.2, 0.5), (0.8, 0.1, 0.8224), (0.7, 0.0, 0.7)],
