@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from helpers import make_trainer, tiny, trained
 from torch import Tensor
 
 from eoi import learners
@@ -20,6 +19,7 @@ from eoi.main import main, parse_command
 from eoi.run import Run
 from eoi.settings import configure, fits
 from eoi.utils.errors import UserError
+from helpers import make_trainer, tiny, trained
 from test_resume import assert_same, final, resumed
 
 # One algorithm for each learner.

@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from helpers import CONTROLLER, SPEC, context, keys, make_trainer, tiny, trained
 from torch.nn.functional import one_hot
 
 from eoi import evaluate, watch
@@ -26,6 +25,7 @@ from eoi.modules.agents import GRUAgent, MLPAgent, Sizes
 from eoi.saved import load_policy
 from eoi.settings import configure
 from eoi.utils.errors import UserError
+from helpers import CONTROLLER, SPEC, context, keys, make_trainer, tiny, trained
 from test_eoi import EXPLORE, PULL, WEIGHTED
 from test_fleet import assert_near
 from test_lfo import CONFIG as SWAP

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import SPEC, keys
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.components.schedules import linear, trapezoid
 from eoi.config import loader
+from helpers import SPEC, keys
 from test_replay import CPU, Q, numbered
 
 # A busy machine may take its time.

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import SPEC, keys
 from torch import Tensor
 
 from eoi.components.action_selection import Carry, Choice, Keys
 from eoi.components.episodes import Kept
 from eoi.envs.base import TimeStep
 from eoi.runners.rollout import Rollout, play
+from helpers import SPEC, keys
 
 CPU, NOW = torch.device("cpu"), torch.tensor(0.0)
 
