@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs a command in this project's own Python environment, and makes or mends that environment first when it has to.
+# Runs a command in this project's Python environment, after creating or updating it if necessary.
 #
-# The environment is .venv/ beside this file. After a complete installation, and only then, a stamp is written: the place, the
-# Python and the requirements it was made from. A call that finds another stamp, or none, installs; a call that finds the mark of
-# an installation that was cut short (.unfinished) starts from an empty .venv, because pip does not repair half a package.
+# The environment is .venv/ beside this file. After a complete installation a stamp is written: the
+# folder, the Python and the requirements of the installation. Without a matching stamp, a call
+# installs. After an interrupted installation, which leaves the file .unfinished, a call starts from
+# an empty .venv, because pip does not repair a partly installed package.
 set -eu
 unset CDPATH PYTHONHOME
 
@@ -29,7 +30,7 @@ Runs COMMAND in this project's Python environment (.venv, made by the first call
 END
 }
 
-home() { # the environment's place and Python: with another of either, its scripts and packages are of no use
+home() { # folder and Python of the environment; its scripts and packages work with no other
     printf '%s %s\n' "$venv" "$("$venv/bin/python" -V 2>/dev/null)"
 }
 
@@ -44,51 +45,54 @@ is_complete() { # FILE
         [ "$(cat -- "$venv/.stamp-$1")" = "$(wanted "$1")" ]
 }
 
-usable() { # whether pip can bring this environment up to date as it stands
+usable() { # whether pip can update the environment without recreating it
     local stamp=$venv/.stamp-requirements.txt
     [ ! -e "$venv/.unfinished" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
         { [ ! -e "$stamp" ] || [ "$(head -n 1 -- "$stamp")" = "$(home)" ]; }
 }
 
-find_python() { # prints the path of a Python that will do; the one in .venv does not count, it may be about to go
+find_python() { # prints the path of a Python >= 3.11 outside .venv, which may be deleted
     local name search=:$PATH:
     PATH=${search//":$venv/bin:"/:}
     for name in python3.11 python3.12 python3.13 python3.14 python3 python; do
-        "$name" -c 'import sys; sys.version_info < (3, 11) and sys.exit(1); print(sys.executable)' 2>/dev/null && return
+        "$name" -c 'import sys; sys.version_info < (3, 11) and sys.exit(1); print(sys.executable)' \
+            2>/dev/null && return
     done
     return 1
 }
 
-create() { # an empty environment; only the lock stays
+create() { # an empty environment; only the lock is kept
     find "$venv/" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf -- {} +
     : >"$venv/.unfinished"
     "$1" -m venv "$venv" >"$venv/.log" 2>&1 ||
-        die 1 "$1 -m venv failed: $(tail -n 1 "$venv/.log") (on Debian and Ubuntu, install python3-venv); then call again"
+        die 1 "$1 -m venv failed: $(tail -n 1 "$venv/.log")" \
+            "(on Debian and Ubuntu, install python3-venv); then call again"
 }
 
 install() { # FILE
     : >"$venv/.unfinished"
     rm -f -- "$venv"/.stamp-*
-    if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off -r "$root/$1" \
-        </dev/null >"$venv/.log" 2>&1; then
-        grep -q '^Installing collected' "$venv/.log" || rm -f -- "$venv/.unfinished" # nothing was touched: only downloads failed
-        die 1 "could not install $1: $(why); the next call continues (all that pip said: $venv/.log)"
+    if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
+        --progress-bar off -r "$root/$1" </dev/null >"$venv/.log" 2>&1; then
+        # If only a download failed, no package is partly installed.
+        grep -q '^Installing collected' "$venv/.log" || rm -f -- "$venv/.unfinished"
+        die 1 "could not install $1: $(why); the next call continues (pip's log: $venv/.log)"
     fi
     wanted requirements.txt >"$venv/.stamp-requirements.txt"
     [ "$1" = requirements.txt ] || wanted "$1" >"$venv/.stamp-$1"
     rm -f -- "$venv/.unfinished"
 }
 
-why() { # pip's last error, in one line
+why() { # pip's last error in one line
     local said
     said=$(grep '^ERROR' "$venv/.log" | tail -n 1) || said=$(tail -n 1 "$venv/.log")
     if grep -qE 'Retrying|ConnectionError|ConnectTimeout|ReadTimeout|ProxyError' "$venv/.log"; then
         said="the package index cannot be reached (${said:-no answer})"
     fi
-    printf '%s' "${said:-pip ended without a word}"
+    printf '%s' "${said:-pip ended without a message}"
 }
 
-setup() { # FILE; one caller at a time, where the system has flock
+setup() { # FILE; one caller at a time if the system has flock
     local python
     { mkdir -p -- "$venv" && : >>"$venv/.lock"; } 2>/dev/null || die 1 "cannot write in $venv"
     exec 9>>"$venv/.lock"
@@ -101,7 +105,8 @@ setup() { # FILE; one caller at a time, where the system has flock
         if usable; then
             say "bringing .venv up to date with $1 ..."
         else
-            python=$(find_python) || die 2 "Python 3.11 or newer is needed, and PATH has none: install it and call again"
+            python=$(find_python) ||
+                die 2 "Python 3.11 or newer is needed, and PATH has none: install it and call again"
             say "setting up .venv (once; some minutes, torch is large) ..."
             create "$python"
         fi
@@ -117,7 +122,9 @@ case ${1-} in
 esac
 
 case "${1##*/} ${2-} ${3-}" in
-pytest\ * | ruff\ * | pyright\ * | lint-imports\ * | "bash .ci/run "* | "python -m pytest") needs=requirements-dev.txt ;;
+pytest\ * | ruff\ * | pyright\ * | lint-imports\ * | "bash .ci/run "* | "python -m pytest")
+    needs=requirements-dev.txt
+    ;;
 *) needs=requirements.txt ;;
 esac
 

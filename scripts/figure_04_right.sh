@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Figure 4, right: QMIX, and EOI on it without regularisers, with either and with both, in Pac-Men.
-# Call it again to go on. Further words go to the batch: -j 8, --on ray, with t_max=60000.
+# Call it again to continue. Further words are passed to the batch, such as -j 8, --on ray, or with t_max=60000.
 set -eu
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 

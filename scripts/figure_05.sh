@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Figure 5: where the agents of QMIX and of EOI+QMIX spend their time in Pac-Men.
-# Call it again to go on. Further words go to the batch: -j 8, --on ray, with t_max=60000.
+# Figure 5: position maps of QMIX and EOI+QMIX in Pac-Men.
+# Call it again to continue. Further words are passed to the batch, such as -j 8, --on ray, or with t_max=60000.
 set -eu
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 

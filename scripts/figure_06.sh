@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Figure 6: the intrinsic reward of EOI+QMIX with and without regularisers, and when it rises.
-# Call it again to go on. Further words go to the batch: -j 8, --on ray, with t_max=60000.
+# Call it again to continue. Further words are passed to the batch, such as -j 8, --on ray, or with t_max=60000.
 set -eu
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 

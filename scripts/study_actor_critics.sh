@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The study of docs/studies/actor-critics.md: plain MAAC and IPPO searched on Pac-Men, then every arm of the paper's figures 4, 11 and 14 with what was found.
+# The study of docs/studies/actor-critics.md: a search over plain MAAC and IPPO on Pac-Men, then every algorithm of the paper's figures 4, 11
+# and 14 with the settings found.
 study=actor_critics
 . "$(dirname -- "${BASH_SOURCE[0]}")/studies.sh"
 
@@ -30,3 +31,5 @@ arm qmix qmix-lfo lfo.omega=0.2
 for weight in True False; do
     arm eoi_qmix "eoi_qmix-lfo-weight-$weight" eoi.alpha=0.003 lfo.omega=0.2 "lfo.importance_weight=$weight"
 done
+
+export_table

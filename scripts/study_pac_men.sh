@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The study of docs/studies/pac-men.md: plain QMIX over what the paper leaves open, then every form of EOI over alpha, a fleet each.
+# The study of docs/studies/pac-men.md: plain QMIX over the settings that the paper leaves open, then every form of EOI over alpha,
+# one fleet each.
 study=pac_men
 . "$(dirname -- "${BASH_SOURCE[0]}")/studies.sh"
 
@@ -33,3 +34,5 @@ fleet eoi-explore --config=eoi_explore_qmix --env-config=pac_men with 'fleet.var
 
 fleet qmix-long --config=qmix --env-config=pac_men with t_max=600000
 fleet eoi-long --config=eoi_qmix --env-config=pac_men with t_max=600000 eoi.alpha=0.003
+
+export_table

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The table of docs/worlds.md: what QMIX and MAAC do on each geometry that was tried.
+# The study of docs/worlds.md: QMIX and MAAC on each geometry that was tried.
 study=worlds
 . "$(dirname -- "${BASH_SOURCE[0]}")/studies.sh"
 
@@ -12,3 +12,5 @@ for geometry in "1 6 0" "2 4 0" "2 4 -1" "3 4 0" "3 4 -1"; do
     both "windy-stem-$stem-arm-$arm-wind-from-$wind" windy_maze "env_args.stem=$stem" "env_args.arm=$arm" "env_args.wind_from=$wind"
 done
 both firefighters firefighters
+
+export_table

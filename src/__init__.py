@@ -1,4 +1,4 @@
-"""EOI, the emergence of individuality, and the learners, worlds and tools around it.
+"""EOI, the emergence of individuality, with learners, environments and tools.
 
 from eoi.envs import PacMen
 from eoi import load_policy
@@ -13,7 +13,7 @@ __all__ = ["load_policy"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports `load_policy` on first use: the worlds alone need torch and numpy only."""
+    """Import `load_policy` on first use: the environments need only torch and numpy."""
     if name == "load_policy":
         from eoi.saved import load_policy
 

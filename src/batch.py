@@ -1,10 +1,13 @@
-"""Many runs: algorithms x environments x seeds. Call it again to go on: what is finished is skipped, what was cut is resumed.
+"""Many runs: algorithms x environments x seeds.
 
-    bash run.sh batch --config ALG[,ALG] --env-config ENV[,ENV] [--seeds 5 | --seeds 3,4,7 | --seeds 2-6] [-j JOBS]
-                      [--vary KEY=VALUE,VALUE ...] [--on local|ray|slurm] [--mongo URL[:DB]] [--dry-run | --list] [with key=value ...]
+    bash run.sh batch --config ALG[,ALG] --env-config ENV[,ENV]
+                      [--seeds 5 | --seeds 3,4,7 | --seeds 2-6] [-j JOBS]
+                      [--vary KEY=VALUE,VALUE ...] [--on local|ray|slurm]
+                      [--mongo URL[:DB]] [--dry-run | --list] [with key=value ...]
 
-Runs are recorded like any other, and recognised by their settings: a finished run with the same settings, whoever made it, is
-not made again (set another `label` to have it made). Each run has one thread. Ctrl-C stops all; every run keeps its state.
+Call it again to continue: finished runs are skipped, interrupted ones are resumed. A run is
+recognised by its recorded settings, also if it was started on its own; set another `label` to make
+it again. Each run has one thread. Ctrl-C stops all runs, and each keeps a checkpoint.
 """
 
 import itertools
@@ -12,7 +15,6 @@ import os
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from eoi.batches.engines import ENGINES, Pace
 from eoi.batches.jobs import Job, find, plan
@@ -23,7 +25,7 @@ from eoi.utils.script import Parser, guarded, positive
 
 
 def seeds(text: str) -> list[int]:
-    """`5` is 0 to 4; `3,4` and `2-6` are what they look like."""
+    """Seeds 0 to 4 of `5`, 3 and 4 of `3,4`, 2 to 6 of `2-6`."""
     found: list[int] = []
     for part in text.split(","):
         low, dash, high = part.partition("-")
@@ -49,38 +51,38 @@ def parser() -> Parser:
         "--jobs",
         type=positive,
         default=os.cpu_count() or 1,
-        help="at once; default: one a processor",
+        help="runs at a time; default: one for each processor",
     )
     result.add_argument(
         "--vary",
         action="append",
         default=[],
         metavar="KEY=VALUE,VALUE",
-        help="another axis; may be repeated",
+        help="another axis of the grid; may be repeated",
     )
     result.add_argument(
-        "--on", choices=sorted(ENGINES), default="local", help="where the runs live; default: local"
+        "--on", choices=sorted(ENGINES), default="local", help="where to run; default: local"
     )
     result.add_argument(
         "--address",
         default="",
-        help="ray: of the cluster; default: one on this machine with -j processors",
+        help="of the Ray cluster; default: one on this machine with -j processors",
     )
     result.add_argument(
-        "--mongo", default="", metavar="URL[:DB]", help="each run records there too"
+        "--mongo", default="", metavar="URL[:DB]", help="records each run there, too"
     )
     result.add_argument(
-        "--only", type=int, metavar="K", help="the K-th run alone, as a task of an array job does"
+        "--only", type=int, metavar="K", help="run K alone, counted from 0; for array jobs"
     )
     result.add_argument(
-        "--list", action="store_true", help="print the folders of its finished runs, and do nothing"
+        "--list", action="store_true", help="print the folders of the finished runs"
     )
-    result.add_argument("--dry-run", action="store_true", help="say what would be done")
+    result.add_argument("--dry-run", action="store_true", help="print the commands")
     return result
 
 
 def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
-    """All runs in their order, each of which has been checked. Raises UserError."""
+    """All runs in their order, each of them checked. Raises UserError."""
     varied = _varied(options.vary)
     algorithms, worlds = (
         [name for name in text.split(",") if name] for text in (options.config, options.env_config)
@@ -94,7 +96,8 @@ def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
         if key in ("seed", *varied):
             option = "--seeds" if key == "seed" else "--vary"
             raise UserError(
-                f"with {key}: the runs of this batch have values of their own; give them by {option} alone"
+                f"with {key}: the runs of this batch have values of their own;"
+                f" give them by {option} alone"
             )
     axes = ([f"{key}={value}" for value in values] for key, values in varied.items())
     cells = itertools.product(algorithms, worlds, itertools.product(*axes), options.seeds)
@@ -114,13 +117,14 @@ def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
             raise UserError("--vary seed: the seeds of a batch are those of --seeds")
         if key in varied:
             raise UserError(
-                f"--vary {key}: given twice; name all its values at once, --vary {key}={','.join(varied[key])},{values}"
+                f"--vary {key}: given twice; name all its values at once,"
+                f" --vary {key}={','.join(varied[key])},{values}"
             )
         varied[key] = values.split(",")
     return varied
 
 
-def _refuse_none_or_twice(option: str, values: Sequence[Any]) -> None:
+def _refuse_none_or_twice(option: str, values: Sequence[object]) -> None:
     if not values:
         hint = (
             "a number alone counts them, so seed 0 is --seeds 1"
@@ -128,9 +132,8 @@ def _refuse_none_or_twice(option: str, values: Sequence[Any]) -> None:
             else "name at least one"
         )
         raise UserError(f"{option}: there is none, so nothing would run; {hint}")
-    read = [
-        loader.parse_updates([f"value={value}"]) for value in values
-    ]  # 1 and 1.0 are the same run
+    # 1 and 1.0 are the same run.
+    read = [loader.parse_updates([f"value={value}"]) for value in values]
     for value, content in zip(values, read, strict=True):
         if read.count(content) > 1:
             raise UserError(
@@ -139,7 +142,7 @@ def _refuse_none_or_twice(option: str, values: Sequence[Any]) -> None:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands before `with`, and its key=value pairs."""
+    """The words before `with`, and the key=value pairs after it."""
     words = list(argv)
     at = words.index("with") if "with" in words else len(words)
     pairs = words[at + 1 :]
@@ -150,7 +153,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def settled(jobs: Iterable[Job], screen: Screen) -> list[Job]:
-    """Tells those that need nothing; gives the others."""
+    """The jobs that have to run; the state of the others is printed."""
     left = []
     for job in jobs:
         if job.state in ("finished", "running elsewhere"):

@@ -17,6 +17,7 @@ from eoi.learners.base import Context, Extra, Learner
 from eoi.settings import Settings
 from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
+from eoi.utils.places import ROOT
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def make_replay(settings: Settings, worlds: Worlds, learner: Learner, runs: int)
 def find_folder(name: str) -> pathlib.Path:
     """A folder as typed: relative to the current directory, else to the repository."""
     here = pathlib.Path(name).expanduser()
-    return here if here.exists() else pathlib.Path(__file__).resolve().parent.parent / here
+    return here if here.exists() else ROOT / here
 
 
 def saved_networks(folder: pathlib.Path, name: str = "last") -> pathlib.Path:

@@ -1,8 +1,9 @@
-"""What works on this machine, and how to mend what does not.
+"""Checks of this machine: the parts that work, and how to repair the others.
 
     python src/doctor.py [--mongo URL[:DB]]
 
-The exit status is 0 when training works, which needs the first part alone. MongoDB is asked when --mongo or EOI_MONGO names it.
+The exit status is 0 if training works, which requires only the first part. MongoDB is checked if
+--mongo or EOI_MONGO names a database.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import pathlib
 import platform
 import re
 import sys
@@ -18,19 +18,24 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from eoi.utils.checks import Check
+from eoi.utils.places import IS_CHECKOUT, PIP, ROOT, command, install
 from eoi.utils.script import Parser, guarded
 
 PATIENCE = 2000  # milliseconds for a database
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-_INSTALL = "bash run.sh python src/doctor.py (it installs requirements.txt), or pip install -r requirements.txt"
+_INSTALL = (
+    "bash run.sh python src/doctor.py (it installs requirements.txt), or "
+    "pip install -r requirements.txt"
+    if IS_CHECKOUT
+    else "pip install --force-reinstall eoi"
+)
 
 
 def basics() -> Iterator[Check]:
-    if sys.version_info < (3, 11):  # noqa: UP036 # an older one is told so
+    if sys.version_info < (3, 11):  # noqa: UP036 # a check for users of an older version
         yield Check("Python", platform.python_version(), "use Python 3.11 or newer")
     else:
         yield Check("Python", f"{platform.python_version()} in {sys.prefix}")
-    yield from (_requirement(name, wanted) for name, wanted in _pins("requirements.txt"))
+    yield from (_requirement(name, version) for name, version in _pins())
     yield _loads("torch")
     yield _loads("sacred")
     results = next(place for place in (ROOT / "results", ROOT) if place.exists())
@@ -42,63 +47,69 @@ def basics() -> Iterator[Check]:
     )
 
 
-def _pins(file: str) -> list[tuple[str, str]]:
-    return re.findall(r"^([\w-]+)\S*==([\w.]+)", (ROOT / file).read_text(), re.MULTILINE)
+def _pins() -> list[tuple[str, str]]:
+    """Name and version of each requirement of training."""
+    if IS_CHECKOUT:
+        text = (ROOT / "requirements.txt").read_text()
+    else:
+        lines = importlib.metadata.requires("eoi") or []
+        text = "\n".join(line for line in lines if "extra ==" not in line)
+    return re.findall(r"^([\w-]+)\S*==([\w.]+)", text, re.MULTILINE)
 
 
-def _requirement(name: str, wanted: str) -> Check:
+def _requirement(name: str, version: str) -> Check:
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "not installed", _INSTALL)
-    return Check(name, found if found.split("+")[0] == wanted else f"{found}; tried with {wanted}")
+    matches = found.split("+")[0] == version
+    return Check(name, found if matches else f"{found}; tested with {version}")
 
 
 def _loads(module: str) -> Check:
-    """A package that is installed may still fail to load, each in its own way."""
-    what = f"import {module}"
+    """Check that an installed package loads. The type of the exception depends on the package."""
+    label = f"import {module}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = importlib.import_module(module)
     except Exception as error:
-        return Check(
-            what, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}", _INSTALL
-        )
+        line = str(error).strip().splitlines()[0][:160]
+        return Check(label, f"{type(error).__name__}: {line}", _INSTALL)
     if module != "torch":
-        return Check(what, "works")
+        return Check(label, "works")
     device = (
         loaded.cuda.get_device_name() + " (with use_cuda=True)"
         if loaded.cuda.is_available()
         else "no GPU; the CPU"
     )
-    return Check(what, f"works; {device}, {os.cpu_count()} cores")
+    return Check(label, f"works; {device}, {os.cpu_count()} cores")
 
 
 def records(text: str | None) -> Iterator[Check]:
-    """Where a run can be recorded beside its folder."""
+    """Places besides its folder where a run can be recorded."""
     yield _mongo(text)
     for module, flag in (("tensorboard", "--tensorboard"), ("wandb", "--wandb")):
         there = importlib.util.find_spec(module) is not None
         yield Check(
             flag,
             "works" if there else f"{module} is not installed",
-            "" if there else f"bash run.sh pip install {module}",
+            "" if there else f"{PIP} {module}",
         )
 
 
 def _mongo(text: str | None) -> Check:
-    from eoi.observers import mongo
+    from eoi.records import mongo
 
     if not mongo.chosen(text):
-        return Check("MongoDB", "not asked: neither --mongo nor EOI_MONGO is set")
+        return Check("MongoDB", "not checked: neither --mongo nor EOI_MONGO is set")
     database = mongo.Database(mongo.chosen(text), patience=PATIENCE)
     try:
         return Check(
             "MongoDB", f"{database.shown}: {database.runs.estimated_document_count()} runs"
         )
     except database.errors as error:
-        fix = "start it (docker compose up -d), or leave it out: src/sync.py pushes runs later"
+        fix = f"start it (docker compose up -d), or copy runs later: {command('sync')}"
         return Check("MongoDB", f"{database.shown} does not answer ({type(error).__name__})", fix)
     finally:
         database.close()
@@ -109,23 +120,14 @@ def starcraft() -> Iterator[Check]:
     from eoi.envs.starcraft import installation
 
     yield from (*installation.packages(), installation.game())
-    maps = {name: installation.a_map(name) for name in installation.maps()}
+    maps = {name: installation.map_file(name) for name in installation.maps()}
     absent = [check for check in maps.values() if not check.ok]
-    found = (
-        f"{len(maps) - len(absent)} of {len(maps)}: {' '.join(name for name, check in maps.items() if check.ok)}"
-        if maps
-        else "none"
-    )
-    lacking = (
-        f"; missing: {' '.join(check.what.removeprefix('map ') for check in absent)}"
-        if absent
-        else ""
-    )
-    yield Check(
-        "maps",
-        found + lacking,
-        absent[0].fix if absent else "" if maps else installation.a_map("8m").fix,
-    )
+    present = " ".join(name for name, check in maps.items() if check.ok)
+    found = f"{len(maps) - len(absent)} of {len(maps)}: {present}" if maps else "none"
+    if absent:
+        found += f"; missing: {' '.join(check.name.removeprefix('map ') for check in absent)}"
+    fix = absent[0].fix if absent else "" if maps else installation.map_file("8m").fix
+    yield Check("maps", found, fix)
     engine = configured("sc2", {"map_name": "8m"}).engine
     yield Check(
         "engine=auto",
@@ -136,22 +138,22 @@ def starcraft() -> Iterator[Check]:
 
 def others() -> Iterator[Check]:
     there = all(importlib.util.find_spec(name) for name in ("pettingzoo", "gymnasium"))
-    fix = "bash run.sh pip install -r requirements-pettingzoo.txt"
-    yield Check("PettingZoo", "works" if there else "not installed", "" if there else fix)
+    fix = "" if there else install("pettingzoo")
+    yield Check("PettingZoo", "works" if there else "not installed", fix)
 
 
 def show(title: str, checks: Sequence[Check], bad: str) -> None:
     print(title)
     for check in checks:
         print(
-            f"  {'ok' if check.ok else bad:8} {check.what:30} {check.found}"
+            f"  {'ok' if check.ok else bad:8} {check.name:30} {check.found}"
             + ("" if check.ok else f"\n{'':41} -> {check.fix}")
         )
 
 
 def body(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--mongo", metavar="URL[:DB]", help="a database to try; default: EOI_MONGO")
+    parser.add_argument("--mongo", metavar="URL[:DB]", help="a database; default: EOI_MONGO")
     options = parser.parse_args(argv)
     needed = list(basics())
     show("Training", needed, "MISSING")
@@ -159,7 +161,7 @@ def body(argv: Sequence[str]) -> None:
         raise SystemExit(1)
     show("Records", list(records(options.mongo)), "-")
     show(
-        "StarCraft II (optional: without it 8m and other marine maps are played on the lite engine)",
+        "StarCraft II (optional: without it marine maps such as 8m run on the lite engine)",
         list(starcraft()),
         "-",
     )

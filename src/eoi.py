@@ -1,6 +1,7 @@
-"""Gives the package its name in a checkout: `python src/main.py` puts src/ on sys.path, where `import eoi` finds this file.
+"""The name of the package in a checkout, where its folder is called src.
 
-It is replaced by the package that src/__init__.py makes.
+`python src/main.py` puts src on sys.path, where `import eoi` finds this file. The file replaces
+itself by the package of src/__init__.py.
 """
 
 import importlib.util

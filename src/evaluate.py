@@ -1,20 +1,21 @@
-"""Plays greedy episodes of a saved run and reports what they return.
+"""Plays greedy episodes of a saved run and prints their returns.
 
-    python src/evaluate.py RUN [--episodes 320] [--seed 0] [--model best|last] [--env-config ENV] [--set KEY=VALUE ...]
-                               [--out FILE.json] [--render gif|FILE.gif]
+    python src/evaluate.py RUN [--episodes 320] [--seed 0] [--model best|last] [--env-config ENV]
+                               [--set KEY=VALUE ...] [--out FILE.json] [--render gif|FILE.gif]
 
-RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With --env-config, or --set dots_per_room=5, the team plays in
-another world than it learned in, if that one has the same agents, observations and actions.
+RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With --env-config, or
+--set dots_per_room=5, the team plays in another world than it learned in, if that world has the
+same agents, observations and actions.
 """
 
 import contextlib
 import json
-import math
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,18 +23,19 @@ from eoi.config import loader
 from eoi.envs.base import VecEnv
 from eoi.learners import Learner
 from eoi.pictures.film import gif, shoot
+from eoi.records.reader import only_run
+from eoi.records.statistics import deviation, mean_interval
 from eoi.saved import film_path, greedy_episodes, load, title, which_networks
 from eoi.settings import Settings
 from eoi.utils.errors import UserError
-from eoi.utils.records import only_run
 from eoi.utils.script import Parser, add_saved_run, guarded, write_text, write_whole
 
 _AT_ONCE = 64  # copies played side by side
-_ANYWHERE = pathlib.Path("gif")  # a film, and no name for it
+_ANYWHERE = pathlib.Path("gif")  # a film without a name
 
 
 class Result(NamedTuple):
-    """One entry an episode; what a world reports of each agent is averaged over them."""
+    """A value for each episode; a metric that a world has for each agent is averaged over them."""
 
     seed: int
     values: dict[str, list[float]]
@@ -59,10 +61,11 @@ def parser() -> Parser:
 
 
 def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
-    """What changes in the run's recorded settings."""
+    """Settings that replace those of the run."""
     if env_config and env_config not in loader.names("envs"):
         raise UserError(
-            f"--env-config={env_config}: there is no such file. There are: {', '.join(loader.names('envs'))}."
+            f"--env-config={env_config}: there is no such file."
+            f" There are: {', '.join(loader.names('envs'))}."
         )
     content = loader.read_yaml(loader.FOLDER / "envs" / f"{env_config}.yaml") if env_config else {}
     changed = {key: value for key, value in content.items() if key in ("env", "env_args")}
@@ -99,19 +102,13 @@ def evaluate(env: VecEnv, learner: Learner, settings: Settings, episodes: int, s
 
 
 def table(result: Result) -> str:
-    """Mean, its 95 % confidence interval, deviation, lowest and highest."""
+    """Mean over episodes, half its 95 % interval, standard deviation, lowest and highest."""
     rows = [f"{'':20} {'mean':>9} {'± 95 %':>9} {'deviation':>9} {'lowest':>9} {'highest':>9}"]
     for name, values in result.values.items():
-        x = torch.tensor(values, dtype=torch.float64)
-        deviation = float(x.std()) if len(x) > 1 else 0.0
-        numbers = (
-            float(x.mean()),
-            1.96 * deviation / math.sqrt(len(x)),
-            deviation,
-            float(x.min()),
-            float(x.max()),
-        )
-        rows.append(f"{name:20} " + " ".join(f"{number:9.3f}" for number in numbers))
+        x = np.array(values)
+        half = mean_interval(x).high - x.mean()
+        numbers = (x.mean(), half, deviation(x), x.min(), x.max())
+        rows.append(f"{name:20} " + " ".join(f"{float(number):9.3f}" for number in numbers))
     return "\n".join(rows)
 
 
@@ -126,7 +123,8 @@ def body(argv: Sequence[str]) -> None:
     with contextlib.closing(env):
         result = evaluate(env, learner, settings, options.episodes, options.seed)
     print(
-        f"{settings.title}, {which_networks(folder, options.model)}, {len(result.values['return'])} episodes"
+        f"{settings.title}, {which_networks(folder, options.model)},"
+        f" {len(result.values['return'])} episodes"
     )
     print(table(result))
     if options.out:

@@ -1,12 +1,16 @@
-"""Trains, continues or evaluates one run. Sacred is known here and in observers/, and nowhere else.
+"""Trains, continues or evaluates a run, or a fleet of runs.
+
+Only this file and records/ use Sacred.
 
     python src/main.py --config=ALG --env-config=ENV [print_config] [with key=value ...] [more]
     python src/main.py --resume RUN [with t_max=N] [more]
 
-RUN is a Sacred id (3 is results/sacred/3), a run's folder, or `latest`. Beside its folder a run is recorded by
-    --mongo URL[:DB]      also to MongoDB, when it can be reached (or set EOI_MONGO); src/sync.py pushes the rest later
-    --tensorboard         also for TensorBoard, in the run's folder
-    --wandb PROJECT       also to Weights & Biases
+RUN is a Sacred id (3 is results/sacred/3), a run's folder, or `latest`. A run is recorded in its
+folder, and with these options elsewhere too:
+    --mongo URL[:DB]      in MongoDB, when it can be reached (or set EOI_MONGO);
+                          src/sync.py pushes the rest later
+    --tensorboard         for TensorBoard, in the run's folder
+    --wandb PROJECT       in Weights & Biases
 Further options are Sacred's own, e.g. `-c COMMENT`, `-u` for a run that leaves no record.
 """
 
@@ -38,30 +42,31 @@ from eoi.build import find_folder, make_worlds, saved_networks
 from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import given_fleet, refuse_unstackable, varied
-from eoi.observers import boards, mongo
-from eoi.observers.folder import Folder, capped
+from eoi.records import boards, mongo, reader
+from eoi.records.folder import Folder, Follower, capped
+from eoi.records.record import labelled
 from eoi.run import Run, Trainer
 from eoi.saved import elsewhere, recorded
 from eoi.settings import Settings, configure
-from eoi.utils import checkpoints, records
+from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
+from eoi.utils.places import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
 log = logging.getLogger("eoi")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line taken apart: PyMARL's two flags, this project's own and the `with` list; the rest is Sacred's."""
+    """A parsed command line: this project's flags and settings; `rest` is for Sacred."""
 
     config: dict[str, Any]
     settings: Settings
     rest: list[str]
     resumed: pathlib.Path | None = None
-    further: list[RunObserver] = field(default_factory=list)  # observers beside the folder
+    further: list[Follower] = field(default_factory=list)  # observers beside the folder
     others: "list[Command]" = field(default_factory=list)  # the other runs of a fleet
     compiled: bool = False
 
@@ -71,7 +76,7 @@ _FLAGS = ("--config", "--env-config", "--resume", "--mongo", "--wandb")
 
 
 def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
-    """Takes them, with their values, into `flags`; the other words pass."""
+    """Moves flags and their values into `flags`; yields the other words."""
     words = iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
@@ -84,7 +89,10 @@ def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
 
 
 def _taken_apart(argv: Sequence[str], flags: dict[str, str]) -> tuple[list[str], list[str]]:
-    """This project's flags go into `flags`; Sacred's words, and the pairs behind `with`. Raises UserError."""
+    """Words for Sacred, and the pairs after `with`; this project's flags go into `flags`.
+
+    Raises UserError.
+    """
     rest: list[str] = []
     pairs: list[str] = []
     updating = False
@@ -102,7 +110,7 @@ def _taken_apart(argv: Sequence[str], flags: dict[str, str]) -> tuple[list[str],
 
 
 def parse_command(argv: Sequence[str]) -> Command:
-    """Raises UserError."""
+    """The command line as one run or a fleet. Raises UserError."""
     flags: dict[str, str] = {}
     rest, pairs = _taken_apart(argv, flags)
     given = loader.parse_updates(pairs)
@@ -118,14 +126,15 @@ def parse_command(argv: Sequence[str]) -> Command:
         refuse_unstackable(fleet, [command.settings for command in commands])
         if "--wandb" in flags:
             raise UserError(
-                "--wandb: records one run, not a fleet; --tensorboard and --mongo record all of its runs"
+                "--wandb: records one run, not a fleet; "
+                "--tensorboard and --mongo record all of its runs"
             )
     for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
         saved_networks(find_folder(path))
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
 
 
-def _further(flags: dict[str, str]) -> list[RunObserver]:
+def _further(flags: dict[str, str]) -> list[Follower]:
     return [
         *mongo.observers(flags.get("--mongo")),
         *boards.observers("--tensorboard" in flags, flags.get("--wandb")),
@@ -139,20 +148,19 @@ def _fresh(
     label: str,
     rest: list[str],
 ) -> Command:
-    """A new run; `updates` are what sets it apart in a fleet. The record holds every value in effect."""
+    """A new run; `updates`: settings that set it apart in a fleet."""
     given = loader.merged(given, updates)
     config = loader.load(flags.get("--config", "qmix"), flags.get("--env-config", "pac_men"), given)
     if config["seed"] is None:
         config["seed"] = random.SystemRandom().randrange(2**31)
-    settings = configure(
-        config | {"label": config["label"] or label}, given
-    )  # the arm's name is for messages alone
+    # The arm's name is for messages alone.
+    settings = configure(config | {"label": config["label"] or label}, given)
     config["env_args"] = dataclasses.asdict(settings.env)
     return Command(config, settings, rest, None, _further(flags))
 
 
 def _resumed(
-    flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[RunObserver]
+    flags: dict[str, str], given: dict[str, Any], rest: list[str], further: list[Follower]
 ) -> Command:
     for flag in ("--config", "--env-config"):
         if flag in flags:
@@ -164,21 +172,22 @@ def _resumed(
             raise UserError(
                 f"with {key}: a resumed run keeps its settings; only t_max may be raised"
             )
-    folder = records.only_run(flags["--resume"])
-    recorded_t_max = records.read_config(folder).get("t_max", 0)
+    folder = reader.only_run(flags["--resume"])
+    recorded_t_max = reader.read_config(folder).get("t_max", 0)
     settings = recorded(folder, **given)
     if settings.run.t_max < recorded_t_max:
         raise UserError(
-            f"with t_max={settings.run.t_max}: the run was to last {recorded_t_max} steps; it can be longer, not shorter"
+            f"with t_max={settings.run.t_max}: the run was to last {recorded_t_max} steps; "
+            "it can be made longer, not shorter"
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
-    config = records.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
+    config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
 
 
 class Ended(SacredError):
-    """A failure that one line explains."""
+    """A failure with a message of one line, and the exit status."""
 
     def __init__(self, message: str, status: int):
         super().__init__(message, print_traceback=False, filter_traceback="never")
@@ -285,7 +294,7 @@ class Program:
     def _experiment(self) -> Experiment:
         command, first = self.command, self.records[0]
         run = command.settings.run
-        name = records.labelled(run.name, vars(command.settings.env))
+        name = labelled(run.name, vars(command.settings.env))
         ex = Experiment(name, base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue] # typed as None by Sacred
         ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue] # as above
@@ -293,7 +302,7 @@ class Program:
         ex.observers.extend(first.observers)
 
         @ex.main
-        def run_it(_run: SacredRun) -> float:
+        def train(_run: SacredRun) -> float:
             try:
                 return self.run(_run)
             except UserError as error:

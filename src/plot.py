@@ -1,10 +1,13 @@
-"""Pictures of runs.
+"""Draws pictures of runs, and prints tables of their final values.
 
-    python src/plot.py RUN_OR_FOLDER ... [options]        learning curves, and a table of the final values
-    python src/plot.py RUN_OR_FOLDER ... --over KEY       final values over a setting, as eoi.alpha, and the table
-    python src/plot.py --heatmap RUN ... [options]        where the agents of saved runs spend their time
+    python src/plot.py RUNS ... [options]            learning curves, and a table of final values
+    python src/plot.py RUNS ... --over KEY           final values over a setting, as eoi.alpha
+    python src/plot.py RUNS ... --out FILE.md        the table alone, in Markdown
+    python src/plot.py --heatmap RUN ... [options]   where the agents of saved runs spend their time
 
-A run is its folder, a Sacred id (3 is results/sacred/3) or `latest`; a folder of runs stands for all runs in it.
+RUNS is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3), `latest`, or a table
+of runs (FILE.csv.gz, made by src/export.py). The final value of a run is the mean of the last 10 %
+of its entries, their number rounded up.
 """
 
 import pathlib
@@ -12,19 +15,25 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 
-from eoi.pictures.curves import BANDS, deviation, final
+from eoi.pictures.curves import BANDS
 from eoi.pictures.learning import LABELS, learning_curves
 from eoi.pictures.panels import INTRINSIC, Panel, panels, remarks
 from eoi.pictures.sweeps import sweeps
+from eoi.records import summary
+from eoi.records.groups import selected, split
+from eoi.records.reader import find_runs, locate
+from eoi.records.record import Record
+from eoi.records.statistics import FINAL
 from eoi.utils.errors import UserError
-from eoi.utils.records import Record, find_runs, locate
-from eoi.utils.script import FIGURES, Parser, guarded, positive, write_whole
+from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text, write_whole
+
+_PAGE = ".md"  # the suffix of a table in Markdown
 
 LOOK: Any = {
     "font.size": 9,
@@ -40,7 +49,7 @@ LOOK: Any = {
     "xtick.color": "0.3",
     "ytick.color": "0.3",
     "legend.frameon": False,
-    "pdf.fonttype": 42,  # letters stay letters
+    "pdf.fonttype": 42,  # text stays text
     "svg.fonttype": "none",
     "savefig.dpi": 200,
 }
@@ -48,121 +57,164 @@ LOOK: Any = {
 
 def parser() -> Parser:
     result = Parser(__doc__)
-    result.add_argument("runs", nargs="+", metavar="RUN_OR_FOLDER")
+    result.add_argument("runs", nargs="+", metavar="RUNS")
     result.add_argument(
         "--out",
         type=pathlib.Path,
         metavar="FILE",
-        help="default: in results/figures; .png, .pdf, .svg",
+        help="default: in results/figures; .png, .pdf, .svg, or .md for the table alone",
     )
-    curves = result.add_argument_group("learning curves")
-    curves.add_argument(
+    _add_choice_of_runs(result)
+    _add_curves(result)
+    _add_maps(result)
+    return result
+
+
+def _add_choice_of_runs(parser: Parser) -> None:
+    group = parser.add_argument_group("which runs, and how they are grouped")
+    group.add_argument(
+        "--where",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE[,VALUE]",
+        help="runs with these settings alone; a value may be a pattern, and `run` a folder's name",
+    )
+    group.add_argument(
+        "--by",
+        metavar="KEY[,KEY]",
+        help="settings that make a group, as name,eoi.alpha; default: name, and each other setting"
+        " in which runs of one name differ",
+    )
+    group.add_argument(
+        "--until", type=positive, metavar="STEP", help="entries up to this environment step alone"
+    )
+    group.add_argument(
         "--metric",
         metavar="NAME[,NAME]",
         help=f"default: test_return_mean, and {INTRINSIC} where a run has it",
     )
-    curves.add_argument(
+    group.add_argument(
+        "--each",
+        metavar="NAME[,NAME]",
+        help="in Markdown: further metrics with a value for each seed",
+    )
+    group.add_argument(
+        "--baseline", metavar="GROUP", help="in the table: difference of each group to this one"
+    )
+
+
+def _add_curves(parser: Parser) -> None:
+    group = parser.add_argument_group("learning curves")
+    group.add_argument(
         "--x",
         choices=("steps", "episodes"),
         help="default: episodes where all episodes are equally long",
     )
-    curves.add_argument(
-        "--by",
-        default="name",
-        metavar="KEY[,KEY]",
-        help="settings that make a group, as name,eoi.alpha; default: name",
-    )
-    curves.add_argument(
+    group.add_argument(
         "--over", metavar="KEY", help="final values over this setting instead of curves over time"
     )
-    curves.add_argument(
+    group.add_argument(
         "--smooth",
         type=positive,
         metavar="K",
         help="entries that are averaged; default: a twentieth of them",
     )
-    curves.add_argument(
-        "--band",
-        choices=BANDS,
-        default="std",
-        help="what the band shows; default: std, as in the paper",
-    )
-    maps = result.add_argument_group("position maps")
-    maps.add_argument(
+    group.add_argument("--band", choices=BANDS, default="std", help="default: std, as in the paper")
+
+
+def _add_maps(parser: Parser) -> None:
+    group = parser.add_argument_group("position maps")
+    group.add_argument(
         "--heatmap", action="store_true", help="draw them, from greedy episodes, instead of curves"
     )
-    maps.add_argument("--episodes", type=positive, default=64, help="default: 64")
-    maps.add_argument("--seed", type=int, default=0, help="of these episodes; default: 0")
-    maps.add_argument(
+    group.add_argument("--episodes", type=positive, default=64, help="default: 64")
+    group.add_argument("--seed", type=int, default=0, help="of these episodes; default: 0")
+    group.add_argument(
         "--model",
         choices=("best", "last"),
         default="best",
         help="which saved networks; default: best",
     )
-    return result
 
 
 def curves(options: Namespace) -> None:
-    records, by = usable(find_runs(options.runs)), [key for key in options.by.split(",") if key]
+    records = chosen(options)
+    by = [key for key in options.by.split(",") if key] if options.by is not None else None
     over = [options.over] if options.over else []
     rows = panels(records, options.metric, options.x, by, over)
-    figure = (
-        sweeps(rows, options.over, options.band)
-        if over
-        else learning_curves(rows, options.smooth, options.band)
-    )
-    save(
-        figure,
-        options.out
-        or FIGURES / f"{default_name(f'over_{options.over}' if over else 'curves', rows)}.png",
-    )
-    rows = panels(records, options.metric, options.x, [*by, *over])
-    for panel in (panel for row in rows for panel in row if panel.groups):
-        print(table(panel))
-    for remark in (remark for row in rows for remark in remarks(row[0])):
+    tables = [[replace(panel, groups=split(panel.groups, over)) for panel in row] for row in rows]
+    if options.out and options.out.suffix == _PAGE:
+        each = options.each.split(",") if options.each else []
+        write_text(options.out, page(tables, each, options.baseline))
+        print(options.out)
+    else:
+        if over:
+            figure = sweeps(rows, options.over, options.band)
+        else:
+            figure = learning_curves(rows, options.smooth, options.band)
+        kind = f"over_{options.over}" if over else "curves"
+        save(figure, options.out or FIGURES / f"{default_name(kind, rows)}.png")
+        for panel in (panel for row in tables for panel in row if panel.groups):
+            print(table(panel, options.baseline))
+    for remark in (remark for row in tables for remark in remarks(row[0])):
         print(f"note: {remark}", file=sys.stderr)
 
 
+def chosen(options: Namespace) -> list[Record]:
+    """The runs to draw, as far as they are to be drawn. Raises UserError."""
+    records = selected(usable(find_runs(options.runs)), options.where)
+    if options.until is None:
+        return records
+    cut = [
+        replace(
+            record,
+            metrics={
+                name: part
+                for name, series in record.metrics.items()
+                if len((part := series.until(options.until)).steps)
+            },
+        )
+        for record in records
+    ]
+    return usable(cut)
+
+
 def usable(records: Sequence[Record]) -> list[Record]:
-    """Runs that trained and have logged something."""
+    """Runs that trained and have logged something. Raises UserError if there are none."""
     left = [record for record in records if record.metrics and not record.config.get("evaluate")]
     if not left:
         raise UserError("nothing to draw: these runs have logged nothing yet, or are evaluations")
     if len(left) < len(records):
         print(
-            f"note: {len(records) - len(left)} of {len(records)} runs left out: nothing logged yet, or an evaluation",
+            f"note: {len(records) - len(left)} of {len(records)} runs left out: nothing logged yet,"
+            " or an evaluation",
             file=sys.stderr,
         )
     return left
 
 
-def table(panel: Panel) -> str:
-    """The final values of each group and of each of its seeds."""
-    rows = [(name, *final_values(records, panel.metric)) for name, records in panel.groups.items()]
-    width = [max(len(row[k]) for row in rows) for k in range(2)]
-    head = f"{panel.world}: {panel.metric}, last 10 % of the entries, mean ± standard deviation over seeds"
-    return "\n".join(
-        [
-            head,
-            *(
-                f"  {name:{width[0]}}  {value:{width[1]}}  seed {each}"
-                for name, value, each in rows
-            ),
-        ]
-    )
+def table(panel: Panel, baseline: str | None) -> str:
+    """Final values of each group, and of each of its runs. Raises UserError."""
+    rows = _final_values([panel], [], baseline)
+    return f"{panel.world}: {panel.metric}, {FINAL}\n{summary.aligned(rows)}"
 
 
-def final_values(records: Sequence[Record], metric: str) -> tuple[str, str]:
-    """'mean ± deviation', and 'seed: value' of each run."""
-    records = sorted(records, key=lambda record: record.config.get("seed") or 0)
-    values = np.array([final(record.metrics[metric].values) for record in records])
-    each = "  ".join(
-        f"{record.config.get('seed')}: {value:.3f}"
-        for record, value in zip(records, values, strict=True)
-    )
-    return f"{values.mean():.3f}" + (
-        f" ± {deviation(values[:, None]).item():.3f}" if len(values) > 1 else ""
-    ), each
+def page(rows: Sequence[Sequence[Panel]], each: Sequence[str], baseline: str | None) -> str:
+    """A Markdown table for each world, under the world's name if there are several."""
+    parts = []
+    for row in rows:
+        title = f"{row[0].world}\n\n" if len(rows) > 1 else ""
+        parts.append(title + summary.markdown(_final_values(row, each, baseline)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _final_values(row: Sequence[Panel], each: Sequence[str], baseline: str | None) -> summary.Rows:
+    """Final values of all groups that have logged any of the metrics."""
+    names = dict.fromkeys(name for panel in row for name in panel.groups)
+    groups = {name: next(p.groups[name] for p in row if name in p.groups) for name in names}
+    if baseline is not None and baseline not in groups:
+        raise UserError(f"--baseline {baseline}: the groups are {'; '.join(groups)}")
+    return summary.final_values(groups, [panel.metric for panel in row], each, baseline)
 
 
 def default_name(kind: str, rows: Sequence[Sequence[Panel]]) -> str:
@@ -179,12 +231,12 @@ def default_name(kind: str, rows: Sequence[Sequence[Panel]]) -> str:
 
 
 def slug(parts: Iterable[str]) -> str:
-    """A file's name from texts, cut where file systems would refuse it."""
+    """A file's name made of texts, no longer than file systems allow."""
     return re.sub(r"[^\w.=-]+", "-", "_".join(parts))[:120].strip("-_.")
 
 
 def position_maps(options: Namespace) -> None:
-    from eoi.pictures.positions import heat_maps  # here, so that curves need not wait for torch
+    from eoi.pictures.positions import heat_maps  # here, because curves do not need torch
 
     folders = locate(options.runs)
     figure = heat_maps(folders, options.episodes, options.seed, options.model)
@@ -202,10 +254,10 @@ def save(figure: Figure, path: pathlib.Path) -> None:
 
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
-    known = Figure().canvas.get_supported_filetypes()
+    known = {*Figure().canvas.get_supported_filetypes(), *(() if options.heatmap else ("md",))}
     if options.out and options.out.suffix[1:].lower() not in known:
         raise UserError(
-            f"--out {options.out}: the name of a picture ends with .{', .'.join(sorted(known))}"
+            f"--out {options.out}: the name has to end with .{', .'.join(sorted(known))}"
         )
     with matplotlib.rc_context(LOOK):
         (position_maps if options.heatmap else curves)(options)

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from eoi.build import Worlds, find_folder, make_learner, make_replay, restore
@@ -28,6 +27,7 @@ from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.logging import RunLog
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Int
 from eoi.utils.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -229,8 +229,8 @@ class Trainer:
             self.team = Stack([run.learner for run in runs], compiled)
             self.descent = StackDescent(self.team)
             self._set_world_settings(worlds)
-        for place, run in enumerate(runs):
-            run.descent, run.place = self.descent, place
+        for place, each in enumerate(runs):
+            each.descent, each.place = self.descent, place
         self.log = first.log if len(runs) == 1 else RunLog(lambda *_: None, title, self.cfg.t_max)
 
     def _set_world_settings(self, worlds: Worlds) -> None:
@@ -267,16 +267,18 @@ class Trainer:
             self.play()
             self.learn()
             if self.at.t // cfg.log_interval > before // cfg.log_interval:
-                dropped = self.rollout.dropped + self.tests.dropped
-                self._each(lambda run, dropped=dropped: run.report(dropped))
-                self._beat()
+                self.report()
             if self.at.t // cfg.test_interval > before // cfg.test_interval:
                 self.test()
             self.progress()
             saved_at = max(run.saved_at for run in self.runs)
             if time.monotonic() - saved_at >= 60 * cfg.save_interval:
-                _while_running(lambda: self._each(lambda run: run.checkpoint()))
+                _while_running(self.checkpoint)
         self.progress(last=True)
+
+    def checkpoint(self) -> None:
+        """Writes the state of every run. Raises OSError."""
+        self._each(lambda run: run.checkpoint())
 
     def play(self) -> None:
         """Plays training episodes, which the runs take in."""
@@ -292,9 +294,9 @@ class Trainer:
         for batches in zip(*(run.batches() for run in self.runs), strict=True):
             batch = batches[0] if len(batches) == 1 else stacked(batches)
             stats = self.descent.update(batch, now, episodes)
-            for run, own in zip(self.runs, batches, strict=True):
-                run.batch = own
-                run.at.updates += 1
+            for each, own in zip(self.runs, batches, strict=True):
+                each.batch = own
+                each.at.updates += 1
         if stats is not None:
             for place, run in enumerate(self.runs):
                 run.stats = stats if len(self.runs) == 1 else member(stats, place)
@@ -321,6 +323,12 @@ class Trainer:
     def _beat(self) -> None:
         for beat in self.beats:
             beat()
+
+    def report(self) -> None:
+        """Logs the training since the last report."""
+        dropped = self.rollout.dropped + self.tests.dropped
+        self._each(lambda run: run.report(dropped))
+        self._beat()
 
     def progress(self, last: bool = False) -> None:
         """The progress line: of the run, or of the mean of all runs that go on."""

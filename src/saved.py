@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from eoi.build import find_folder, make_env, make_learner, restore
@@ -20,12 +19,14 @@ from eoi.components.action_selection import Carry, Keys
 from eoi.config import loader
 from eoi.envs.base import EnvSpec, VecEnv
 from eoi.learners import Learner
+from eoi.records import reader
 from eoi.runners.rollout import Moment, play
 from eoi.settings import Settings, configure
-from eoi.utils import checkpoints, records
+from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.script import FIGURES
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Bool, Float
 
 Recognise = Callable[[Float[Tensor, "*b A O"]], Float[Tensor, "*b A"]]
 Array = Tensor | np.ndarray
@@ -48,7 +49,7 @@ def load(
     # Nothing of the machine it was trained on.
     here: dict[str, Any] = {"use_cuda": False, "evaluate": False, "checkpoint_path": ""}
     if "env_args" in changed and "env" not in changed:
-        own = records.read_config(folder).get("env_args", {})
+        own = reader.read_config(folder).get("env_args", {})
         changed["env_args"] = own | changed["env_args"]
     settings = recorded(folder, **here, **changed)
     env = make_env(settings, n_envs)
@@ -133,9 +134,11 @@ class LoadedPolicy:
             self._carry = self.learner.start(len(x), x.device)
         if any(len(memory) != len(x) for memory in self._carry.values()):
             raise ValueError("obs: another number of episodes than before; call reset() first")
-        none = torch.zeros(len(x), dtype=torch.int64)
+        none, undrawn = torch.zeros(len(x), dtype=torch.int64), torch.zeros(*x.shape[:2], 2)
         t = torch.tensor(float(self.settings.run.t_max))
-        choice = self.learner.act(x, allowed, self._carry, Keys(none, none), t, greedy=True)
+        choice = self.learner.act(
+            x, allowed, self._carry, Keys(undrawn, none, none), t, greedy=True
+        )
         self._carry = choice.carry
         actions = choice.actions[0] if single else choice.actions
         return actions if isinstance(obs, Tensor) else actions.numpy()
@@ -176,7 +179,7 @@ class LoadedPolicy:
 
 def load_policy(run: str | pathlib.Path, model: str = "best") -> LoadedPolicy:
     """The team of a saved run: its folder, its Sacred id or `latest`. Raises UserError."""
-    env, learner, settings = load(records.only_run(run), 1, model)
+    env, learner, settings = load(reader.only_run(run), 1, model)
     with contextlib.closing(env):
         return LoadedPolicy(learner, settings, env.spec)
 
@@ -186,7 +189,9 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
 
     A setting newer than the run has its default. Raises UserError.
     """
-    config = loader.merged(loader.defaults(), records.read_config(folder))
+    found = reader.read_config(folder)
+    loader.use_plugins(found.get("plugins", []))
+    config = loader.merged(loader.defaults(), found)
     try:
         return configure(config | changed)
     except UserError as error:
@@ -196,9 +201,9 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
 def elsewhere(settings: Settings) -> list[str]:
     """Differences between the world of an evaluation and the one that was trained in."""
     folder = find_folder(settings.run.checkpoint_path)
-    if not records.is_run(folder):
+    if not reader.is_run(folder):
         return []
-    theirs = records.read_config(folder)
+    theirs = reader.read_config(folder)
     # As records are: lists for tuples.
     played: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings.env)))
     ours = {"env": settings.run.env} | {f"env_args.{key}": x for key, x in played.items()}

@@ -17,8 +17,8 @@ from eoi.controllers.controller import ControllerConfig
 from eoi.learners import Learner
 from eoi.learners.base import Extra, LearnerConfig, hooks
 from eoi.learners.extras import sections
+from eoi.records.record import labelled
 from eoi.utils.errors import UserError
-from eoi.utils.records import labelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class RunConfig:
     checkpoint_path: str
     evaluate: bool
     save_replay: bool
+    plugins: tuple[str, ...]
     learner: str
     env: str
     env_args: dict

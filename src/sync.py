@@ -1,16 +1,17 @@
-"""Pushes recorded runs to MongoDB; pushing one again changes nothing.
+"""Pushes recorded runs to MongoDB; a push can be repeated.
 
     python src/sync.py RUN ... [--mongo URL[:DB]]
 
-RUN is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3) or `latest`. Without --mongo: the variable EOI_MONGO.
+RUN is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3) or `latest`.
+Without --mongo, the environment variable EOI_MONGO names the database.
 """
 
 import sys
 from collections.abc import Sequence
 
-from eoi.observers.mongo import VARIABLE, Database, Pushed, adopt, chosen
+from eoi.records.mongo import VARIABLE, Database, Pushed, adopt, chosen
+from eoi.records.reader import locate
 from eoi.utils.errors import UserError
-from eoi.utils.records import locate
 from eoi.utils.script import Parser, guarded
 
 
@@ -26,14 +27,14 @@ def parser() -> Parser:
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     if not chosen(options.mongo):
-        raise UserError(f"say where to: --mongo HOST:PORT:DB, or set {VARIABLE}")
+        raise UserError(f"no database: give --mongo HOST:PORT:DB, or set {VARIABLE}")
     database, folders = Database(chosen(options.mongo)), locate(options.runs)
     damaged = False
     for folder in folders:
         try:
             adopt(folder)
             Pushed(folder).push(database)
-        except UserError as error:  # of this run alone
+        except UserError as error:  # concerns this run alone
             print(f"error: {error}", file=sys.stderr)
             damaged = True
             continue

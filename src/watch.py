@@ -1,10 +1,14 @@
-"""Plays greedy episodes of a saved run, in the terminal and as a GIF or as an HTML page with a time slider.
+"""Plays greedy episodes of a saved run: in the terminal, as a GIF, or as an HTML page.
 
-    python src/watch.py RUN [--episodes 1] [--seed 0] [--model best|last] [--out FILE.gif|FILE.html] [--fps 4] [--step | --quiet]
+    python src/watch.py RUN [--episodes 1] [--seed 0] [--model best|last]
+                        [--out FILE.gif|FILE.html] [--fps 4] [--step | --quiet]
 
-RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With --step, keys move through the episodes: right and left
-arrow (or n and b) one moment on or back, down and up (or ] and [) the next episode or the one before, g and G to its beginning and end,
-q to leave.
+RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. The HTML page has a time
+slider. With --step, keys move through the episodes:
+    right, left arrow (or n, b)   one step on or back
+    down, up arrow (or ], [)      the next episode, the one before
+    g, G                          the beginning of the episode, its end
+    q                             quit
 """
 
 import contextlib
@@ -19,9 +23,9 @@ from collections.abc import Generator, Iterator, Sequence
 
 from eoi.pictures.film import Shot, agent_colour, gif, shoot
 from eoi.pictures.page import page
+from eoi.records.reader import only_run
 from eoi.saved import film_path, load, title
 from eoi.utils.errors import UserError
-from eoi.utils.records import only_run
 from eoi.utils.script import Parser, add_saved_run, guarded, write_whole
 
 
@@ -55,7 +59,10 @@ def parser() -> Parser:
 
 
 def show(films: Sequence[Sequence[Shot]], fps: float) -> None:
-    """On a terminal tall enough as it happens, redrawn in place; elsewhere the last frame. Then how each episode ended."""
+    """Plays the films on a terminal that is tall enough; elsewhere prints the last frames.
+
+    Then prints the result of each episode.
+    """
     live = sys.stdout.isatty() and shutil.get_terminal_size().lines > len(
         screen(films[0][0], coloured=False)
     )
@@ -76,7 +83,7 @@ EPISODES = {"\x1b[B": 1, "]": 1, "\x1b[A": -1, "[": -1}
 
 
 def step_through(films: Sequence[Sequence[Shot]], keys: Iterator[str]) -> None:
-    """Shows one moment, then the one that a key leads to, until q."""
+    """Shows one step, then the one that a key leads to, until q."""
     episode = at = 0
     while True:
         film = films[episode]
@@ -114,7 +121,7 @@ def pressed() -> Generator[str]:
 
 
 def screen(shot: Shot, coloured: bool) -> list[str]:
-    """The world in characters, then a line for each agent. As many lines at every moment of an episode."""
+    """The world in characters, then a line for each agent: the same number at every step."""
     lines = [
         *(marked(shot.text) if coloured else shot.text).split("\n"),
         f"t = {shot.step}  return {shot.total:.4g}",

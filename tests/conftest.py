@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers import tiny
 
 from eoi.settings import Settings
+from helpers import tiny
 
 torch.set_num_threads(1)
 os.environ["SC2PATH"] = os.devnull  # the tests are the same where the game is installed

@@ -59,14 +59,16 @@ def test_the_grid_in_its_order(where):
     [
         (
             ["--seeds", "0"],
-            "--seeds: there is none, so nothing would run; a number alone counts them, so seed 0 is --seeds 1",
+            "--seeds: there is none, so nothing would run;"
+            " a number alone counts them, so seed 0 is --seeds 1",
         ),
         (["--seeds", "5-3"], "--seeds: 5-3 goes down, so no seed is in it; write 3-5"),
         (["--seeds", "7,5-3"], "--seeds: 5-3 goes down"),
         (["--env-config", ","], "--env-config: there is none"),
         (
             ["--seeds", "2", "with", "seed=3"],
-            "with seed: the runs of this batch have values of their own; give them by --seeds alone",
+            "with seed: the runs of this batch have values of their own;"
+            " give them by --seeds alone",
         ),
         (
             ["--vary", "gamma=0.9,0.5", "with", "gamma=0.8"],
@@ -173,7 +175,8 @@ def fake_program(tmp_path, monkeypatch, body: str) -> None:
 
 def test_one_failure_does_not_stop_the_others(where, tmp_path, monkeypatch, capsys):
     note = (
-        "import sys, os; print('OMP', os.environ['OMP_NUM_THREADS']); open(sys.argv[1] + '.seen', 'w')\n"
+        "import sys, os; print('OMP', os.environ['OMP_NUM_THREADS'])\n"
+        "open(sys.argv[1] + '.seen', 'w')\n"
         "sys.exit('bad luck' if sys.argv[1] == '1' else 0)"
     )
     fake_program(tmp_path, monkeypatch, note)
@@ -185,7 +188,10 @@ def test_one_failure_does_not_stop_the_others(where, tmp_path, monkeypatch, caps
 
 
 def test_progress_is_a_line_a_run(where, tmp_path, monkeypatch, capsys):
-    line = "pac_men qmix seed 0   12.5%  15/120 steps  3 episodes  7 steps/s  1 updates/s  left 0:09  return 0.5"
+    line = (
+        "pac_men qmix seed 0   12.5%  15/120 steps  3 episodes  7 steps/s  1 updates/s  left 0:09"
+        "  return 0.5"
+    )
     fake_program(tmp_path, monkeypatch, f"print({line!r})")
     batch.main(["--config", "qmix", "-j", "1", "with", *where])
     assert (
@@ -268,7 +274,10 @@ def test_ctrl_c_stops_all_and_a_second_call_goes_on(runs, by, before, where, tmp
 
 def test_ctrl_c_again_and_again_kills_what_does_not_stop(where, tmp_path, monkeypatch, capsys):
     """In whatever moment of its stopping it comes."""
-    deaf = "import os, signal, time; signal.signal(2, signal.SIG_IGN)\nwhile True: os.kill(os.getppid(), 2); time.sleep(0.001)"
+    deaf = (
+        "import os, signal, time; signal.signal(2, signal.SIG_IGN)\n"
+        "while True: os.kill(os.getppid(), 2); time.sleep(0.001)"
+    )
     fake_program(tmp_path, monkeypatch, deaf)
     assert batch.main(["--config", "qmix", "--seeds", "3", "-j", "2", "with", *where]) == 130
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""One screen that says what works here."""
+"""The checks of `doctor` and their remedies, on one screen."""
 
 import importlib.metadata
 import pathlib
@@ -24,16 +24,15 @@ def lines(capsys, *argv: str, status: int = 0) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def about(shown: list[str], what: str) -> tuple[str, str]:
+def about(shown: list[str], name: str) -> tuple[str, str]:
     """Its line without the name, and the line after it."""
     (i,) = [
         i
         for i, line in enumerate(shown)
-        if line[2:].split(maxsplit=1)[1:] and line[11:].startswith(f"{what} ")
+        if line[2:].split(maxsplit=1)[1:] and line[11:].startswith(f"{name} ")
     ]
-    return shown[i][2:10].strip() + " " + shown[i][11:].removeprefix(what).strip(), shown[
-        i + 1
-    ].strip() if i + 1 < len(shown) else ""
+    found = f"{shown[i][2:10].strip()} {shown[i][11:].removeprefix(name).strip()}"
+    return found, shown[i + 1].strip() if i + 1 < len(shown) else ""
 
 
 def test_with_everything_there(machine, capsys):
@@ -88,7 +87,7 @@ def test_missing_maps_are_named(machine, capsys):
 
 def test_mongo_that_is_asked_for_and_silent(machine, capsys, monkeypatch):
     assert (
-        about(lines(capsys), "MongoDB")[0] == "ok not asked: neither --mongo nor EOI_MONGO is set"
+        about(lines(capsys), "MongoDB")[0] == "ok not checked: neither --mongo nor EOI_MONGO is set"
     )
     monkeypatch.setattr(doctor, "PATIENCE", 100)
     found, fix = about(lines(capsys, "--mongo", "127.0.0.1:1"), "MongoDB")
@@ -107,7 +106,7 @@ def test_a_missing_requirement_is_status_1(machine, capsys, monkeypatch):
     shown = lines(capsys, status=1)
     assert about(shown, "jaxtyping")[0] == "MISSING not installed" and about(shown, "pillow")[
         0
-    ].startswith("ok 9.9; tried with ")
+    ].startswith("ok 9.9; tested with ")
     assert not any("StarCraft" in line for line in shown)
 
 

@@ -11,8 +11,9 @@ import torch
 
 from eoi import evaluate, saved
 from eoi import main as program
+from eoi.records import reader
 from eoi.saved import load, load_policy
-from eoi.utils import checkpoints, records
+from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
 from test_resume import LONG
 
@@ -113,7 +114,7 @@ def test_a_policy_acts_as_the_learner_does(run):
 
 
 def test_the_readmes_program_runs(run, monkeypatch):
-    monkeypatch.setattr(records, "SACRED", run.parent)
+    monkeypatch.setattr(reader, "SACRED", run.parent)
     (program,) = re.findall(
         r"```python\n(.*?)```",
         (pathlib.Path(__file__).parent.parent / "README.md").read_text(),

@@ -25,9 +25,9 @@ from eoi.learners.extras import REGISTRY
 from eoi.learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
 from eoi.main import main, parse_command
 from eoi.pictures.panels import panels, remarks
+from eoi.records import reader
 from eoi.run import Run, Trainer
 from eoi.settings import Settings
-from eoi.utils import records
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import Failure, UserError
 from helpers import make_trainer, random_batch, trained
@@ -399,7 +399,7 @@ def test_each_run_has_a_record_of_its_own(tmp_path, caplog):
     assert set(found) == {(seed, alpha) for seed in (3, 4) for alpha in (0, 0.5)}
     assert found[3, 0]["loss"]["values"] != found[4, 0]["loss"]["values"]
     assert sum("seed 4 eoi.alpha=0.5" in message for message in caplog.messages) == 1
-    runs = records.find_runs([tmp_path])
+    runs = reader.find_runs([tmp_path])
     ((panel, _),) = panels(runs, None, None, ["name"])
     assert any(
         "differ in eoi.alpha; --by name,eoi.alpha tells them apart" in remark

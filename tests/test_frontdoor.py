@@ -1,4 +1,4 @@
-"""run.sh with a Python and a pip that only pretend: when it installs, when it does not, and what it says."""
+"""run.sh with stand-ins for Python and pip: when it installs, and its messages."""
 
 import os
 import pathlib
@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import time
-import tomllib
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# Stands for Python, and for the one in .venv. Every installation is noted in `calls`, next to a file `fail` it fails as pip does.
+# Stands for Python, and for the one in .venv. Every installation is noted in `calls`. It fails as
+# pip does if there is a file `fail`.
 FAKE_PYTHON = """#!/bin/sh
 case "$1 $2 $3" in
 "-c "*) [ -z "$TOO_OLD" ] && echo "$0" ;;
@@ -261,13 +261,3 @@ def test_the_checks_fail_when_one_fails_and_end_with_the_tests_summary(
         result.stdout.endswith("pytest has spoken\n") and "lint-imports has spoken" in result.stdout
     )
     assert ("FAILED" in result.stdout) == bool(ruff)
-
-
-def test_the_import_layers_name_every_package() -> None:
-    """A package left out would be free to import anything."""
-    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    packages = {folder.parent.name for folder in ROOT.glob("src/*/__init__.py")}
-    assert packages == set(contract["root_packages"])
-    assert packages == {
-        name.strip() for layer in contract["contracts"][0]["layers"] for name in layer.split("|")
-    }

@@ -11,7 +11,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 FAKES = {
-    # As curl does it: what is there of the file stays, and the rest is added. `cut` in its notes: the line breaks once.
+    # Like curl, it keeps a part of the file and adds the rest. `cut` in its notes: the connection
+    # breaks once.
     "curl": """#!/bin/bash
 echo "$*" >>"$NOTES/calls"
 while [ $# -gt 1 ]; do [ "$1" = -o ] && file=$2; shift; done
@@ -33,8 +34,12 @@ echo game >"$folder/StarCraftII/Versions/Base75689/SC2_x64"
 case "$3" in
 rev-parse) [ -e "$2/.git" ] && echo "$(cat "$2/.git")" || exit 128 ;;
 init) ;;
-fetch) [ ! -e "$NOTES/offline" ] || exit 128; echo "${@: -1}" >"$2/.git"; echo "git $*" >>"$NOTES/calls" ;;
-checkout) mkdir -p "$2/smac/env/starcraft2/maps/SMAC_Maps"; echo map >"$2/smac/env/starcraft2/maps/SMAC_Maps/8m.SC2Map" ;;
+fetch)
+    [ ! -e "$NOTES/offline" ] || exit 128
+    echo "${@: -1}" >"$2/.git"; echo "git $*" >>"$NOTES/calls" ;;
+checkout)
+    maps=$2/smac/env/starcraft2/maps/SMAC_Maps
+    mkdir -p "$maps"; echo map >"$maps/8m.SC2Map" ;;
 esac
 """,
 }
@@ -162,7 +167,7 @@ def test_the_checksum_of_the_first_load_is_kept_and_a_given_one_is_demanded(plac
     rotten = place.call("game", **EULA)
     assert (
         rotten.returncode == 1
-        and "is not what was loaded" in rotten.stderr
+        and "has changed since its download" in rotten.stderr
         and not place.binary.exists()
     )
 

@@ -1,4 +1,4 @@
-"""MongoDB through the real pymongo over a real socket, beside Sacred's own observer, with a server that is down, slow, full or rude."""
+"""MongoDB through pymongo and a real socket, and a server that is down, slow, full or faulty."""
 
 import functools
 import json
@@ -12,9 +12,9 @@ import pytest
 
 from eoi import main as program
 from eoi import sync
-from eoi.observers import mongo
-from eoi.observers.folder import OUTPUT, capped, number
-from eoi.observers.mongo import CHUNK, Database, Push, Pushed, address
+from eoi.records import mongo
+from eoi.records.folder import OUTPUT, capped, number
+from eoi.records.mongo import CHUNK, Database, Push, Pushed, address
 from eoi.utils.errors import UserError
 from mongo_server import Server
 from test_resume import LONG

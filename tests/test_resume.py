@@ -18,13 +18,13 @@ from eoi import main as program
 from eoi.build import make_env
 from eoi.components.replay import Replay, ReplayConfig
 from eoi.config import loader
+from eoi.records.reader import is_run
 from eoi.run import Trainer
 from eoi.settings import RunConfig, configure
 from eoi.utils import checkpoints
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.locks import Lock
-from eoi.utils.records import is_run
 from helpers import SPEC, make_run, make_trainer, trained, worlds
 from test_replay import Q, numbered
 

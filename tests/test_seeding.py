@@ -1,10 +1,22 @@
+"""Random numbers against a plain implementation of SplitMix64, and properties of the streams."""
+
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from eoi.utils.seeding import fold, integers, root_key, uniform
 
+# The machine may be busy: no limit on the time of an example
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+INT64 = some.integers(-(2**63), 2**63 - 1)
+INDICES = some.lists(some.integers(0, 2**40), min_size=1, max_size=5)
+
 
 def reference(state: int, count: int) -> list[int]:
-    """SplitMix64 in Python's own integers."""
+    """SplitMix64 in Python's integers."""
     mask, out = 2**64 - 1, []
     for _ in range(count):
         state = (state + 0x9E3779B97F4A7C15) & mask
@@ -53,3 +65,55 @@ def test_draws_are_uniform_and_unrelated():
     assert torch.corrcoef(draws.T)[~torch.eye(50, dtype=torch.bool)].abs().max() < 0.1
     assert torch.corrcoef(draws[:200])[~torch.eye(200, dtype=torch.bool)].abs().max() < 0.7
     assert integers(root_key(7, "y"), 10, 5000).bincount(minlength=10).min() > 400
+
+
+@given(key=INT64, count=some.integers(1, 20))
+def test_draws_equal_the_reference_for_every_key(key, count):
+    bits = reference(key % 2**64, count)
+    drawn = uniform(torch.tensor(key), count)
+    assert drawn.tolist() == [(x >> 40) / 2**24 for x in bits]
+    assert ((drawn >= 0) & (drawn < 1)).all()
+
+
+@given(key=INT64, high=some.integers(1, 2**31 - 1), count=some.integers(1, 20))
+def test_integers_equal_the_reference_and_stay_below_their_bound(key, high, count):
+    drawn = integers(torch.tensor(key), high, count)
+    assert drawn.tolist() == [((x >> 32) * high) >> 32 for x in reference(key % 2**64, count)]
+    assert ((drawn >= 0) & (drawn < high)).all()
+
+
+@given(keys=some.lists(INT64, min_size=1, max_size=5), indices=INDICES)
+def test_folding_broadcasts(keys, indices):
+    """A table of child keys has in each cell the key of its row folded with its column's index."""
+    table = fold(torch.tensor(keys)[:, None], torch.tensor(indices))
+    assert table.tolist() == [[fold(torch.tensor(k), i).item() for i in indices] for k in keys]
+
+
+@given(key=INT64, indices=some.lists(some.integers(0, 2**40), min_size=2, max_size=20, unique=True))
+def test_children_of_one_key_all_differ(key, indices):
+    """The mixing step is a bijection, so different indices give different keys."""
+    children = fold(torch.tensor(key), torch.tensor(indices))
+    assert len(set(children.tolist())) == len(indices)
+
+
+@given(keys=some.lists(INT64, min_size=1, max_size=4), shape=some.lists(some.integers(1, 3)))
+def test_a_draw_depends_on_its_key_and_position_alone(keys, shape):
+    shape = shape[:3]
+    draws = uniform(torch.tensor(keys), *shape)
+    assert draws.shape == (len(keys), *shape)
+    for key, row in zip(keys, draws, strict=True):
+        assert torch.equal(uniform(torch.tensor(key), *shape), row)
+
+
+@given(key=INT64, highs=some.lists(some.integers(1, 2**31 - 1), min_size=1, max_size=5))
+def test_each_key_may_have_a_bound_of_its_own(key, highs):
+    keys = fold(torch.tensor(key), torch.arange(len(highs)))
+    drawn = integers(keys, torch.tensor(highs), 3)
+    assert drawn.tolist() == [
+        integers(k, high, 3).tolist() for k, high in zip(keys, highs, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_root_key_is_a_fold_of_the_seed(name):
+    assert root_key(3, name).shape == () and root_key(3, name) != root_key(4, name)

@@ -1,4 +1,4 @@
-"""Draws the worlds' pictures beside this file: the start of an episode, of 8m a fight."""
+"""Pictures of the environments, beside this file: the start of an episode; for 8m, a fight."""
 
 import pathlib
 import sys
@@ -29,7 +29,8 @@ for name in ("pac_men", "windy_maze", "firefighters"):
 
 fight = LiteStarCraft(LiteConfig(), 1)
 now = fight.reset(KEY)
-eagerness = torch.arange(fight.spec.n_actions)  # attack whom one can, else walk towards the enemies
+# Attack if possible, else walk towards the enemies
+eagerness = torch.arange(fight.spec.n_actions)
 eagerness[WEST] = 0
 for _ in range(10):
     now = fight.step(torch.where(now.avail, eagerness, -1).argmax(-1))

@@ -1,1 +1,1 @@
-"""Batches of runs: which there are and how far they got, what runs them, what is said of them."""
+"""Batches of runs: their jobs, the engines that run them, and their output."""

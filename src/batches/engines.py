@@ -1,4 +1,7 @@
-"""What runs a batch: processes of this machine, a Ray cluster, or an array job of Slurm. True comes back when the user stopped it."""
+"""Engines that run a batch: processes on this machine, a Ray cluster, an array job of Slurm.
+
+Each returns whether the user stopped the batch.
+"""
 
 import collections
 import contextlib
@@ -11,14 +14,15 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
-from eoi.batches.jobs import ROOT, Job
+from eoi.batches.jobs import Job
 from eoi.batches.report import Screen
 from eoi.utils.errors import UserError
+from eoi.utils.places import IS_CHECKOUT, PACKAGE, ROOT
 from eoi.utils.script import write_text
 
-_GLANCE = 0.2  # seconds between two looks: Ray's cancel reaches Python, but ends no system call
+_GLANCE = 0.2  # seconds between two looks; Ray's cancel does not end a system call
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -31,7 +35,7 @@ class Pace:
 
 
 class Process:
-    """One run in a session of its own, so that a Ctrl-C reaches it through the batch alone."""
+    """One run in its own session, so that Ctrl-C reaches it through the batch alone."""
 
     def __init__(self, command: Sequence[str], tell: Callable[[str], None]):
         self.last = ""
@@ -48,7 +52,7 @@ class Process:
         )
 
     def follow(self) -> int:
-        """Until it ends; its exit status."""
+        """Waits until the process ends. Returns its exit status."""
         with self._process as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -62,12 +66,15 @@ class Process:
             self._process.send_signal(by)
 
 
-News = queue.SimpleQueue[str]  # "over": a thread has ended; "stop": somebody wants the batch to
+News = queue.SimpleQueue[str]  # "over": a thread has ended; "stop": the user stops the batch
 
 
 @contextlib.contextmanager
 def _stops_are_news(*signals: int) -> Iterator[News]:
-    """No KeyboardInterrupt, which may come in the middle of stopping; and a stop also where SIGINT is ignored, in a script's background."""
+    """Turns these signals into "stop", also where SIGINT is ignored, as in a script's background.
+
+    A KeyboardInterrupt could arrive in the middle of stopping.
+    """
     news: News = queue.SimpleQueue()
     before = {number: signal.signal(number, lambda *_: news.put("stop")) for number in signals}
     try:
@@ -78,7 +85,7 @@ def _stops_are_news(*signals: int) -> Iterator[News]:
 
 
 def _beside(work: Callable[[], None], news: News) -> None:
-    """Does it in a thread."""
+    """Works in a thread, and reports its end."""
 
     def run() -> None:
         try:
@@ -90,7 +97,7 @@ def _beside(work: Callable[[], None], news: News) -> None:
 
 
 def _hear(news: News, threads: int, stop: Callable[[], None]) -> None:
-    """Until so many threads have ended."""
+    """Waits until that many threads have ended."""
     while threads:
         with contextlib.suppress(queue.Empty):
             if news.get(timeout=_GLANCE) == "over":
@@ -110,7 +117,7 @@ def tell_end(job: Job, status: int, last: str, screen: Screen) -> None:
 
 
 class Local:
-    """A few threads, each of which starts one process after the other."""
+    """Some threads, each of which starts one process after the other."""
 
     def __init__(self, jobs: Sequence[Job], pace: Pace, screen: Screen):
         self._waiting, self._pace, self._screen = collections.deque(jobs), pace, screen
@@ -126,7 +133,7 @@ class Local:
         return self._stopping
 
     def _stop(self) -> None:
-        """Asks all runs to end where their state is whole; called again, ends them."""
+        """Asks all runs to stop after a checkpoint; called again, kills them."""
         with self._lock:
             by = signal.SIGKILL if self._stopping else signal.SIGINT
             self._stopping = True
@@ -160,10 +167,12 @@ def local(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
 
 
 def _remote(command: list[str]) -> tuple[int, str]:
-    """On a worker of the cluster, which sees this folder. Cancelled, it asks the run to end where its state is whole; again, it ends it."""
-    before = signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, {signal.SIGINT}
-    )  # Ray blocks it, and the run would inherit that
+    """Exit status and last line of a run on a worker of the cluster.
+
+    Cancelled, it asks the run to stop after a checkpoint; cancelled again, it kills the run.
+    """
+    # Ray blocks SIGINT, and the run would inherit that.
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     process, status = Process(command, lambda line: None), []
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     by = itertools.chain([signal.SIGINT], itertools.repeat(signal.SIGKILL))
@@ -174,7 +183,7 @@ def _remote(command: list[str]) -> tuple[int, str]:
 
 
 def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
-    """One task a run, each with one processor. The cluster's machines have to share this folder."""
+    """One task for each run, on one processor. The cluster's machines have to share this folder."""
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -183,8 +192,8 @@ def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
         ) from None
     own = not ray.is_initialized()
     if own:
-        paths = {"env_vars": {"PYTHONPATH": str(ROOT / "src")}}
-        where: dict[str, Any] = (
+        paths = {"env_vars": {"PYTHONPATH": str(PACKAGE.parent)}}
+        where = (
             {"address": pace.address}
             if pace.address
             else {"num_cpus": pace.jobs, "include_dashboard": False}
@@ -201,8 +210,8 @@ def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
             ray.shutdown()
 
 
-def _ray_tasks(ray: Any, pending: dict[Any, Job], news: News, screen: Screen) -> bool:
-    """Until all have ended."""
+def _ray_tasks(ray: ModuleType, pending: dict[object, Job], news: News, screen: Screen) -> bool:
+    """Waits until all tasks have ended. Returns whether the user stopped them."""
     stopped = False
     while pending:
         done, _ = ray.wait(list(pending), num_returns=1, timeout=_GLANCE)
@@ -224,11 +233,15 @@ def _ray_tasks(ray: Any, pending: dict[Any, Job], news: News, screen: Screen) ->
 
 
 def slurm(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
-    """Writes an array job, one task a run; each finds out by itself whether its run is finished or was cut."""
+    """Writes an array job with one task for each run.
+
+    A task looks up whether its run is finished, was interrupted, or is new.
+    """
     words = _without_engine(pace.argv)
     at = words.index("with") if "with" in words else len(words)
     call = shlex.join([*words[:at], "--only"]), shlex.join(words[at:])
     path = ROOT / "results" / "batch.sbatch"
+    program = "bash run.sh batch" if IS_CHECKOUT else "eoi batch"
     numbers = ",".join(str(screen.number(job)) for job in jobs)
     text = f"""#!/bin/bash
 #SBATCH --job-name=eoi
@@ -239,7 +252,7 @@ def slurm(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
 #SBATCH --output=results/slurm-%A_%a.out
 cd {shlex.quote(str(ROOT))} || exit 1
 export OMP_NUM_THREADS=1
-exec bash run.sh batch {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
+exec {program} {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
 """
     write_text(path, text)
     print(f"{path}: {len(jobs)} runs; start it with\n    sbatch {shlex.quote(str(path))}")
@@ -247,7 +260,7 @@ exec bash run.sh batch {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
 
 
 def _without_engine(argv: Sequence[str]) -> list[str]:
-    """The call as a task makes it: on its own machine."""
+    """The command line of a task, which runs on its own machine."""
     words = iter(argv)
     kept = []
     for word in words:

@@ -1,23 +1,25 @@
-"""What is said of a batch: a line a run while it goes on, a table at the end."""
+"""Output of a batch: a line for each run in progress, and a table at the end."""
 
 import os
 import re
 import shutil
-import statistics
 import sys
 import threading
 import time
 from collections.abc import Sequence
 
 from eoi.batches.jobs import Job
-from eoi.utils import records
+from eoi.records import reader, summary
+from eoi.records.record import Record
+from eoi.records.statistics import FINAL
 from eoi.utils.errors import UserError
 
 _EVERY = 30.0  # seconds between two lines of one run, where lines cannot be rewritten
+_METRIC = "test_return_mean"
 
 
 class Screen:
-    """On a terminal one line a run under way, rewritten in place; elsewhere a line when something has changed."""
+    """One line for each run in progress: rewritten in place on a terminal, else printed anew."""
 
     def __init__(self, jobs: Sequence[Job]):
         self._width = max((len(job.title) for job in jobs), default=0)
@@ -29,7 +31,7 @@ class Screen:
         self._lock = threading.Lock()
 
     def number(self, job: Job) -> int:
-        """Its place in the batch, from 0."""
+        """The job's place in the batch, from 0."""
         return self._number[id(job)]
 
     def _line(self, job: Job, text: str) -> str:
@@ -37,7 +39,7 @@ class Screen:
         return f"{self.number(job):{len(str(count - 1))}}  {job.title:{self._width}}  {text}"
 
     def say(self, job: Job, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         with self._lock:
             self._shown.pop(id(job), None)
             self._clear()
@@ -45,7 +47,7 @@ class Screen:
             self._draw()
 
     def progress(self, job: Job, line: str) -> None:
-        """From the run's own progress line."""
+        """Shows the numbers of a run's own progress line."""
         found = re.search(r"(\d+\.\d)%.*?steps  (.*)", line)
         if not found:
             return
@@ -74,35 +76,28 @@ class Screen:
 
 
 def table(jobs: Sequence[Job]) -> str:
-    """For each group of seeds how many are finished, and the mean of their last test returns."""
+    """For each group of seeds: how many runs are finished, and their final test returns."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.group, []).append(job)
-    width = max(map(len, groups), default=0)
-    lines = [f"{'':{width}}  finished  test return  runs"]
+    rows = [["", "finished", "mean ± sd", "IQM [95 % interval]", "seed: final value", "runs"]]
     for name, members in groups.items():
         done = [job for job in members if job.state == "finished"]
-        values = [value for job in done if (value := last_return(job)) is not None]
-        mean = f"{statistics.fmean(values):.3f}" if values else "-"
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        found = summary.finals([r for job in done if (r := record(job))], _METRIC)
+        numbers = [found.mean, found.iqm, found.each] if len(found.values) else ["-", "", ""]
         which = ",".join(str(job.folder.name) for job in done if job.folder)
-        lines.append(
-            f"{name:{width}}  {f'{len(done)}/{len(members)}':>8}  {mean + spread:11}  {which}"
-        )
-    lines += [
+        rows.append([name, f"{len(done)}/{len(members)}", *numbers, which])
+    unfinished = [
         f"{job.title}: {job.state}{': ' + job.remark if job.remark else ''}"
         for job in jobs
         if job.state != "finished"
     ]
-    return os.linesep.join(lines)
+    return os.linesep.join([f"{_METRIC}, {FINAL}", summary.aligned(rows, ""), *unfinished])
 
 
-def last_return(job: Job) -> float | None:
-    """Mean of the last tenth of the tests, as src/plot.py has it."""
+def record(job: Job) -> Record | None:
+    """The job's run, if it can be read."""
     try:
-        series = records.read(job.folder).metrics.get("test_return_mean") if job.folder else None
+        return reader.read(job.folder) if job.folder else None
     except UserError:
         return None
-    if series is None:
-        return None
-    return float(series.values[-max(1, -(-len(series.values) // 10)) :].mean())

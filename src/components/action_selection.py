@@ -6,8 +6,9 @@ Axes: N copies, A agents, U actions; *b is any batch.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float, Int
 
 Carry = dict[str, Tensor]  # [N, A, ...]; an agent's memory from one step to the next
 
@@ -15,6 +16,7 @@ Carry = dict[str, Tensor]  # [N, A, ...]; an agent's memory from one step to the
 class Keys(NamedTuple):
     """Randomness of one step of acting (see utils/seeding.py)."""
 
+    draws: Float[Tensor, "N A 2"]  # uniform on [0, 1), for the learner's own choice of actions
     step: Int[Tensor, " N"]  # another one at every step
     episode: Int[Tensor, " N"]  # the same at every step of an episode
 

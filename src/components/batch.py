@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True)
 class Batch:
     """Transitions [B], or episodes [B, T] padded to one length.
 
-    A batch of a fleet has an axis R in front of all others, over which learners/stack.py maps the loss.
-    A learner's replay fills the optional fields that the learner `wants`.
+    A batch of a fleet has an axis R in front of all others (see learners/stack.py).
+    The optional fields are there when the learner `wants` them.
     """
 
     obs: Float[Tensor, "*b A O"]
@@ -29,7 +30,7 @@ class Batch:
     next_state: Float[Tensor, "*b S"]
     next_avail: Bool[Tensor, "*b A U"]
     rewards: Float[Tensor, "*b A"] | None = None  # each agent's own, in worlds that have them
-    valid: Float[Tensor, "*b"] | None = None  # 0 for padding; None: there is no padding
+    valid: Float[Tensor, "*b"] | None = None  # 0 for padding; None: there is none
     last_actions: Int[Tensor, "*b A"] | None = None  # -1 at the first step of an episode
     earlier: Float[Tensor, "*b A O"] | None = None  # an observation some steps before (EOI, eq. 2)
     has_earlier: Float[Tensor, "*b"] | None = None  # 0 at the first step, where `earlier` is `obs`
@@ -43,6 +44,11 @@ class Batch:
     def earned(self) -> Float[Tensor, "*b M"]:
         """Reward in a target: the team's [*b, 1], or each agent's own [*b, A]."""
         return self.reward[..., None] if self.rewards is None else self.rewards
+
+    @property
+    def length(self) -> Int[Tensor, " B"] | None:
+        """Steps of each episode, where they differ."""
+        return None if self.valid is None else self.valid.sum(1).long()
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean of `x` [*b, ...] over the batch, padding left out: [...]."""

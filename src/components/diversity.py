@@ -1,11 +1,12 @@
-"""How different are the agents? In what they would do, in where they are, in what they see.
+"""Measures of diversity: of the agents' policies, positions and observations.
 
 Axes: B observations, A agents, U actions, O observation, C cells, K samples.
 """
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
+
+from eoi.utils.shapes import Float, Int
 
 Scalar = Float[Tensor, ""]
 
@@ -16,9 +17,10 @@ def _pairs(n: int, device: torch.device) -> Int[Tensor, "2 P"]:
 
 
 def neural_diversity(policies: Float[Tensor, "B A U"]) -> Scalar:
-    """System neural diversity (Bettini et al. 2023) with total variation as the distance: its mean over pairs and observations.
+    """System neural diversity (Bettini et al. 2023) with total variation as the distance.
 
-    0: all agents act alike; 1: no two would ever do the same. `policies` are all agents' on the same observations.
+    Mean over pairs of agents and observations. 0: all agents act alike; 1: no two agents would
+    ever act alike. `policies`: of all agents on the same observations.
     """
     first, second = policies[:, _pairs(policies.shape[1], policies.device)].unbind(
         1
@@ -27,14 +29,17 @@ def neural_diversity(policies: Float[Tensor, "B A U"]) -> Scalar:
 
 
 def occupancy(cells: Int[Tensor, "K A"], n_cells: int) -> Float[Tensor, "A C"]:
-    """The share of its time that each agent spends in each cell."""
+    """Share of time that each agent spends in each cell."""
     counts = torch.zeros(cells.shape[1], n_cells, device=cells.device)
     counts.scatter_add_(1, cells.T, torch.ones_like(cells.T, dtype=counts.dtype))
     return counts / len(cells)
 
 
 def overlap(maps: Float[Tensor, "A C"]) -> Scalar:
-    """1 - Jensen-Shannon divergence (in bits) between two agents' distributions over cells, mean over pairs: 1 alike, 0 apart."""
+    """1 - Jensen-Shannon divergence (bits) between two agents' maps, mean over pairs.
+
+    1: alike; 0: apart.
+    """
     first, second = maps[_pairs(len(maps), maps.device)]  # [P, C] each
     middle = (first + second) / 2
     divergence = (
@@ -49,10 +54,10 @@ def probe_accuracy(
     units: int = 64,
     ridge: float = 1e-3,
 ) -> Scalar:
-    """How often a classifier fitted afresh to whose observation it is, without any regulariser but a small ridge, is right on others.
+    """Accuracy of a fresh classifier that tells agents by their observations, on held-out ones.
 
-    Least squares on a fixed random hidden layer: no steps to tune and no randomness, so that all algorithms are measured alike, in
-    milliseconds. 1/A: the agents cannot be told apart by what they see.
+    Ridge regression on a fixed random hidden layer: nothing to tune and no randomness, so that all
+    algorithms are measured alike, in milliseconds. 1/A: the agents cannot be told apart.
     """
     agents = seen.shape[1]
     weights = torch.randn(seen.shape[-1], units, generator=torch.Generator().manual_seed(0)).to(

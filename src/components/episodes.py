@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.components.batch import Batch, last_of
 from eoi.envs.base import EnvSpec
+from eoi.utils.shapes import Bool, Float, Int
 
 
 class Kept(NamedTuple):

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from eoi.components.batch import Batch, last_of
@@ -24,6 +23,7 @@ from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.utils.memory import require
 from eoi.utils.seeding import fold, integers, uniform
+from eoi.utils.shapes import Bool, Int
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class Replay:
         found = zip(row, (row + 1) % self.rows, earlier, has_earlier, strict=True)
         return [Rows(*rows) for rows in found]
 
-    def _back(self, keys: Tensor, row: Int[Tensor, "K *b"], window: int) -> Int[Tensor, "K *b"]:
+    def _back(self, keys: Tensor, row: Int[Tensor, "K ..."], window: int) -> Int[Tensor, "K ..."]:
         """Steps from each row to its earlier observation, which is of the same episode."""
         if not window:
             return torch.zeros_like(row)
@@ -284,7 +284,7 @@ class Replay:
             next_state=state[:, 1:],
             next_avail=avail[:, 1:],
             rewards=self.fields["rewards"][acted] if "rewards" in self.fields else None,
-            valid=(steps < drawn.length[:, None]).float(),
+            valid=None if self.fixed_length else (steps < drawn.length[:, None]).float(),
             last_actions=last_of(actions),
             earlier=obs[:, :-1].gather(1, earlier) if wants.window else None,
             has_earlier=(drawn.back > 0).float() if wants.window else None,

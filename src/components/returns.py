@@ -1,8 +1,9 @@
 """Advantages from whole episodes. Axes: N copies, T time (T1 = T + 1), A agents."""
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float
 
 Scalar = Float[Tensor, ""]
 
@@ -17,8 +18,8 @@ def gae(
 ) -> Float[Tensor, "N T A"]:
     """Generalised advantages (Schulman et al. 2016, eq. 16): A_t = delta_t + gamma lambda A_{t+1}.
 
-    Nothing is bootstrapped past the end of a task; the value of the last observation stands for the rest where time merely ran out.
-    0 where `valid` is False, past an episode's end.
+    Nothing is bootstrapped past the end of a task. Where time ran out, the value of the last
+    observation stands for the rest. 0 where `valid` is False, past an episode's end.
     """
     going = 1 - terminated.float()[..., None]  # [N, T, 1]
     delta = reward + gamma * going * value[:, 1:] - value[:, :-1]

@@ -1,8 +1,9 @@
 """Values that change with the environment steps t."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from eoi.utils.shapes import Float
 
 Scalar = Float[Tensor, ""]
 
@@ -13,7 +14,10 @@ def linear(start: Scalar, finish: Scalar, duration: Scalar, t: Scalar) -> Scalar
 
 
 def trapezoid(warmup: Scalar, anneal: Scalar, t: Scalar) -> Scalar:
-    """From 0 to 1 over `warmup` steps, then from 1 to 0 over `anneal` steps; a duration of 0 leaves its part out."""
+    """From 0 to 1 over `warmup` steps, then from 1 to 0 over `anneal` steps.
+
+    A duration of 0 leaves its part out.
+    """
     rise = torch.where(warmup > 0, (t / warmup.clamp(min=1)).clamp(0, 1), 1.0)
     fall = torch.where(anneal > 0, 1 - ((t - warmup) / anneal.clamp(min=1)).clamp(0, 1), 1.0)
     return rise * fall

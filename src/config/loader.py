@@ -1,10 +1,13 @@
-"""default.yaml <- envs/<env>.yaml <- algs/<alg>.yaml <- `with key=value`, merged into one nested dictionary.
+"""Settings: default.yaml <- envs/<env>.yaml <- algs/<alg>.yaml <- `with key=value`.
+
+They are merged into one nested dictionary.
 
 A file that says `base: x` is laid over x.yaml of its folder.
 """
 
 import ast
 import copy
+import importlib
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
@@ -17,12 +20,13 @@ from eoi.utils.errors import UserError
 
 FOLDER = pathlib.Path(__file__).parent
 
-# What PyMARL's users type and this project calls otherwise, or does not need.
+# PyMARL's settings that have another name here, or none.
 PYMARL = {
-    "runner": "there is one runner; `batch_size_run` is the number of environment copies it plays at once",
+    "runner": "there is one runner, which plays `batch_size_run` copies of the environment at once",
     "mac": "there is one controller; `share_params` and `obs_agent_id` say which kind",
     "rnn_hidden_dim": "it is called `hidden_dim` here",
-    "target_update_interval_or_tau": "use `target_update_tau` (soft) or `target_update_interval` (hard, in episodes)",
+    "target_update_interval_or_tau": "use `target_update_tau` (soft) or "
+    "`target_update_interval` (hard, in episodes)",
     "load_step": "`checkpoint_path` takes the networks saved last",
     "action_selector": "value learners are epsilon-greedy; see `epsilon_start`",
     "test_greedy": "tests are always greedy",
@@ -35,7 +39,7 @@ PYMARL = {
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads 5e-4 as a string; YAML 1.2 and everybody else read a number."""
+    """PyYAML reads 5e-4 as a string; YAML 1.2 and this loader read a number."""
 
 
 _Loader.add_implicit_resolver(
@@ -67,22 +71,47 @@ def names(kind: str) -> list[str]:
 
 
 def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file over its bases; `above` are those that it is the base of."""
+    """The file laid over its bases; `above`: files that it is a base of."""
+    path = _file(kind, flag, name)
     if name in above:
-        raise UserError(f"config/{kind}/{name}.yaml: its `base` leads back to itself")
-    if name not in names(kind):
-        raise UserError(
-            f"{flag}={name}: there is no such file. There are: {', '.join(names(kind))}."
-        )
-    content = read_yaml(FOLDER / kind / f"{name}.yaml")
+        raise UserError(f"{_shown(kind, name)}: its `base` leads back to itself")
+    content = read_yaml(path)
     base = content.pop("base", None)
-    return (
-        content if base is None else merged(_read_named(kind, flag, base, (*above, name)), content)
-    )
+    if base is None:
+        return content
+    return merged(_read_named(kind, flag, base, (*above, name)), content)
+
+
+def _file(kind: str, flag: str, name: str) -> pathlib.Path:
+    """A file of config/, or the user's own where the name ends with .yaml."""
+    own = pathlib.Path(name).expanduser()
+    if own.suffix == ".yaml" and own.is_file():
+        return own
+    if name not in names(kind):
+        there = f"There are: {', '.join(names(kind))}; or name a file of your own, FILE.yaml."
+        raise UserError(f"{flag}={name}: there is no such file. {there}")
+    return FOLDER / kind / f"{name}.yaml"
+
+
+def _shown(kind: str, name: str) -> str:
+    """Name of a settings file in messages."""
+    return name if name.endswith(".yaml") else f"config/{kind}/{name}.yaml"
+
+
+def use_plugins(modules: Iterable[str]) -> None:
+    """Imports the user's own modules, which may register extras, learners or worlds.
+
+    Raises UserError.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"plugins: {module}: {error}; put its folder on PYTHONPATH") from None
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `under`; dictionaries are merged, everything else is replaced. Neither is changed."""
+    """`over` laid on `under`: dictionaries are merged, everything else is replaced."""
     result = copy.deepcopy(dict(under))
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), dict) and key not in OPEN:
@@ -124,7 +153,10 @@ def _flat(known: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def parse_updates(pairs: Iterable[str]) -> dict[str, Any]:
-    """`a.b=value` pairs as a nested dictionary; values are Python or YAML literals, else strings."""
+    """`a.b=value` pairs as a nested dictionary.
+
+    Values are Python or YAML literals, else strings.
+    """
     updates: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -165,12 +197,14 @@ def defaults() -> dict[str, Any]:
 
 def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run, every key of which default.yaml knows. Raises UserError."""
-    config = defaults()
     layers = [
-        (f"config/envs/{env}.yaml: ", _read_named("envs", "--env-config", env)),
-        (f"config/algs/{algorithm}.yaml: ", _read_named("algs", "--config", algorithm)),
+        (f"{_shown('envs', env)}: ", _read_named("envs", "--env-config", env)),
+        (f"{_shown('algs', algorithm)}: ", _read_named("algs", "--config", algorithm)),
         ("with ", updates),
     ]
+    for _, content in layers:
+        use_plugins(content.get("plugins", []))
+    config = defaults()
     known = copy.deepcopy(config)
     for source, content in layers:
         _refuse_unknown(content, known, source)

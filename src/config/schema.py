@@ -1,4 +1,7 @@
-"""A strict reading of settings into frozen dataclasses: unknown, missing, mistyped and out-of-range keys are refused by full name."""
+"""A strict reading of settings into frozen dataclasses.
+
+Unknown, missing, mistyped and out-of-range keys are refused by their full name.
+"""
 
 import dataclasses
 import difflib
@@ -35,14 +38,15 @@ def varying(cls: type) -> set[str]:
 def nearest(name: str, names: Iterable[str]) -> str:
     """' Did you mean ...?', or a list when nothing is near and the list is short."""
     names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    lowered = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     if close:
-        return f" Did you mean {close[0]!r}?"
+        return f" Did you mean {lowered[close[0]]!r}?"
     return f" There are: {', '.join(names)}." if len(names) <= 40 else ""
 
 
 def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "", strict: bool = True) -> T:
-    """An instance of the dataclass `cls` from `values`. `strict` refuses keys that are no field of it.
+    """An instance of the dataclass `cls` from `values`; `strict` refuses other keys.
 
     Raises UserError naming the key in full, `prefix` included.
     """

@@ -6,7 +6,6 @@ Axes: N copies, A agents, O observation, U actions, I inputs; *b is B transition
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry
@@ -14,6 +13,7 @@ from eoi.components.batch import Batch
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.modules.agents import REGISTRY, Sizes
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Controller(nn.Module):
 
     def now(self, batch: Batch) -> Float[Tensor, "*b A U"]:
         """Outputs at each transition's observation."""
-        return self(batch.obs, batch.last_actions)
+        return self(batch.obs, batch.last_actions, batch.length)
 
     def following(self, batch: Batch) -> Float[Tensor, "*b A U"]:
         """Outputs at each transition's next observation, without a graph."""
@@ -99,14 +99,21 @@ class Controller(nn.Module):
             return self.now(batch), self.following(batch)
         obs = torch.cat([batch.obs, batch.next_obs[:, -1:]], 1)  # [B, T1, A, O]
         first = torch.full_like(batch.actions[:, :1], -1)
-        out = self(obs, torch.cat([first, batch.actions], 1))
+        length = None if batch.length is None else batch.length + 1
+        out = self(obs, torch.cat([first, batch.actions], 1), length)
         return out[:, :-1], out[:, 1:].detach()
 
     def forward(
-        self, obs: Float[Tensor, "*b A O"], last_actions: Int[Tensor, "*b A"] | None = None
+        self,
+        obs: Float[Tensor, "*b A O"],
+        last_actions: Int[Tensor, "*b A"] | None = None,
+        length: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "*b A U"]:
-        """Outputs of any batch of observations; agents with memory take episodes [B, T]."""
-        return self.agents.unroll(self._inputs(obs, last_actions))
+        """Outputs of any batch of observations; agents with memory take episodes [B, T].
+
+        `length`: steps of each episode, where they differ.
+        """
+        return self.agents.unroll(self._inputs(obs, last_actions), length)
 
     def _inputs(
         self, obs: Float[Tensor, "*b A O"], last_actions: Int[Tensor, "*b A"] | None

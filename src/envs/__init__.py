@@ -1,15 +1,20 @@
-"""Worlds by name. A new one is its file, a line here, and a YAML in config/envs; the contract test finds it by this registry."""
+"""Environments by name.
+
+A new environment is a file here, a line in REGISTRY, and a YAML file in config/envs. The contract
+test covers every entry of REGISTRY. Programs can import the classes: `from eoi.envs import PacMen`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from eoi.config.schema import parse
 from eoi.envs.base import EnvSpec, TimeStep, VecEnv
-from eoi.envs.firefighters import Firefighters
-from eoi.envs.pac_men import PacMen
-from eoi.envs.pettingzoo import PettingZoo
-from eoi.envs.starcraft import StarCraft
-from eoi.envs.windy_maze import WindyMaze
+from eoi.envs.firefighters import Firefighters, FirefightersConfig
+from eoi.envs.grid import GridConfig, GridMap, GridWorld
+from eoi.envs.pac_men import PacMen, PacMenConfig
+from eoi.envs.pettingzoo import PettingZoo, PettingZooConfig
+from eoi.envs.starcraft import LiteConfig, LiteStarCraft, StarCraft, StarCraftConfig
+from eoi.envs.windy_maze import WindyMaze, WindyMazeConfig
 
 REGISTRY = {
     "pac_men": PacMen,
@@ -21,9 +26,33 @@ REGISTRY = {
 
 
 def configured(name: str, env_args: Mapping[str, Any]) -> Any:
-    """The checked settings of a world. What they leave open to this machine is settled, if the world has such. Raises UserError."""
+    """Checked settings of the environment `name`. Raises UserError.
+
+    Settings that depend on this machine, such as StarCraft's `engine: auto`, are resolved.
+    """
     cfg: Any = parse(REGISTRY[name].Config, env_args, "env_args.")
-    return cfg.settled() if hasattr(cfg, "settled") else cfg
+    return cfg.resolved() if hasattr(cfg, "resolved") else cfg
 
 
-__all__ = ["REGISTRY", "EnvSpec", "TimeStep", "VecEnv", "configured"]
+__all__ = [
+    "REGISTRY",
+    "EnvSpec",
+    "Firefighters",
+    "FirefightersConfig",
+    "GridConfig",
+    "GridMap",
+    "GridWorld",
+    "LiteConfig",
+    "LiteStarCraft",
+    "PacMen",
+    "PacMenConfig",
+    "PettingZoo",
+    "PettingZooConfig",
+    "StarCraft",
+    "StarCraftConfig",
+    "TimeStep",
+    "VecEnv",
+    "WindyMaze",
+    "WindyMazeConfig",
+    "configured",
+]

@@ -1,4 +1,4 @@
-"""The one interface of every world: a batch of N independent copies; a single game is N = 1.
+"""The interface of every environment: a batch of N independent copies. A single game is N = 1.
 
 Axes: N copies, A agents, U actions, O observation, S state.
 """
@@ -8,13 +8,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from eoi.utils.shapes import Bool, Float, Int, UInt8
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """Facts about a world. They are measured, never configured."""
+    """Facts about an environment. They are measured, never configured."""
 
     n_agents: int
     n_actions: int
@@ -22,33 +23,33 @@ class EnvSpec:
     state_size: int
     episode_limit: int  # longest episode, in steps
     fixed_length: bool  # every episode lasts exactly `episode_limit` steps
-    obs_dtype: (
-        torch.dtype
-    )  # uint8 where an observation is small counts, so that a replay stays small
-    metrics: tuple[
-        str, ...
-    ]  # the entries of TimeStep.info whose mean over episodes is worth a curve
-    reward_max: float | None = None  # best possible return, where it is known
-    notice: str = ""  # what the user must know of this world; said once when a run starts
-    scarce: bool = False  # copies are heavy programs: there may be fewer than asked for, and training and tests share them
-    individual_rewards: bool = False  # agents earn for themselves; the team's reward is the sum
+    # uint8 where an observation is small counts, so that a replay stays small
+    obs_dtype: torch.dtype
+    # entries of TimeStep.info that are logged, as means over episodes
+    metrics: tuple[str, ...]
+    reward_max: float | None = None  # best possible return; None: unknown
+    notice: str = ""  # a warning about this environment, printed once when a run starts
+    # Copies are heavy programs: there may be fewer than asked for, and tests use those of training.
+    scarce: bool = False
+    # Each agent has its own reward; the team reward is their sum.
+    individual_rewards: bool = False
     n_cells: int = 0  # grid worlds: free cells, the size of a position map
 
 
 @dataclass(frozen=True)
 class TimeStep:
-    """All that belongs to one moment. A finished copy repeats its last moment with reward 0 until the next reset."""
+    """Data of one time step. A finished copy repeats its last step, with reward 0, until reset."""
 
     obs: Tensor  # [N, A, O], spec.obs_dtype
     state: Float[Tensor, "N S"]
     avail: Bool[Tensor, "N A U"]
     reward: Float[Tensor, " N"]
-    terminated: Bool[Tensor, " N"]  # the task ended: nothing is bootstrapped past it
-    truncated: Bool[Tensor, " N"]  # time ran out: value learners bootstrap through it
-    # [N] or [N, A]; about the episode so far, final once it is done. Where there is an entry `dropped`, a 1 says that the episode broke
-    # off by a fault of the machine and must not be used.
+    terminated: Bool[Tensor, " N"]  # the task ended: no bootstrapping
+    truncated: Bool[Tensor, " N"]  # time ran out: value learners bootstrap
+    # [N] or [N, A]; statistics of the episode so far, final once it is done. In the entry
+    # `dropped`, 1 marks an episode that a fault of the machine cut short; it must not be used.
     info: dict[str, Tensor] = field(default_factory=dict)
-    rewards: Float[Tensor, "N A"] | None = None  # each agent's own, where spec.individual_rewards
+    rewards: Float[Tensor, "N A"] | None = None  # each agent's own, if spec.individual_rewards
 
     @property
     def done(self) -> Bool[Tensor, " N"]:
@@ -57,25 +58,25 @@ class TimeStep:
 
 @runtime_checkable
 class VecEnv(Protocol):
-    """N copies played in step. There is no auto-reset."""
+    """N copies that step together, without auto-reset."""
 
     spec: EnvSpec
     n_envs: int
 
     def reset(self, keys: Int[Tensor, " N"]) -> TimeStep:
-        """Starts an episode in every copy. All of a copy's randomness comes from its key (utils.seeding)."""
+        """Start an episode in every copy; its key is its only source of randomness."""
         ...
 
     def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
-        """Plays one step. Raises ValueError on an action that is not available to a living copy."""
+        """Play one step. Raises ValueError if an unfinished copy gets an unavailable action."""
         ...
 
     def render(self, copy: int = 0) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture of one copy."""
+        """RGB picture of one copy."""
         ...
 
     def text(self, copy: int = 0) -> str:
-        """The same for a terminal, without colours."""
+        """Drawing of one copy in characters, for a terminal."""
         ...
 
     def close(self) -> None: ...

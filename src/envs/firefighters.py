@@ -1,70 +1,79 @@
-"""Firefighters (EOI, section 4.3): two burning areas, two rivers, four agents and their one tank. A reconstruction: the paper shows a
-figure.
+"""Firefighters (EOI, section 4.3): two burning areas, two rivers, four agents with a shared tank.
 
-Observation [101] = wall, river, fire, other agents, each a 5x5 view, then the tank's level / 4; in half precision, which holds counts
-and quarters exactly. State [108] = agents and fire of each of the 53 free cells, level / 4, t/T; rivers never change and are left out.
+The map is a reconstruction from the paper's figure.
+
+Observation [101]: 5x5 views of walls, river, fire and other agents, then the tank's level / 4, in
+half precision, which represents counts and quarters exactly.
+State [108]: agents and fire of each of the 53 free cells, then level / 4 and t/T.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.grid import GridConfig, GridMap, GridWorld, plus_map
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Bool, Int
 
 SPRAY, PUMP = 4, 5
-AREAS = "AB"  # a map's burning cells; `W` is water
+AREAS = "AB"  # burning cells of a map; `W` is water
 _FIRE = 0  # item
-UNIT = 0.25  # of the gauge; a power of two, so that every level is exact
+UNIT = 0.25  # one unit of water on the gauge; a power of two, so that every level is exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirefightersConfig(GridConfig):
+    letters: ClassVar[Mapping[str, str]] = {
+        ".": "floor",
+        "A": "first burning area",
+        "B": "second burning area",
+        "W": "water",
+        "S": "start cell (none: agents start in area A)",
+    }
+
     episode_limit: int = setting(1, default=20)  # T, steps
     tank: int = setting(0, 500, default=4)  # units of water at the start
-    corridors: tuple[int, int, int, int] = setting(
-        0, default=(2, 2, 2, 2)
-    )  # lengths: top, bottom, left, right
+    # Lengths: top, bottom, left, right
+    corridors: tuple[int, int, int, int] = setting(0, default=(2, 2, 2, 2))
     area_width: int = setting(1, default=3)  # across the corridor
     area_depth: int = setting(1, default=3)  # along the corridor
-    layout: str = (
-        ""  # an ASCII map with cells A, B and W, and perhaps S, instead of the generated one
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in AREAS + "W":
             self.map.region(name)
         if self.n_agents > len(self.starts):
             raise UserError(
-                f"env_args.n_agents: {self.n_agents} agents do not fit {len(self.starts)} start cells"
+                f"env_args.n_agents: {self.n_agents} agents do not fit {len(self.starts)} "
+                "start cells"
             )
         if self.tank + self.n_agents * self.episode_limit > 2048 * UNIT:
             raise UserError(
-                "env_args.episode_limit: so much water could be pumped that the gauge would no longer be exact"
+                "env_args.episode_limit: the agents could pump more water than the gauge can "
+                "represent exactly; tank + n_agents * episode_limit may be at most 512"
             )
 
     @property
     def map(self) -> GridMap:
-        return GridMap(
-            self.layout or plus_map(3, self.corridors, self.area_width, self.area_depth, "WWAB.")
-        )
+        return self._map(plus_map(3, self.corridors, self.area_width, self.area_depth, "WWAB."))
 
     @property
     def starts(self) -> Int[Tensor, " K"]:
-        """Agents start in area A, unless the map has start cells of its own."""
+        """Start cells of the map, or area A if it has none."""
         return self.map.region("S" if self.map.has("S") else "A")
 
 
 class Firefighters(GridWorld):
     """N copies of Firefighters on one device. Actions: up, down, left, right, spray, pump.
 
-    Within a step all move, then all pump, then all spray, in an order drawn at each step, while there is water. Spraying without
-    water, or where nothing burns (any more), does nothing and costs nothing.
+    Within a step, all agents move, then all pump, then all spray. They spray in a random order,
+    drawn at each step, while there is water. Spraying without water, or on a cell that does not
+    burn, has no effect and uses no water.
     """
 
     Config = FirefightersConfig
@@ -74,7 +83,7 @@ class Firefighters(GridWorld):
     looks: ClassVar = {
         "fire": ("^", (226, 112, 42)),
         "W": ("~", (92, 150, 206)),
-        "A": (" ", (206, 196, 186)),  # put out
+        "A": (" ", (206, 196, 186)),  # extinguished
         "B": (" ", (206, 196, 186)),
     }
     gauges = ("water",)
@@ -94,9 +103,8 @@ class Firefighters(GridWorld):
     def __init__(self, cfg: FirefightersConfig, n_envs: int, device: torch.device | str = "cpu"):
         fires = [cfg.map.region(name) for name in AREAS]
         regions = [*fires, *cfg.map.parts("W")]  # rivers have one letter
-        super().__init__(
-            cfg, cfg.map, regions, float(sum(len(area) for area in fires)), n_envs, device
-        )
+        best = float(sum(len(area) for area in fires))
+        super().__init__(cfg, cfg.map, regions, best, n_envs, device)
         self._areas = [area.to(device) for area in fires]
         self._starts = cfg.starts.to(device)
         self._river = torch.tensor(
@@ -110,15 +118,12 @@ class Firefighters(GridWorld):
         self._position = self._drawn_starts(fold(keys, 0), self._starts)
         turn = uniform(fold(keys, 1), cfg.episode_limit, cfg.n_agents)
         mine, theirs = turn[..., :, None], turn[..., None, :]
-        self._ahead = (theirs < mine) | (
-            (theirs == mine) & self._in_order
-        )  # [N, T, A, A]: [i, j]: j is served before i
+        # [N, T, A, A]; [i, j]: j is served before i
+        self._ahead = (theirs < mine) | ((theirs == mine) & self._in_order)
         self._maps[:, _FIRE] = self._all_fires
         self._water = torch.full((self.n_envs,), cfg.tank, device=self.device)
-        self._sprayed, self._pumped = (
-            torch.zeros_like(self._position),
-            torch.zeros_like(self._position),
-        )
+        self._sprayed = torch.zeros_like(self._position)
+        self._pumped = torch.zeros_like(self._position)
         self._gauges[:] = cfg.tank * UNIT
 
     def _act(self, actions: Int[Tensor, "N A"]) -> None:
@@ -133,10 +138,10 @@ class Firefighters(GridWorld):
         self._gauges[:] = self._water[:, None] * UNIT
 
     def _served(self, sprays: Bool[Tensor, "N A"]) -> Bool[Tensor, "N A"]:
-        """Whose spray puts a fire out."""
+        """Agents that extinguish a fire: first in their cell, with water left."""
         ahead = self._ahead[:, self._t - 1]
         first = self._first(sprays, ahead)
-        before = (first[:, None, :] & ahead).sum(2)  # [N, A] how many are served before
+        before = (first[:, None, :] & ahead).sum(2)  # [N, A] number of agents served before
         return first & (before < self._water[:, None])
 
     def _earned(self) -> Int[Tensor, " N"]:
@@ -149,7 +154,7 @@ class Firefighters(GridWorld):
             "extinguished_a": out_a,
             "extinguished_b": out_b,
             "water_pumped": self._pumped.sum(1).float(),
-            "sprayed": self._sprayed.float(),  # [N, A] fires put out
+            "sprayed": self._sprayed.float(),  # [N, A] fires extinguished
             "pumped": self._pumped.float(),  # [N, A] units
         }
 

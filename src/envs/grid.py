@@ -1,11 +1,12 @@
-"""Grid worlds as tensors: a map is a list of free cells with tables of neighbours and 5x5 views, so that a step of N copies is a
-few gathers and no loop over copies or agents.
+"""Grid worlds as tensors. A step of N copies is a few gathers, with no loop over copies or agents.
 
-A map is drawn in ASCII: `#` wall, `.` floor, `S` a start cell, any other character a region of that name.
+A map is a list of free cells with tables of neighbours and of 5x5 views. It is drawn in ASCII: `#`
+is wall, `.` floor, `S` a start cell, any other character a region of that name.
 
 Axes: N copies, A agents, U actions, O observation, S state; C free cells, K kinds of things.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +14,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec, TimeStep
 from eoi.utils.errors import UserError
+from eoi.utils.places import ROOT
 from eoi.utils.seeding import uniform
+from eoi.utils.shapes import Bool, Float, Int, Shaped
 
 UP, DOWN, LEFT, RIGHT = range(4)
 _MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows grow downwards
@@ -36,10 +38,10 @@ def plus_map(
     names: str,
     border: int = BORDER,
 ) -> str:
-    """Four areas around a square, at the end of one-cell-wide corridors.
+    """Drawing of four areas around a square, at the ends of one-cell-wide corridors.
 
-    `corridors`, and the characters in `names`, go top, bottom, left, right, and then that of the square; an area is `width` across
-    its corridor and `depth` along it.
+    `corridors` and `names` are in the order top, bottom, left, right; the fifth name is that of
+    the square. An area is `width` cells across its corridor and `depth` cells along it.
     """
     top, bottom, left, right = corridors
     height = 2 * border + top + bottom + 2 * depth + centre
@@ -58,18 +60,63 @@ def plus_map(
     return "\n".join("".join(line) for line in grid)
 
 
+def read_layout(layout: str, letters: Mapping[str, str]) -> str:
+    """The map that `layout` holds, or that is in the file of that name. Raises UserError.
+
+    `letters`: meaning of each character that the map may contain.
+    """
+    if not layout:
+        return ""
+    if "\n" not in layout:
+        layout = _read_map_file(layout)
+    rows = [row.rstrip() for row in layout.strip("\n").splitlines()]
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            raise UserError(
+                f"env_args.layout: all lines of a map must have one length; line 1 has "
+                f"{len(rows[0])} characters and line {number} has {len(row)}"
+            )
+        unknown = sorted(set(row) - {"#", *letters})
+        if unknown:
+            raise UserError(
+                f"env_args.layout: unknown letter {unknown[0]!r} in line {number}. "
+                f"{explained(letters)}"
+            )
+    return "\n".join(rows)
+
+
+def _read_map_file(name: str) -> str:
+    """Text of a map file, looked for in the current directory, then in the checkout."""
+    if "#" in name:
+        raise UserError(
+            "env_args.layout: the map has only one line; in a YAML file, put `|` after `layout:` "
+            "and each line of the map on a line of its own"
+        )
+    for folder in (pathlib.Path(), ROOT):
+        path = folder / pathlib.Path(name).expanduser()
+        if path.is_file():
+            text = path.read_text(errors="replace")
+            if "\n" in text.strip("\n"):
+                return text
+            raise UserError(f"env_args.layout: {path}: the map has only one line")
+    raise UserError(f"env_args.layout: there is no file {name!r} here or in {ROOT}")
+
+
+def explained(letters: Mapping[str, str]) -> str:
+    """A sentence with the meaning of each letter."""
+    return "Letters: # wall, " + ", ".join(f"{key} {word}" for key, word in letters.items()) + "."
+
+
 @dataclass(frozen=True)
 class GridMap:
-    """The tables of a drawn map. C free cells, numbered in reading order; C itself stands for every wall cell."""
+    """Tables of a drawn map. The C free cells are numbered in reading order; C means any wall."""
 
     drawing: str
+    letters: str = ""  # the sentence about letters that ends an error message
 
     @cached_property
     def grid(self) -> np.ndarray:
-        lines = [line for line in self.drawing.strip("\n").split("\n")]
-        if len({len(line) for line in lines}) != 1:
-            raise UserError("env_args.layout: the lines of a map must have one length")
-        return np.array([list(line) for line in lines])
+        return np.array([list(line) for line in self.drawing.strip("\n").split("\n")])
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
@@ -80,10 +127,12 @@ class GridMap:
         return {cell: i for i, cell in enumerate(self.cells)}
 
     def region(self, name: str) -> Int[Tensor, " K"]:
-        """The cells drawn as `name`."""
+        """Numbers of the cells drawn as `name`. Raises UserError if there are none."""
         found = [i for i, cell in enumerate(self.cells) if self.grid[cell] == name]
         if not found:
-            raise UserError(f"env_args.layout: the map has no cell {name!r}")
+            raise UserError(
+                f"env_args.layout: the map has no cell {name!r}. {self.letters}".strip()
+            )
         return torch.tensor(found)
 
     def has(self, name: str) -> bool:
@@ -91,7 +140,7 @@ class GridMap:
 
     @cached_property
     def neighbours(self) -> Int[Tensor, "C 4"]:
-        """The cell reached by each move; a move into a wall stays."""
+        """Cell reached by each move; a move into a wall leads back to the same cell."""
         rows = [
             [self._index.get((r + dr, c + dc), i) for dr, dc in _MOVES]
             for i, (r, c) in enumerate(self.cells)
@@ -99,7 +148,7 @@ class GridMap:
         return torch.tensor(rows)
 
     def parts(self, name: str) -> list[Int[Tensor, " K"]]:
-        """The connected parts of what is drawn as `name`, in reading order."""
+        """Connected parts of the cells drawn as `name`, in reading order."""
         left, table, found = set(self.region(name).tolist()), self.neighbours.tolist(), []
         while left:
             part, edge = set(), {min(left)}
@@ -112,7 +161,7 @@ class GridMap:
 
     @cached_property
     def windows(self) -> Int[Tensor, "C 25"]:
-        """The cells in the view centred on each cell, row by row; C for walls and beyond the map."""
+        """Cells in the view around each cell, row by row; C for walls and outside the map."""
         half, outside = VIEW // 2, len(self.cells)
         span = range(-half, half + 1)
         return torch.tensor(
@@ -133,66 +182,76 @@ FLOOR, WALL = (238, 238, 232), (52, 58, 70)
 def picture(
     grid_map: GridMap, fills: dict[int, RGB], agents: list[int], scale: int = 16
 ) -> np.ndarray:
-    """RGB picture: `fills` colours cells, agents are squares that shift a little when several share a cell."""
+    """RGB picture. `fills`: colours of cells. Agents are squares, side by side in a shared cell."""
     height, width = grid_map.grid.shape
     image = np.full((height * scale, width * scale, 3), WALL, dtype=np.uint8)
     for i, (r, c) in enumerate(grid_map.cells):
         image[r * scale : (r + 1) * scale - 1, c * scale : (c + 1) * scale - 1] = fills.get(
             i, FLOOR
         )
-    for who, cell in enumerate(agents):
+    for agent, cell in enumerate(agents):
         r, c = grid_map.cells[cell]
         crowd = [other for other, there in enumerate(agents) if there == cell]
         shift, size = (
-            (crowd.index(who) * scale // 4, scale // 2)
+            (crowd.index(agent) * scale // 4, scale // 2)
             if len(crowd) > 1
             else (scale // 8, 3 * scale // 4)
         )
         image[
             r * scale + shift : r * scale + shift + size,
             c * scale + shift : c * scale + shift + size,
-        ] = AGENT_COLOURS[who % len(AGENT_COLOURS)]
+        ] = AGENT_COLOURS[agent % len(AGENT_COLOURS)]
     return image
 
 
 def drawing(grid_map: GridMap, marks: dict[int, str], agents: list[int]) -> str:
-    """The picture in characters: agents are digits, marks are cells' contents."""
+    """Drawing in characters. `marks`: contents of cells. Agents are digits."""
     canvas = np.where(grid_map.grid == "#", "#", " ")
     for i, mark in marks.items():
         canvas[grid_map.cells[i]] = mark
-    for who, cell in enumerate(agents):
-        canvas[grid_map.cells[cell]] = str(who)
+    for agent, cell in enumerate(agents):
+        canvas[grid_map.cells[cell]] = str(agent)
     return "\n".join("".join(line) for line in canvas)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """What every grid world reads."""
+    """Settings of every grid world."""
+
+    # Meaning of each character of a map, besides `#`
+    letters: ClassVar[Mapping[str, str]] = {".": "floor", "S": "start cell"}
 
     n_agents: int = setting(1, default=4)
     episode_limit: int = setting(1, default=30)  # T, steps
-    see_others: bool = True  # False leaves the channel of other agents empty
-    layout: str = ""  # an ASCII map instead of the generated one
+    see_others: bool = True  # False: the channel of other agents is empty
+    layout: str = ""  # a map, or the file of a map; "": the generated map
+
+    def __post_init__(self) -> None:
+        # The record of a run holds the map itself: the file may change later.
+        object.__setattr__(self, "layout", read_layout(self.layout, self.letters))
+
+    def _map(self, generated: str) -> GridMap:
+        return GridMap(self.layout or generated, explained(self.letters))
 
 
 class GridWorld:
-    """N copies of a grid world on one device: time, places, views, state and pictures. A world adds its rules.
+    """N copies of a grid world on one device: time, positions, views, state and pictures.
 
-    Observation: a 5x5 view for each kind of thing: walls, the rest of the scenery, the items, other agents as a count; then the
-    gauges, which every agent can read. State: for every free cell the agents in it and whether it holds each item, then the gauges,
-    then t/T; what never changes is left out. The team reward is paid at the last step, which terminates the episode.
+    A subclass adds the rules. The team reward is paid at the last step, which terminates the
+    episode.
+
+    Observation: a 5x5 view for each kind of thing: walls, other scenery, items, and other agents
+    as a count; then the gauges. State: for every free cell the number of agents and whether it
+    holds each item; then the gauges and t/T. Parts that never change are left out.
     """
 
     action_names: tuple[str, ...] = ("up", "down", "left", "right")
-    scenery: str = ""  # a map's characters that agents see and nothing changes
+    scenery: str = ""  # characters of a map that agents see and that never change
     items: tuple[str, ...] = ()  # kinds of things that come and go
-    gauges: tuple[str, ...] = ()  # numbers that everybody sees
-    looks: ClassVar[
-        Mapping[str, tuple[str, RGB]]
-    ] = {}  # of items and scenery: a character and a colour
-    regions: str = (
-        "regions"  # what the world calls the parts of its map that teams are to share out
-    )
+    gauges: tuple[str, ...] = ()  # numbers that every agent observes
+    # Character and colour of each kind of item and scenery
+    looks: ClassVar[Mapping[str, tuple[str, RGB]]] = {}
+    regions: str = "regions"  # name, in metrics, for the parts of the map that agents divide
     metrics: tuple[str, ...] = ()
     obs_dtype = torch.uint8
 
@@ -223,7 +282,8 @@ class GridWorld:
         stay = torch.arange(cells)[:, None].expand(-1, actions - 4)
         self._next = torch.cat([grid_map.neighbours, stay], 1).flatten().to(device)  # [C * U]
         self._still = self._seen_scenery().to(device)  # [C, fixed]
-        # What comes and goes is one row a copy: kind k at k * (C + 1), its last place for what lies outside; then the gauges.
+        # One row a copy holds all that changes: kind k at k * (C + 1), with an entry for the
+        # outside as its last; then the gauges.
         kinds = len(self.items) + 1
         gauges = torch.arange(len(self.gauges)).expand(cells, -1) + kinds * (cells + 1)
         self._views = torch.cat(
@@ -234,23 +294,20 @@ class GridWorld:
         self._memory = torch.zeros(
             n_envs, kinds * (cells + 1) + len(self.gauges), dtype=self.obs_dtype, device=device
         )
-        self._maps = self._memory[:, : kinds * (cells + 1)].unflatten(
-            1, (kinds, cells + 1)
-        )  # [N, K, C + 1]
+        maps = self._memory[:, : kinds * (cells + 1)]
+        self._maps = maps.unflatten(1, (kinds, cells + 1))  # [N, K, C + 1]
         self._gauges = self._memory[:, kinds * (cells + 1) :]
-        self._seen = self._views.new_empty(
-            n_envs * cfg.n_agents, self._views.shape[1]
-        )  # kept, because it is large
+        # Allocated once, because it is large
+        self._seen = self._views.new_empty(n_envs * cfg.n_agents, self._views.shape[1])
         self._avail = torch.ones(n_envs, cfg.n_agents, actions, dtype=torch.bool, device=device)
         self._zero = torch.zeros(n_envs, device=device)
         self._never = torch.zeros(n_envs, dtype=torch.bool, device=device)
         self._always = ~self._never
         self._ones = torch.ones(n_envs, cfg.n_agents, dtype=self.obs_dtype, device=device)
-        self._in_order = torch.ones(
-            cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device
-        ).tril(-1)  # [i, j]: j < i
+        square = torch.ones(cfg.n_agents, cfg.n_agents, dtype=torch.bool, device=device)
+        self._in_order = square.tril(-1)  # [i, j]: j < i
         self._position = torch.zeros(n_envs, cfg.n_agents, dtype=torch.int64, device=device)
-        region_of = torch.full((cells,), len(regions))  # the last number stands for "in none"
+        region_of = torch.full((cells,), len(regions))  # the last number means "in no region"
         for k, region in enumerate(regions):
             region_of[region] = k
         self._region_of = region_of.to(device)
@@ -258,57 +315,56 @@ class GridWorld:
         self._t = cfg.episode_limit
 
     def _seen_scenery(self) -> Shaped[Tensor, "C fixed"]:
-        """The views of walls and scenery from each cell."""
-        drawn = ["#", *(self.map.grid[cell] for cell in reversed(self.map.cells))][
-            ::-1
-        ]  # the last stands for what lies outside
+        """Views of walls and scenery from each cell."""
+        drawn = [*(self.map.grid[cell] for cell in self.map.cells), "#"]  # the last: outside
         layers = torch.tensor(
             [[character == kind for character in drawn] for kind in "#" + self.scenery]
         )
         return torch.cat([layer[self.map.windows] for layer in layers], 1).to(self.obs_dtype)
 
-    # The rules
+    # Rules, from the subclass
 
     def _begin(self, keys: Int[Tensor, " N"]) -> None:
-        """Places the agents and the items of a new episode."""
+        """Place the agents and the items of a new episode."""
         raise NotImplementedError
 
     def _act(self, actions: Int[Tensor, "N A"]) -> None:
-        """Moves, then the world's own actions."""
+        """Apply the moves, then the other actions."""
         raise NotImplementedError
 
     def _earned(self) -> Shaped[Tensor, " N"]:
-        """The team reward of the episode that ends here."""
+        """Team reward of the episode, computed at its last step."""
         raise NotImplementedError
 
     def _info(self) -> dict[str, Tensor]:
-        """What is worth knowing of an episode that ends here."""
+        """Statistics of the episode, computed at its last step."""
         raise NotImplementedError
 
-    # Their tools
+    # Tools for the rules
 
     def _drawn_starts(
         self, keys: Int[Tensor, " N"], cells: Int[Tensor, " K"]
     ) -> Int[Tensor, "N A"]:
-        """Distinct random cells of those given."""
+        """Distinct random cells out of `cells`, one for each agent."""
         return cells[uniform(keys, len(cells)).argsort(1)[:, : self.cfg.n_agents]]
 
     def _move(self, actions: Int[Tensor, "N A"]) -> None:
         self._position = self._next[self._position * self.spec.n_actions + actions]
 
     def _on(self, item: int) -> Bool[Tensor, "N A"]:
-        """Who stands on a cell that holds it; `item` is its place in `items`."""
+        """Agents on a cell that holds the item; `item` is its index in `items`."""
         return self._maps[:, item].gather(1, self._position) > 0
 
     def _first(
         self, tries: Bool[Tensor, "N A"], ahead: Bool[Tensor, "*N A A"]
     ) -> Bool[Tensor, "N A"]:
-        """Of those who try in the same cell, the one who is served first; `ahead` [i, j]: j is served before i."""
+        """For each cell, the first of the agents in it that try; `ahead` [i, j]: j precedes i."""
         together = self._position[:, :, None] == self._position[:, None, :]
         return tries & ~(together & tries[:, None, :] & ahead).any(2)
 
     def _take(self, item: int, takes: Bool[Tensor, "N A"]) -> None:
-        """Removes the item from the cells of those who take it. The others write where outside is, which holds none anyway."""
+        """Remove the item from the cells of the agents in `takes`."""
+        # The other agents write to the entry for the outside, which is always 0.
         self._maps[:, item].scatter_(1, torch.where(takes, self._position, self.spec.n_cells), 0)
 
     # The interface
@@ -332,7 +388,7 @@ class GridWorld:
         self._visited.scatter_(1, self._region_of[self._position], True)
 
     def _presence(self) -> dict[str, Tensor]:
-        """How many regions somebody was in so far, and how many somebody is in now."""
+        """Number of regions visited in the episode so far, and of regions occupied now."""
         occupied = torch.zeros_like(self._visited).scatter_(
             1, self._region_of[self._position], True
         )
@@ -379,15 +435,15 @@ class GridWorld:
 
     @property
     def position(self) -> Int[Tensor, "N A"]:
-        """The free cell each agent stands on, for position maps."""
+        """Free cell of each agent, for position maps."""
         return self._position
 
     def history(self, copy: int = 0) -> dict[str, float]:
-        """Quantities whose course over an episode is worth a chart."""
+        """Quantities to plot over an episode, by name."""
         return {}
 
     def _contents(self, copy: int) -> dict[int, tuple[str, RGB]]:
-        """What to draw in cells that are not plain floor."""
+        """Character and colour of each cell that is not plain floor."""
         scenery = {
             i: self.looks[self.map.grid[cell]]
             for i, cell in enumerate(self.map.cells)

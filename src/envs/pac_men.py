@@ -1,19 +1,23 @@
-"""Pac-Men (EOI, section 4.1 and A.4): four agents, four rooms, one team reward at the end. A reconstruction: the paper shows a figure.
+"""Pac-Men (EOI, sections 4.1 and A.4): four agents, four rooms, one team reward at the end.
 
-Observation [75] = wall, dots, other agents, each a 5x5 view; state [155] = agents and dots of each of the 77 free cells, then t/T.
+The map is a reconstruction from the paper's figure.
+
+Observation [75]: 5x5 views of walls, dots and other agents.
+State [155]: agents and dots of each of the 77 free cells, then t/T.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.grid import GridConfig, GridMap, GridWorld, plus_map
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Bool, Int
 
 EAT = 4
 ROOMS = "TBLR"  # top, bottom, left, right
@@ -22,26 +26,32 @@ _DOT = 0  # item
 
 @dataclass(frozen=True, kw_only=True)
 class PacMenConfig(GridConfig):
-    dots_per_room: int = setting(
-        1, default=10, varies=True
-    )  # drawn anew each episode, in distinct cells
+    letters: ClassVar[Mapping[str, str]] = {
+        ".": "floor",
+        "S": "start cell",
+        "T": "top room",
+        "B": "bottom room",
+        "L": "left room",
+        "R": "right room",
+    }
+
+    # Dots are placed at random in each episode, in distinct cells.
+    dots_per_room: int = setting(1, default=10, varies=True)
     easy: bool = False  # dots in the bottom room only (paper A.4)
     distinct_starts: bool = True  # False: every agent starts in the middle of the centre
-    corridors: tuple[int, int, int, int] = setting(
-        0, default=(3, 1, 2, 2)
-    )  # lengths: top, bottom, left, right
+    # Lengths: top, bottom, left, right
+    corridors: tuple[int, int, int, int] = setting(0, default=(3, 1, 2, 2))
     room_width: int = setting(1, default=3)  # across the corridor
     room_depth: int = setting(1, default=5)  # along the corridor
-    layout: str = ""  # an ASCII map with cells S, T, B, L, R instead of the generated one
 
     def __post_init__(self) -> None:
-        smallest, starts = (
-            min(len(self.map.region(name)) for name in ROOMS),
-            len(self.map.region("S")),
-        )
+        super().__post_init__()
+        smallest = min(len(self.map.region(name)) for name in ROOMS)
+        starts = len(self.map.region("S"))
         if self.dots_per_room > smallest:
             raise UserError(
-                f"env_args.dots_per_room: {self.dots_per_room} dots do not fit a room of {smallest} cells"
+                f"env_args.dots_per_room: {self.dots_per_room} dots do not fit a room of "
+                f"{smallest} cells"
             )
         if self.distinct_starts and self.n_agents > starts:
             raise UserError(
@@ -50,10 +60,8 @@ class PacMenConfig(GridConfig):
 
     @property
     def map(self) -> GridMap:
-        return GridMap(
-            self.layout
-            or plus_map(3, self.corridors, self.room_width, self.room_depth, ROOMS + "S")
-        )
+        size = self.room_width, self.room_depth
+        return self._map(plus_map(3, self.corridors, *size, ROOMS + "S"))
 
 
 class PacMen(GridWorld):
@@ -69,10 +77,10 @@ class PacMen(GridWorld):
 
     def __init__(self, cfg: PacMenConfig, n_envs: int, device: torch.device | str = "cpu"):
         rooms = [cfg.map.region(name) for name in ROOMS]
-        super().__init__(
-            cfg, cfg.map, rooms, float(cfg.dots_per_room * (1 if cfg.easy else 4)), n_envs, device
-        )
-        self._dot_rooms = [room.to(device) for room in (rooms[1:2] if cfg.easy else rooms)]
+        with_dots = rooms[1:2] if cfg.easy else rooms
+        best = float(cfg.dots_per_room * len(with_dots))
+        super().__init__(cfg, cfg.map, rooms, best, n_envs, device)
+        self._dot_rooms = [room.to(device) for room in with_dots]
         self._starts = self.map.region("S").to(device)
         self.dots_per_room = torch.full((n_envs,), cfg.dots_per_room, device=device)
 
@@ -80,17 +88,13 @@ class PacMen(GridWorld):
         if self.cfg.distinct_starts:
             self._position = self._drawn_starts(fold(keys, 0), self._starts)
         else:
-            self._position = (
-                self._starts[len(self._starts) // 2]
-                .expand(self.n_envs, self.cfg.n_agents)
-                .contiguous()
-            )
+            middle = self._starts[len(self._starts) // 2]
+            self._position = middle.expand(self.n_envs, self.cfg.n_agents).contiguous()
         dots = self._maps[:, _DOT].zero_()
         for k, room in enumerate(self._dot_rooms):
             draw = uniform(fold(keys, 1 + k), len(room))  # [N, K]
-            last = draw.sort(1).values.gather(
-                1, self.dots_per_room[:, None] - 1
-            )  # the highest draw that still gets a dot
+            # The highest draw that still gets a dot
+            last = draw.sort(1).values.gather(1, self.dots_per_room[:, None] - 1)
             dots[:, room] = (draw <= last).to(torch.uint8)
         self._eaten = torch.zeros_like(self._position)
 
@@ -109,9 +113,8 @@ class PacMen(GridWorld):
     def _info(self) -> dict[str, Tensor]:
         return {
             "dots_eaten": self._eaten.float(),  # [N, A]
-            "room": self._region_of[
-                self._position
-            ],  # [N, A] at the end: 0 to 3 as in ROOMS, 4 outside
+            # [N, A], at the end: 0 to 3 as in ROOMS, 4 outside of all rooms
+            "room": self._region_of[self._position],
         }
 
     def history(self, copy: int = 0) -> dict[str, float]:

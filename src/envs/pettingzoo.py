@@ -1,54 +1,56 @@
-"""Any PettingZoo parallel environment with discrete actions (Terry et al. 2021): padded, masked, with one team
-reward or each agent's own.
+"""Any PettingZoo parallel environment with discrete actions (Terry et al. 2021).
 
     --env-config=pettingzoo with env_args.key=mpe2.simple_spread_v3
 
-Observations of any kind are flattened (gymnasium.spaces.flatten) and padded with zeros to the longest; actions beyond an agent's own
-are unavailable, as are those that its `action_mask` rules out. An agent that is gone sees zeros and has one action, which nobody reads.
-The state is all observations side by side, or the environment's own. Needs requirements-pettingzoo.txt.
+Observations are flattened (gymnasium.spaces.flatten) and padded with zeros to the longest. Actions
+beyond an agent's own, and those outside its `action_mask`, are unavailable. An agent that has left
+observes zeros and has one action, which is ignored. The state is all observations side by side, or
+the environment's own state. Requires the packages in requirements-pettingzoo.txt.
 
 Axes: A agents, U actions, O observation, S state.
 """
 
 import functools
-import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.envs.workers import GameEnv, GameStep
 from eoi.utils.errors import UserError
+from eoi.utils.places import PIP, install
+from eoi.utils.shapes import Float, Int, UInt8
 
-_INSTALL = "install what it needs: bash run.sh pip install -r requirements-pettingzoo.txt"
-_INSTALLED = ("mpe2", "pettingzoo")  # by it
+if TYPE_CHECKING:  # optional packages
+    from gymnasium import Space
+    from pettingzoo import ParallelEnv
+
+_PACKAGES = ("mpe2", "pettingzoo", "gymnasium")  # those of requirements-pettingzoo.txt
 
 
 @dataclass(frozen=True, kw_only=True)
 class PettingZooConfig:
     key: str = "mpe2.simple_spread_v3"  # a module with `parallel_env`, or MODULE:FUNCTION
-    kwargs: dict | None = None  # what the function takes
-    episode_limit: int | None = setting(
-        1, default=None
-    )  # steps; null: the environment's own max_cycles
-    reward: Literal["sum", "mean", "individual"] = (
-        "sum"  # of the agents' rewards, as the team's; individual: everybody learns from its own
-    )
+    kwargs: dict | None = None  # arguments of the function
+    # Steps; null: the environment's max_cycles
+    episode_limit: int | None = setting(1, default=None)
+    # Team reward from the agents' rewards; individual: each agent learns from its own
+    reward: Literal["sum", "mean", "individual"] = "sum"
     state: Literal["observations", "own"] = "observations"
-    workers: int = setting(0, default=0)  # processes; 0: all copies in this one
+    workers: int = setting(0, default=0)  # processes; 0: all copies in the current process
 
     def __post_init__(self) -> None:
         constructor(self.key)
 
 
 def constructor(key: str) -> Callable[..., Any]:
-    """The function that `key` names. Raises UserError."""
+    """Function that `key` names. Raises UserError."""
     module, _, name = key.partition(":")
     name = name or "parallel_env"
     try:
@@ -57,43 +59,49 @@ def constructor(key: str) -> Callable[..., Any]:
         raise UserError(f"env_args.key: {_not_imported(key, error)}") from None
     if not callable(found):
         raise UserError(
-            f"env_args.key: {module} has no function {name!r}; MODULE:FUNCTION names another one"
+            f"env_args.key: {module} has no function {name!r}; "
+            "write MODULE:FUNCTION for a function with another name"
         )
     return found
 
 
 def _not_imported(key: str, error: ImportError) -> str:
-    """Why, and what helps: a module of the user's own is to be found, not to be installed."""
+    """Reason and remedy. The user's own module must be on the path; a package, installed."""
     first = re.split(r"[.:]", key)[0]
-    if isinstance(error, ModuleNotFoundError) and error.name == first and first not in _INSTALLED:
-        return f"no module named {first} was found; put the folder it is in on PYTHONPATH"
-    moved = (
-        "; the MPE games are in a package of their own now, mpe2"
-        if key.startswith("pettingzoo.mpe")
-        else ""
-    )
-    return f"{key} cannot be imported ({error}){moved}; {_INSTALL}"
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    package = missing.split(".")[0]
+    if missing == first and first not in _PACKAGES:
+        return f"no module named {first} was found; put its folder on PYTHONPATH"
+    if key.startswith("pettingzoo.mpe"):
+        remedy = f"the MPE games are now in the package mpe2: {install('pettingzoo')}"
+    elif package == first and importlib.util.find_spec(first):
+        remedy = f"{first} is installed, but has no module {missing}"
+    elif not package or package in _PACKAGES:
+        remedy = f"install its packages: {install('pettingzoo')}"
+    else:
+        remedy = f"install the package {package}: {PIP} {package}"
+    return f"{key} cannot be imported ({error}); {remedy}"
 
 
 class Parallel:
     """One copy of a PettingZoo parallel environment as a game."""
 
     def __init__(self, cfg: PettingZooConfig):
-        from gymnasium import spaces  # an optional package: only this class needs it
+        from gymnasium import spaces  # an optional package
 
         self._flatten, self.cfg = spaces.flatten, cfg
         kwargs = dict(cfg.kwargs or {})
         self.env = self._made(constructor(cfg.key), kwargs)
         self.names: list[str] = list(self.env.possible_agents)
-        self._views = {
-            name: _inner(spaces, self.env.observation_space(name)) for name in self.names
-        }
-        moves = {name: self.env.action_space(name) for name in self.names}
-        for name, space in moves.items():
+        self._views = {name: _unmasked(self.env.observation_space(name)) for name in self.names}
+        moves: dict[str, spaces.Discrete] = {}
+        for name in self.names:
+            space = self.env.action_space(name)
             if not isinstance(space, spaces.Discrete):
                 raise UserError(
                     f"env_args.key: the actions of {name} in {cfg.key} are {space}, not Discrete"
                 )
+            moves[name] = space
         self._first = {name: int(space.start) for name, space in moves.items()}
         self._own = np.zeros(
             (len(self.names), max(int(space.n) for space in moves.values())), dtype=bool
@@ -115,7 +123,7 @@ class Parallel:
             individual_rewards=self.cfg.reward == "individual",
         )
 
-    def _made(self, make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    def _made(self, make: "Callable[..., ParallelEnv]", kwargs: dict[str, object]) -> "ParallelEnv":
         try:
             return make(**kwargs)
         except TypeError as error:
@@ -127,7 +135,8 @@ class Parallel:
         limit = self.cfg.episode_limit or getattr(self.env.unwrapped, "max_cycles", None)
         if limit is None:
             raise UserError(
-                f"env_args.episode_limit: {self.cfg.key} does not say how long an episode is; set it"
+                f"env_args.episode_limit: {self.cfg.key} has no max_cycles; "
+                "set the number of steps of an episode"
             )
         return int(limit)
 
@@ -139,7 +148,8 @@ class Parallel:
             return int(np.asarray(self.env.state()).size)
         except (NotImplementedError, AttributeError):
             raise UserError(
-                f"env_args.state: {self.cfg.key} has no state of its own; set env_args.state=observations"
+                f"env_args.state: {self.cfg.key} has no state of its own; "
+                "set env_args.state=observations"
             ) from None
 
     def reset(self, seed: int) -> GameStep:
@@ -170,20 +180,20 @@ class Parallel:
 
     def _moment(
         self,
-        observations: Mapping[str, Any],
-        infos: Mapping[str, Any],
+        observations: Mapping[str, object],
+        infos: Mapping[str, Mapping],
         reward: float | np.ndarray,
         terminated: bool,
         truncated: bool,
     ) -> GameStep:
         obs, avail = np.zeros_like(self._obs), np.zeros_like(self._own)
-        avail[:, 0] = True  # of the agents that are gone
+        avail[:, 0] = True  # for agents that have left
         for i, name in enumerate(self.names):
             if name in observations:
                 seen, mask = observations[name], (infos.get(name) or {}).get("action_mask")
                 if isinstance(seen, Mapping) and "observation" in seen:
                     seen, mask = seen["observation"], seen.get("action_mask", mask)
-                flat: Any = self._flatten(self._views[name], seen)
+                flat = np.asarray(self._flatten(self._views[name], seen))
                 obs[i, : len(flat)] = flat
                 if name in self.env.agents:
                     avail[i] = self._own[i]
@@ -206,7 +216,10 @@ class Parallel:
         return obs.ravel()
 
     def render(self) -> UInt8[np.ndarray, "height width 3"]:
-        """The environment's own picture, if it was made with render_mode rgb_array; else the observations, an agent a row."""
+        """Picture by the environment, if its render_mode is rgb_array; else the observations.
+
+        In the latter, each agent is a row and grey levels are values.
+        """
         if getattr(self.env.unwrapped, "render_mode", None) == "rgb_array":
             return np.asarray(self.env.render(), dtype=np.uint8)
         obs = self._last
@@ -225,10 +238,13 @@ class Parallel:
         self.env.close()
 
 
-def _inner(spaces: Any, space: Any) -> Any:
-    """The space of what is seen, where it comes with an action mask."""
-    is_masked = isinstance(space, spaces.Dict) and "observation" in space.spaces
-    return space["observation"] if is_masked else space
+def _unmasked(space: "Space") -> "Space":
+    """Space of the observation alone, without the action mask beside it."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict) and "observation" in space.spaces:
+        return space["observation"]
+    return space
 
 
 class PettingZoo(GameEnv):

@@ -1,43 +1,47 @@
-"""The worlds as gymnasium vector environments, N copies in step, on arrays, for programs of other people.
+"""The environments as gymnasium vector environments on arrays, for use in other programs.
 
     from eoi.envs.to_gymnasium import vector_env
 
     envs = vector_env("firefighters", num_envs=64, tank=8)
 
-Needs gymnasium besides torch, numpy and jaxtyping. Axes: N copies, A agents, U actions, O observation, S state.
+Requires gymnasium besides torch and numpy.
+
+Axes: N copies, A agents, U actions, O observation, S state.
 """
 
 import secrets
-from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float, Int, Shaped
 
 from eoi.config.schema import parse
 from eoi.envs import REGISTRY
 from eoi.envs.base import TimeStep
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Bool, Float, Int, Shaped
 
 Info = dict[str, np.ndarray]
 
 
 class Worlds(VectorEnv):
-    """N copies of a world whose episodes all last equally long. To gymnasium a copy is one player with a row for each agent: it sees
-    [A, O], acts [A], and earns the team reward. `info["action_mask"]` [N, A, U] says what may be done.
+    """N copies of an environment of fixed episode length.
 
-    Next-step autoreset: the step after the last of an episode heeds no actions, pays nothing and shows the start of the next one.
+    For gymnasium a copy is one player with a row for each agent: observations [A, O], actions [A],
+    and the team reward. `info["action_mask"]` [N, A, U] marks the available actions.
+
+    Next-step autoreset: the step after the last one of an episode ignores its actions, returns
+    reward 0 and the first observation of the next episode.
     """
 
-    def __init__(self, name: str, num_envs: int = 1, **env_args: Any):
+    def __init__(self, name: str, num_envs: int = 1, **env_args: object):
         cls = REGISTRY[name]
         self.world = cls(parse(cls.Config, env_args, "env_args."), num_envs)
         spec = self.world.spec
-        if not spec.fixed_length:  # the copies of a world are reset together
+        if not spec.fixed_length:  # all copies are reset together
             raise UserError(
                 f"{name}: its episodes differ in length, and copies can only be reset together"
             )
@@ -56,14 +60,13 @@ class Worlds(VectorEnv):
         self._root, self._episodes = root_key(secrets.randbits(31), "gymnasium"), 0
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
     ) -> tuple[Shaped[np.ndarray, "N A O"], Info]:
-        """The seed starts a stream of episodes in each copy; without one the streams go on."""
+        """Start an episode in each copy. `seed`: restarts the streams of episodes; None: next."""
         if seed is not None:
             self._root, self._episodes = root_key(seed, "gymnasium"), 0
-        self._now = self.world.reset(
-            fold(fold(self._root, self._episodes), torch.arange(self.num_envs))
-        )
+        key = fold(self._root, self._episodes)
+        self._now = self.world.reset(fold(key, torch.arange(self.num_envs)))
         self._episodes += 1
         return self._seen(self._now), self._info(self._now)
 
@@ -96,7 +99,7 @@ class Worlds(VectorEnv):
         return (now.obs if self._small else now.obs.float()).numpy()
 
     def _info(self, now: TimeStep) -> Info:
-        """The action mask, and what the world says of finished episodes."""
+        """The action mask, and the statistics of finished episodes."""
         return {"action_mask": now.avail.numpy().astype(np.int8)} | {
             name: value.numpy() for name, value in now.info.items()
         }
@@ -119,6 +122,6 @@ def box(shape: tuple[int, ...], small: bool) -> spaces.Box:
     )
 
 
-def vector_env(name: str, num_envs: int = 1, **env_args: Any) -> Worlds:
-    """N copies of the world of that name with these arguments. Raises UserError."""
+def vector_env(name: str, num_envs: int = 1, **env_args: object) -> Worlds:
+    """Vector environment of `num_envs` copies. `env_args`: its settings. Raises UserError."""
     return Worlds(name, num_envs, **env_args)

@@ -1,16 +1,18 @@
-"""The worlds as PettingZoo parallel environments, one game at a time, for programs of other people.
+"""The environments as PettingZoo parallel environments, one game each, for use in other programs.
 
     from eoi.envs.to_pettingzoo import parallel_env
 
     env = parallel_env("firefighters", tank=8)
 
-For many games at once: envs/to_gymnasium.py, on arrays, or a world itself, on tensors and without auto-reset:
-`REGISTRY[name](REGISTRY[name].Config(...), n_envs)` is N copies in step (envs/base.py) and needs no more than torch, numpy and
-jaxtyping; this module needs pettingzoo besides. Axes: A agents, U actions, O observation, S state.
+Requires pettingzoo besides torch and numpy. For many copies at once, use `to_gymnasium`, on arrays,
+or the environment itself, on tensors and without auto-reset (`base.VecEnv`).
+
+Axes: A agents, U actions, O observation, S state.
 """
 
 import secrets
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,14 +25,18 @@ from eoi.envs.base import TimeStep
 from eoi.envs.to_gymnasium import box
 from eoi.utils.seeding import fold, root_key
 
+T = TypeVar("T")
+PerAgent = dict[str, T]
 
-class World(ParallelEnv):
-    """One copy of a world. Every agent receives the team reward; `infos[agent]["action_mask"]` says what it may do.
 
-    An action that it may not do becomes the first that it may: PettingZoo's own programs choose without looking at masks.
+class World(ParallelEnv[str, np.ndarray, np.int64]):
+    """One copy of an environment. Every agent receives the team reward.
+
+    `infos[agent]["action_mask"]` marks the available actions. An unavailable action is replaced by
+    the first available one, because PettingZoo's own programs ignore masks.
     """
 
-    def __init__(self, name: str, render_mode: str | None = None, **env_args: Any):
+    def __init__(self, name: str, render_mode: str | None = None, **env_args: object):
         cls = REGISTRY[name]
         self.world = cls(parse(cls.Config, env_args, "env_args."), 1)
         self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4, "name": name}
@@ -55,8 +61,8 @@ class World(ParallelEnv):
 
     def reset(
         self, seed: int | None = None, options: dict | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The seed starts a stream of episodes; without one the stream goes on."""
+    ) -> tuple[PerAgent[np.ndarray], PerAgent[dict[str, np.ndarray]]]:
+        """Start an episode. `seed`: restarts the stream of episodes; None: the next episode."""
         if seed is not None:
             self._root, self._episodes = root_key(seed, "pettingzoo"), 0
         self._now = self.world.reset(fold(self._root, self._episodes)[None])
@@ -65,8 +71,14 @@ class World(ParallelEnv):
         return self._observations(self._now), self._infos(self._now)
 
     def step(
-        self, actions: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
+        self, actions: Mapping[str, int | np.integer]
+    ) -> tuple[
+        PerAgent[np.ndarray],
+        PerAgent[float],
+        PerAgent[bool],
+        PerAgent[bool],
+        PerAgent[dict[str, np.ndarray]],
+    ]:
         chosen = [int(actions[agent]) for agent in self.possible_agents]
         for agent, action in zip(self.possible_agents, chosen, strict=True):
             if not 0 <= action < self.spec.n_actions:
@@ -91,12 +103,12 @@ class World(ParallelEnv):
         obs = (now.obs[0] if self._small else now.obs[0].float()).numpy()
         return {agent: row.copy() for agent, row in zip(self.possible_agents, obs, strict=True)}
 
-    def _infos(self, now: TimeStep) -> dict[str, dict[str, Any]]:
-        """The action mask, and what the world says of a finished episode."""
-        said = {name: value[0].numpy() for name, value in now.info.items()}
+    def _infos(self, now: TimeStep) -> PerAgent[dict[str, np.ndarray]]:
+        """The action mask, and the statistics of a finished episode."""
+        statistics = {name: value[0].numpy() for name, value in now.info.items()}
         masks = now.avail[0].numpy().astype(np.int8)
         return {
-            agent: {"action_mask": mask, **said}
+            agent: {"action_mask": mask, **statistics}
             for agent, mask in zip(self.possible_agents, masks, strict=True)
         }
 
@@ -112,6 +124,6 @@ class World(ParallelEnv):
         self.world.close()
 
 
-def parallel_env(name: str, render_mode: str | None = None, **env_args: Any) -> World:
-    """The world of that name with these arguments. Raises UserError."""
+def parallel_env(name: str, render_mode: str | None = None, **env_args: object) -> World:
+    """Parallel environment of one copy. `env_args`: its settings. Raises UserError."""
     return World(name, render_mode, **env_args)

@@ -1,35 +1,40 @@
-"""Windy Maze (EOI, section 4.2): two agents, a box at each end of a T, a wind that blows to the right. A reconstruction: the paper
-shows a figure.
+"""Windy Maze (EOI, section 4.2): two agents, a box at each end of a T, wind to the right.
 
-Observation [75] = wall, closed boxes, other agents, each a 5x5 view; the wind cannot be seen. State [29] = agents and closed boxes of
-each of the 14 free cells, then t/T. With the default map and T the best policy opens the left box with probability 0.8546 and the
-right one with 0.9993; one agent cannot open both, so that the best team's mean return is 1.854.
+The map is a reconstruction from the paper's figure.
+
+Observation [75]: 5x5 views of walls, closed boxes and other agents; the wind is not observed.
+State [29]: agents and closed boxes of each of the 14 free cells, then t/T.
+
+With the default map and T, the best policy opens the left box with probability 0.8546 and the right
+box with probability 0.9993. One agent cannot open both. The best mean return is 1.854.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from eoi.config.schema import setting
 from eoi.envs.grid import BORDER, RIGHT, GridConfig, GridMap, GridWorld
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Int
 
 OPEN = 4
-BOXES = "LR"  # a map's cells: the left box, where it is calm, and the right one, in the wind
+BOXES = "LR"  # cells of a map: the left box, out of the wind, and the right box, in the wind
 WIND = ">"  # floor in the wind
 _BOX = 0  # item
-NOBODY = -1
+UNOPENED = -1
 
 
 def t_map(stem: int, arm: int, wind_from: int, border: int = BORDER) -> str:
-    """A bar with a box at each end, and a stem of `stem` cells below its middle, the last of which is the start.
+    """Drawing of a bar with a box at each end, and a stem of `stem` cells below its middle.
 
-    The wind blows on the bar from `wind_from` cells right of the junction on.
+    The last cell of the stem is the start. The wind blows on the bar, beginning `wind_from` cells
+    right of the junction.
     """
     grid = np.full((2 * border + 1 + stem, 2 * border + 2 * arm + 1), "#")
     grid[border, border:-border] = "."
@@ -42,22 +47,28 @@ def t_map(stem: int, arm: int, wind_from: int, border: int = BORDER) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class WindyMazeConfig(GridConfig):
+    letters: ClassVar[Mapping[str, str]] = {
+        ".": "floor",
+        WIND: "floor in the wind",
+        "S": "start cell",
+        "L": "left box (one)",
+        "R": "right box (one), in the wind",
+    }
+
     n_agents: int = setting(1, default=2)
     episode_limit: int = setting(1, default=15)  # T, steps
-    wind: float = setting(
-        0, 1, default=0.4
-    )  # probability, at each step and for each agent in it, of being blown to the right
+    # Probability, at each step and for each agent in the wind, of being blown to the right
+    wind: float = setting(0, 1, default=0.4)
     stem: int = setting(1, default=1)  # cells below the junction
-    arm: int = setting(1, default=6)  # cells on each side of it
-    wind_from: int = 0  # where the wind begins: cells right of the junction, below 0 left of it
-    layout: str = (
-        ""  # an ASCII map with one L and one R and cells S and > instead of the generated one
-    )
+    arm: int = setting(1, default=6)  # cells on each side of the junction
+    wind_from: int = 0  # where the wind begins: cells right of the junction; negative: left of it
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not -self.arm < self.wind_from <= self.arm:
             raise UserError(
-                f"env_args.wind_from: must lie on the bar right of its left end, {1 - self.arm} to {self.arm}"
+                f"env_args.wind_from: must lie on the bar right of its left end, "
+                f"{1 - self.arm} to {self.arm}"
             )
         for name in BOXES:
             if len(self.map.region(name)) > 1:
@@ -66,11 +77,14 @@ class WindyMazeConfig(GridConfig):
 
     @property
     def map(self) -> GridMap:
-        return GridMap(self.layout or t_map(self.stem, self.arm, self.wind_from))
+        return self._map(t_map(self.stem, self.arm, self.wind_from))
 
 
 class WindyMaze(GridWorld):
-    """N copies of Windy Maze on one device. Actions: up, down, left, right, open. Who is blown does nothing of his own."""
+    """N copies of Windy Maze on one device. Actions: up, down, left, right, open.
+
+    The wind replaces the action of an agent that is blown to the right.
+    """
 
     Config = WindyMazeConfig
     action_names = ("up", "down", "left", "right", "open")
@@ -81,7 +95,7 @@ class WindyMaze(GridWorld):
         "R": ("o", (220, 203, 176)),
         WIND: (WIND, (202, 220, 236)),
     }
-    regions = "ends"  # of the bar, where the boxes are
+    regions = "ends"  # the two ends of the bar, with the boxes
     metrics = ("left_open", "right_open", "ends_visited", "ends_occupied")
     cfg: WindyMazeConfig
 
@@ -97,15 +111,13 @@ class WindyMaze(GridWorld):
 
     def _begin(self, keys: Int[Tensor, " N"]) -> None:
         cfg = self.cfg
-        start = (
-            uniform(fold(keys, 0), cfg.n_agents) * len(self._starts)
-        ).long()  # several may share one
+        # Several agents may share a start cell.
+        start = (uniform(fold(keys, 0), cfg.n_agents) * len(self._starts)).long()
         self._position = self._starts[start]
-        self._gusts = (
-            uniform(fold(keys, 1), cfg.episode_limit, cfg.n_agents) < cfg.wind
-        )  # [N, T, A]
+        draw = uniform(fold(keys, 1), cfg.episode_limit, cfg.n_agents)
+        self._gusts = draw < cfg.wind  # [N, T, A]
         self._maps[:, _BOX, self._boxes] = 1
-        self._opener = torch.full((self.n_envs, len(BOXES) + 1), NOBODY, device=self.device)
+        self._opener = torch.full((self.n_envs, len(BOXES) + 1), UNOPENED, device=self.device)
 
     def _act(self, actions: Int[Tensor, "N A"]) -> None:
         blown = self._gusts[:, self._t - 1] & self._windy[self._position]
@@ -117,16 +129,13 @@ class WindyMaze(GridWorld):
         self._opener.scatter_(1, box, self._agents)
 
     def _earned(self) -> Int[Tensor, " N"]:
-        return (self._opener[:, :-1] != NOBODY).sum(1)
+        return (self._opener[:, :-1] != UNOPENED).sum(1)
 
     def _info(self) -> dict[str, Tensor]:
         opener = self._opener[:, :-1].clone()
-        left, right = (opener != NOBODY).float().unbind(1)
-        return {
-            "left_open": left,
-            "right_open": right,
-            "opener": opener,
-        }  # [N, 2]: which agent opened the left and right box, or -1
+        left, right = (opener != UNOPENED).float().unbind(1)
+        # opener [N, 2]: the agent that opened the left box and the right box; -1: closed
+        return {"left_open": left, "right_open": right, "opener": opener}
 
     def history(self, copy: int = 0) -> dict[str, float]:
-        return {"boxes open": float((self._opener[copy, :-1] != NOBODY).sum())}
+        return {"boxes open": float((self._opener[copy, :-1] != UNOPENED).sum())}

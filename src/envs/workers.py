@@ -1,8 +1,8 @@
-"""Games that are plain Python, one copy at a time, as a batch of copies behind the interface of all worlds; in this process or in
-worker processes.
+"""Games in plain Python, one copy at a time, as a batch of copies behind the common interface.
 
-A worker that fails ends the run with its traceback, a worker that dies ends it with its exit status, and no worker outlives the
-process that started it.
+The copies run in this process or in worker processes. If a worker fails, the run ends with the
+worker's traceback. If a worker dies, the run ends with its exit status. No worker outlives its
+parent process.
 
 Axes: N copies, A agents, U actions, O observation, S state; K copies of one worker.
 """
@@ -16,40 +16,48 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from eoi.envs.base import EnvSpec, TimeStep
 from eoi.utils.errors import Failure, UserError
+from eoi.utils.shapes import Int, UInt8
 
 _PATIENCE = 2.0  # seconds that a worker may take to end by itself
-_METHOD = (
-    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-)  # safe beside threads and CUDA
+# Both start methods are safe beside threads and CUDA; forkserver starts faster.
+_HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
+_CONTEXT = (
+    multiprocessing.get_context("forkserver")
+    if _HAS_FORKSERVER
+    else multiprocessing.get_context("spawn")
+)
 
 
 class GameStep(NamedTuple):
-    """One moment of one game; of a group of copies, each field with an axis K in front."""
+    """One time step of one game. For a group of copies, each field has a leading axis K."""
 
     obs: np.ndarray  # [A, O], spec.obs_dtype
     state: np.ndarray  # [S] float32
     avail: np.ndarray  # [A, U] bool, at least one action for each agent
-    reward: float | np.ndarray  # the team's, or where spec.individual_rewards each agent's own, [A]
+    # The team's, or [A] each agent's own if spec.individual_rewards
+    reward: float | np.ndarray
     terminated: bool | np.ndarray
     truncated: bool | np.ndarray
-    info: dict[str, Any]  # numbers or arrays [A], the same keys at every step
+    info: Mapping[str, float | np.ndarray]  # numbers or arrays [A], the same keys at every step
 
 
 @runtime_checkable
 class Game(Protocol):
-    """A single copy. All its randomness comes from the seed of its reset. What it raises ends the run, with a traceback unless one
-    line explains it (utils.errors)."""
+    """A single copy. The seed of `reset` is its only source of randomness.
+
+    An exception ends the run: UserError and Failure with one line, all others with a traceback.
+    """
 
     spec: EnvSpec
 
@@ -61,11 +69,11 @@ class Game(Protocol):
 
 
 class WorkerError(RuntimeError):
-    """A game failed in its worker; the message holds the worker's traceback."""
+    """A game failed in its worker. The message contains the worker's traceback."""
 
 
 class _Copies:
-    """K copies of a game in the process that holds this object. A copy that has finished repeats its last moment."""
+    """K copies of a game in the current process. A finished copy repeats its last step."""
 
     def __init__(self, make: Callable[[], Game], count: int):
         self.games = [make() for _ in range(count)]
@@ -92,7 +100,8 @@ class _Copies:
     def text(self, copy: int) -> str:
         return self.games[copy].text()
 
-    def each(self, name: str) -> list[Any]:
+    def each(self, name: str) -> list[object]:
+        """Results of the method `name` of every game."""
         return [getattr(game, name)() for game in self.games]
 
     def close(self) -> None:
@@ -104,8 +113,8 @@ def _stacked(steps: Sequence[GameStep]) -> GameStep:
     return _joined(steps, np.stack)
 
 
-def _joined(steps: Sequence[GameStep], join: Callable[[list[Any]], np.ndarray]) -> GameStep:
-    """Field by field."""
+def _joined(steps: Sequence[GameStep], join: Callable[[list[np.ndarray]], np.ndarray]) -> GameStep:
+    """One step whose fields are those of `steps`, joined field by field."""
     info = {name: join([np.asarray(step.info[name]) for step in steps]) for name in steps[0].info}
     fields = {
         name: join([np.asarray(getattr(step, name)) for step in steps])
@@ -115,13 +124,13 @@ def _joined(steps: Sequence[GameStep], join: Callable[[list[Any]], np.ndarray]) 
     return GameStep(**fields, info=info)
 
 
-class _Here:
-    """Copies in this process. Asked and answered as a worker is."""
+class _InProcess:
+    """Copies in this process, with the interface of `_Worker`."""
 
     def __init__(self, make: Callable[[], Game], count: int):
         self._copies = _Copies(make, count)
 
-    def ask(self, name: str, *args: Any) -> None:
+    def ask(self, name: str, *args: object) -> None:
         self._answer = getattr(self._copies, name)(*args)
 
     def answer(self) -> Any:
@@ -135,21 +144,19 @@ class _Worker:
     """Copies in a process of their own, at the other end of a pipe."""
 
     def __init__(self, make: Callable[[], Game], count: int):
-        context: Any = multiprocessing.get_context(_METHOD)
-        if _METHOD == "forkserver":
-            context.set_forkserver_preload(
-                ["torch", __name__]
-            )  # imported once, not in each worker (torch even where src is not found)
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, make, count), daemon=True)
+        if _HAS_FORKSERVER:
+            # Imported once, not in each worker; torch even if this module is not found
+            _CONTEXT.set_forkserver_preload(["torch", __name__])
+        self._pipe, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_work, args=(theirs, make, count), daemon=True)
         self._process.start()
         theirs.close()
-        self.close = weakref.finalize(
-            self, _end, self._process, self._pipe
-        )  # also when this process ends
+        # Also called when this process ends
+        self.close = weakref.finalize(self, _end, self._process, self._pipe)
 
-    def ask(self, name: str, *args: Any) -> None:
-        with contextlib.suppress(OSError):  # a dead worker is reported where its answer is missed
+    def ask(self, name: str, *args: object) -> None:
+        """Call the method `name` of the copies; `answer` waits for the result."""
+        with contextlib.suppress(OSError):  # `answer` reports a dead worker
             self._pipe.send((name, args))
 
     def answer(self) -> Any:
@@ -168,8 +175,8 @@ class _Worker:
         return answer
 
 
-def _end(process: Any, pipe: connection.Connection) -> None:
-    """Politely, then not."""
+def _end(process: BaseProcess, pipe: connection.Connection) -> None:
+    """Ask the process to stop, then terminate it, then kill it."""
     with contextlib.suppress(OSError):
         pipe.send(None)
     pipe.close()
@@ -181,19 +188,17 @@ def _end(process: Any, pipe: connection.Connection) -> None:
 
 
 def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> None:
-    """A worker's life: build, then answer until told to stop or nobody is left to ask."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(
-        target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True
-    ).start()
+    """Main function of a worker: build the copies, then answer requests until the pipe closes."""
+    # Ctrl-C reaches the whole process group; only the parent reacts to it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     copies = None
     try:
         copies = _Copies(make, count)
-        while (question := _next(pipe)) is not None:
-            name, args = question
+        while (request := _next(pipe)) is not None:
+            name, args = request
             pipe.send((getattr(copies, name)(*args), None))
     except (UserError, Failure) as error:
         _report(pipe, error)
@@ -205,36 +210,37 @@ def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> 
                 copies.close()
 
 
-def _leave_with(parent: Any) -> None:
-    """Ends this process when its parent has ended, however that happened and whatever the game is doing."""
+def _exit_after(parent: BaseProcess) -> None:
+    """End this process after its parent has ended, even in the middle of a game's step."""
     parent.join()
-    time.sleep(
-        _PATIENCE
-    )  # the pipe is closed, so that a worker that waits for questions closes its games now
+    time.sleep(_PATIENCE)  # an idle worker sees the closed pipe and closes its games meanwhile
     os._exit(1)
 
 
-def _next(pipe: connection.Connection) -> Any:
-    """The next question; None when nobody is left to ask."""
+def _next(pipe: connection.Connection) -> tuple[str, tuple[object, ...]] | None:
+    """The next request: a method's name and its arguments. None: the pipe is closed."""
     try:
         return pipe.recv()
     except (EOFError, OSError):
         return None
 
 
-def _report(pipe: connection.Connection, failure: Any) -> None:
+def _report(pipe: connection.Connection, failure: Exception | str) -> None:
     with contextlib.suppress(OSError):
         pipe.send((None, failure))
 
 
 def in_workers(workers: int, n_envs: int) -> list[int]:
-    """How many copies each worker has, as equal as can be."""
+    """Number of copies of each worker; the numbers differ by at most 1."""
     workers = min(workers, n_envs)
     return [n_envs // workers + (k < n_envs % workers) for k in range(workers)]
 
 
 class GameEnv:
-    """N copies of a game as one world. `make` must be picklable when there are workers; 0 workers: all in this process."""
+    """N copies of a game as one environment.
+
+    `make`: builds one copy; picklable if there are workers. `workers`: processes; 0 for none.
+    """
 
     action_names: tuple[str, ...] | None = None
 
@@ -247,11 +253,11 @@ class GameEnv:
     ):
         self.n_envs, self.device = n_envs, torch.device(device)
         sizes = in_workers(workers, n_envs) if workers else [n_envs]
-        self._groups: list[_Here | _Worker] = []
+        self._groups: list[_InProcess | _Worker] = []
         try:
             for size in sizes:
-                self._groups.append((_Worker if workers else _Here)(make, size))
-            self._ends = np.cumsum(sizes)[:-1]  # where the next group's copies begin
+                self._groups.append((_Worker if workers else _InProcess)(make, size))
+            self._ends = np.cumsum(sizes)[:-1]  # first copy of each group but the first
             self._places = [(group, k) for group, size in enumerate(sizes) for k in range(size)]
             self.spec: EnvSpec = self._ask_all("spec", [()] * len(sizes))[0]
         except BaseException:
@@ -259,7 +265,7 @@ class GameEnv:
             raise
 
     def reset(self, keys: Int[Tensor, " N"]) -> TimeStep:
-        seeds = (keys.cpu().numpy() & (2**31 - 1)).tolist()  # games want a seed that fits 32 bits
+        seeds = (keys.cpu().numpy() & (2**31 - 1)).tolist()  # many games require a 32-bit seed
         return self._moment([(seeds[a:b],) for a, b in self._spans()], "reset")
 
     def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
@@ -273,9 +279,8 @@ class GameEnv:
 
     def _refuse(self, actions: Int[np.ndarray, "N A"]) -> None:
         inside = (actions >= 0) & (actions < self.spec.n_actions)
-        allowed = np.take_along_axis(
-            self._avail, actions.clip(0, self.spec.n_actions - 1)[..., None], 2
-        )[..., 0]
+        valid = actions.clip(0, self.spec.n_actions - 1)
+        allowed = np.take_along_axis(self._avail, valid[..., None], 2)[..., 0]
         wrong = ~(inside & allowed) & ~self._done[:, None]
         if wrong.any():
             copy, agent = np.argwhere(wrong)[0].tolist()
@@ -283,8 +288,8 @@ class GameEnv:
                 f"copy {copy}: action {actions[copy, agent]} is not available to agent {agent}"
             )
 
-    def _ask_all(self, name: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """All workers work at once. The first failure closes them all and is raised."""
+    def _ask_all(self, name: str, args: Sequence[tuple[object, ...]]) -> list[Any]:
+        """Answers of all groups, which work in parallel. A failure closes all of them."""
         try:
             for group, arg in zip(self._groups, args, strict=True):
                 group.ask(name, *arg)
@@ -293,7 +298,7 @@ class GameEnv:
             self.close()
             raise
 
-    def _moment(self, args: Sequence[tuple[Any, ...]], name: str) -> TimeStep:
+    def _moment(self, args: Sequence[tuple[object, ...]], name: str) -> TimeStep:
         parts: list[GameStep] = self._ask_all(name, args)
         now = _joined(parts, np.concatenate)
         self._avail, self._done = now.avail, np.logical_or(now.terminated, now.truncated)
@@ -309,8 +314,8 @@ class GameEnv:
             rewards=reward if self.spec.individual_rewards else None,
         )
 
-    def _tensor(self, values: Any, dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(values).to(self.device, dtype)
+    def _tensor(self, values: np.ndarray | float, dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(np.asarray(values)).to(self.device, dtype)
 
     def render(self, copy: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         return self._ask_one(copy, "render")
@@ -318,18 +323,15 @@ class GameEnv:
     def text(self, copy: int = 0) -> str:
         return self._ask_one(copy, "text")
 
-    def _ask_one(self, copy: int, name: str) -> Any:
+    def _ask_one(self, copy: int, name: Literal["render", "text"]) -> Any:
         group, k = self._places[copy]
         self._groups[group].ask(name, k)
         return self._groups[group].answer()
 
     def ask_games(self, name: str) -> list[Any]:
-        """Calls a method of every game that takes nothing."""
-        return [
-            answer
-            for answers in self._ask_all("each", [(name,)] * len(self._groups))
-            for answer in answers
-        ]
+        """Results of the method `name`, without arguments, of every game."""
+        answers = self._ask_all("each", [(name,)] * len(self._groups))
+        return list(itertools.chain.from_iterable(answers))
 
     def close(self) -> None:
         groups, self._groups = self._groups, []

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry, Choice, Keys
@@ -31,6 +30,7 @@ from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
+from eoi.utils.shapes import Bool, Float, Int
 
 Scalar = Float[Tensor, ""]
 PerRun = Float[Tensor, "*r"]  # [] in one run, [R] in a fleet

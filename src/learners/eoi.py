@@ -1,9 +1,9 @@
 """EOI, the emergence of individuality (EOI: Jiang and Lu, ICLR 2021 submission).
 
 A classifier learns p(i | o) from the replay; being recognised is an intrinsic reward. The forms
-differ in how that reward reaches the agents: `ShapedReward` adds it to theirs (eq. 1), `Pull` adds a
-gradient through an intrinsic value function (eq. 6-7), `Explore` lets an intrinsic Q-function act in
-some training episodes (the authors' later code).
+differ in how that reward reaches the agents. `ShapedReward` adds it to theirs (eq. 1). `Pull` adds
+a gradient through an intrinsic value function (eq. 6-7). `Explore` lets an intrinsic Q-function act
+in some training episodes (the authors' later code).
 
 Axes: N copies, A agents (also the n classes of the classifier), O observation, U actions; *b is
 B transitions or B T episodes.
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Generic, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.components.action_selection import Keys, masked_argmax
@@ -36,7 +35,8 @@ from eoi.learners.base import (
 )
 from eoi.modules.individuality import Classifier, IntrinsicValue
 from eoi.modules.layers import AgentMLP
-from eoi.utils.seeding import uniform
+from eoi.utils.seeding import named, uniform
+from eoi.utils.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,8 +291,8 @@ class Explore(Individuality[object]):
         keys: Keys,
     ) -> Int[Tensor, "N A"]:
         """In an exploring episode, each agent follows its intrinsic Q with `explore_ratio`."""
-        follow = uniform(keys.step, best.shape[1], 3)[..., 2] < self.explore_ratio  # [N, A]
-        explores = uniform(keys.episode)[:, None] < self.episode_ratio
+        follow = uniform(named(keys.step, "explore"), best.shape[1]) < self.explore_ratio  # [N, A]
+        explores = uniform(named(keys.episode, "explore"))[:, None] < self.episode_ratio
         return torch.where(explores & follow, masked_argmax(self.value(obs), avail), best)
 
     def losses(self, batch: Batch, view: object, t: Scalar) -> Losses:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from eoi.components.batch import Batch
@@ -16,6 +15,7 @@ from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
 from eoi.learners.base import LearnerConfig, Progress, Scalar
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Int
 
 
 @dataclass(frozen=True, kw_only=True)

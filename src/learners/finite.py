@@ -1,4 +1,7 @@
-"""Which term of a loss broke first. Nothing is fetched from the device until somebody asks."""
+"""The loss term that ceased to be finite first.
+
+Nothing is fetched from the device until `broken` is called.
+"""
 
 from collections.abc import Mapping
 
@@ -25,7 +28,10 @@ class Finite:
         self._seen += 1
 
     def broken(self, run: int | None = None) -> tuple[list[str], int]:
-        """The terms that broke first, and how many updates ago; none while all are sound. `run` says whose, in a stack."""
+        """Terms that ceased to be finite first, and how many updates ago; none if all are finite.
+
+        `run`: of this run of a stack.
+        """
         if self._updates is None:
             return [], 0
         counts = (self._updates if run is None else self._updates[:, run]).tolist()

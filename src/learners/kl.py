@@ -21,7 +21,10 @@ class KLConfig:
 
 
 class KLDivergence(Extra[Policies]):
-    """-weight * sum over j of KL(pi_i(. | o_i) || pi_j(. | o_i)); its gradient reaches pi_i alone."""
+    """-weight * sum over j of KL(pi_i(. | o_i) || pi_j(. | o_i)).
+
+    Its gradient reaches pi_i alone.
+    """
 
     Config = KLConfig
     view = Policies

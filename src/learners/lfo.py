@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from eoi.components.batch import Batch, mean_of
@@ -18,7 +17,8 @@ from eoi.components.schedules import linear
 from eoi.config.schema import setting
 from eoi.learners.base import Context, Extra, Scalar, Stats, scalar
 from eoi.learners.eoi import Individuality
-from eoi.utils.seeding import fold, uniform
+from eoi.utils.seeding import named, uniform
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def permutation(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
 
 
 def cycle(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
-    """A random cycle through all agents: no agent keeps its place, all others are equally likely."""
+    """A random cycle through all agents: no agent keeps its place."""
     order = draw.argsort(-1)
     return torch.zeros_like(order).scatter(-1, order, order.roll(-1, -1))
 
@@ -44,9 +44,9 @@ def cycle(draw: Float[Tensor, "B A"]) -> Int[Tensor, "B A"]:
 class LFO(Extra[object]):
     """Gives agent i the triple (o, a, o') of agent sigma(i) in a share omega of the batch.
 
-    Its weight is p(i | o_sigma(i)). The team's reward and the state stay; an agent's own reward goes
-    with the actions that earned it. The importance ratio is n p(i | o); the paper leaves out the
-    constant n, and so does this.
+    Its weight is p(i | o_sigma(i)). The team's reward and the state stay. An agent's own reward
+    goes with the actions that earned it. The importance ratio is n p(i | o); the paper leaves out
+    the constant n, and so does this.
     """
 
     Config = LFOConfig
@@ -76,8 +76,8 @@ class LFO(Extra[object]):
         others = (1 - own) / max(n_agents - 1, 1)
         omega = self.share(t, n_agents * others)
         # Draw which transitions, or episodes, are swapped, and how: agent i gets source[i]'s.
-        swapped = uniform(fold(batch.key, 3), count)[:, None] < omega  # [B, 1]
-        order = uniform(fold(batch.key, 2), count, n_agents, 3)[..., 2]
+        swapped = uniform(named(batch.key, "lfo share"), count)[:, None] < omega  # [B, 1]
+        order = uniform(named(batch.key, "lfo order"), count, n_agents)
         shuffled = (cycle if self.cfg.derangement else permutation)(order)
         source = torch.where(swapped, shuffled, torch.arange(n_agents, device=p.device))  # [B, A]
         lead = p.shape[:-2]

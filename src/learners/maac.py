@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import sample
@@ -36,7 +35,8 @@ from eoi.learners.base import (
 from eoi.learners.experience import OffPolicy, OffPolicyConfig
 from eoi.learners.policy_learner import PolicyConfig, PolicyLearner, log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
-from eoi.utils.seeding import fold, uniform
+from eoi.utils.seeding import named, uniform
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
         """Uniform draws for the current policies' actions, and for the target policies'."""
         assert batch.key is not None
         count, n_agents = batch.actions.shape
-        now, following, _ = uniform(fold(batch.key, 2), count, n_agents, 3).unbind(-1)
+        now, following = uniform(named(batch.key, "actions"), count, n_agents, 2).unbind(-1)
         return now, following
 
     def _one_hot(self, actions: Int[Tensor, "B A"]) -> Float[Tensor, "B A U"]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry, Choice, Keys, masked_argmax, sample
@@ -15,7 +14,7 @@ from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Extra, Group, Learner, LearnerConfig, Scalar, View
-from eoi.utils.seeding import uniform
+from eoi.utils.shapes import Bool, Float, Int
 
 
 def log_softmax(
@@ -63,8 +62,7 @@ class PolicyLearner(Learner[View, PolicyCfg]):
         if greedy:
             actions = masked_argmax(logits, avail)
         else:
-            draw = uniform(keys.step, logits.shape[1], 3)[..., 1]
-            actions = sample(log_softmax(logits, avail).exp(), draw)
+            actions = sample(log_softmax(logits, avail).exp(), keys.draws[..., 0])
         return Choice(actions, self.controller.took(carry, actions), {})
 
     def policy(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from eoi.components.action_selection import (
@@ -43,7 +42,7 @@ from eoi.learners.base import (
 )
 from eoi.learners.experience import OffPolicy, OffPolicyConfig
 from eoi.modules.mixers import MixerConfig, make_mixer
-from eoi.utils.seeding import uniform
+from eoi.utils.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class QLearner(Learner[Values, QConfig]):
         if not greedy:
             for extra in self.with_hook("choose"):
                 actions = extra.choose(actions, obs, avail, keys)
-            flip, choice, _ = uniform(keys.step, actions.shape[1], 3).unbind(-1)  # [N, A] each
+            flip, choice = keys.draws.unbind(-1)  # [N, A] each
             actions = epsilon_greedy(actions, avail, self.epsilon(t), flip, choice)
         return Choice(actions, self.controller.took(carry, actions), {"q": q})
 

@@ -17,7 +17,6 @@ from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import vmap
 
@@ -25,6 +24,7 @@ from eoi.components.action_selection import Carry, Choice, Keys
 from eoi.components.batch import Batch
 from eoi.learners.base import Group, Learner, LearnerConfig, Losses, Pair, Scalar, Stats
 from eoi.learners.descent import Descent, DescentState, ParameterGroup
+from eoi.utils.shapes import Bool, Float
 
 Tree = TypeVar("Tree")
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""What judges a policy: MAAC's attention critic (Iqbal and Sha 2019, section 3.2), and PPO's state values.
+"""Critics: MAAC's with attention (Iqbal and Sha 2019, section 3.2), and PPO's state values.
 
 Axes: B batch, A agents, O observation, U actions, S state, M attention heads, H hidden, D = H / M.
 """
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
 from eoi.modules.layers import AgentLinear, AgentMLP
+from eoi.utils.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,11 @@ class AttentionConfig:
 
 
 class AttentionCritic(nn.Module):
-    """Q_i(o, (., a_-i)): the values of all actions of agent i, given what the others see and do.
+    """Q_i(o, (., a_-i)): values of agent i's actions, given the others' observations and actions.
 
-    Every agent has its own encoders and its own head; the attention over the others is shared (eq. 5 and 6). Agent i's values
-    never depend on its own action, so that they are a counterfactual baseline too.
+    Every agent has its own encoders and its own head; the attention over the others is shared
+    (eq. 5 and 6). Agent i's values never depend on its own action, so they serve as a
+    counterfactual baseline too.
     """
 
     itself: Tensor
@@ -48,7 +49,10 @@ class AttentionCritic(nn.Module):
     def forward(
         self, obs: Float[Tensor, "B A O"], actions: Float[Tensor, "B A U"]
     ) -> tuple[Float[Tensor, "B A U"], Float[Tensor, ""]]:
-        """Values, and the size of the attention's logits: mean squares over batch and others, summed over agents and heads."""
+        """Values, and the size of the attention's logits.
+
+        The size is the mean square over batch and others, summed over agents and heads.
+        """
         obs, actions = obs.permute(1, 2, 0), actions.permute(1, 2, 0)  # batch last, see AgentLinear
         seen = leaky_relu(self.see(obs))  # [A, H, B]
         others = leaky_relu(self.see_and_do(torch.cat([obs, actions], 1)))  # [A, H, B]
@@ -66,7 +70,10 @@ class AttentionCritic(nn.Module):
         return q.permute(2, 0, 1), size
 
     def weights(self, logits: Float[Tensor, "A A M B"]) -> Float[Tensor, "A A M B"]:
-        """Softmax over the others, axis 1; an agent does not attend to itself. Without any other there is nothing to attend to."""
+        """Softmax over the others, axis 1; an agent does not attend to itself.
+
+        0 for an agent without others.
+        """
         if len(logits) == 1:
             return torch.zeros_like(logits)
         scale = (self.key.weight.shape[0] // self.heads) ** -0.5
@@ -75,7 +82,7 @@ class AttentionCritic(nn.Module):
     def _logits(
         self, seen: Float[Tensor, "A H B"], others: Float[Tensor, "A H B"]
     ) -> Float[Tensor, "A A M B"]:
-        """What agent i (axis 0) selects in agent j (axis 1), unscaled."""
+        """Product of agent i's selector (axis 0) and agent j's key (axis 1), unscaled."""
         select, key = (
             self._shared(layer, x).unflatten(1, (self.heads, -1))
             for layer, x in ((self.selector, seen), (self.key, others))
@@ -95,7 +102,11 @@ class ValueConfig:
 
 
 class StateValue(nn.Module):
-    """V_i, a network per agent: of its own observation (independent PPO), of the state, or of both (MAPPO, Yu et al. 2022, 5.2)."""
+    """V_i, a network for each agent.
+
+    Its input is the agent's observation (independent PPO), the state, or both (MAPPO, Yu et al.
+    2022, section 5.2).
+    """
 
     def __init__(self, spec: EnvSpec, cfg: ValueConfig, hidden: Sequence[int]):
         super().__init__()

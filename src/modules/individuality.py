@@ -7,10 +7,10 @@ number of rows; *b is any batch.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from eoi.modules.layers import AgentLinear, AgentMLP, mlp
+from eoi.utils.shapes import Float
 
 
 class Classifier(nn.Module):

@@ -1,4 +1,6 @@
-"""Layers that hold one set of weights per agent, or one for all: sharing is the size of one axis, and nothing above knows.
+"""Layers that hold one set of weights per agent, or one for all.
+
+Sharing is the size of one axis inside a layer; nothing above depends on it.
 
 Axes: A agents, G sets of weights (A, or 1 when shared), I inputs, J outputs, B any number of rows.
 """
@@ -8,15 +10,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from eoi.utils.shapes import Float
 
 
 class AgentLinear(nn.Module):
     """One linear layer per agent as one batched product, batch last: [A, I, B] -> [A, J, B].
 
-    With the batch last, a layer of few outputs (action values, a state value) is four times cheaper on a CPU than with it first, so
-    that the smaller of batch and outputs is made the rows of the product.
+    The smaller of batch and outputs makes the rows of the product: on a CPU, a layer of few outputs
+    (action values) is four times cheaper with the batch last than with the batch first.
     """
 
     def __init__(self, n_agents: int, n_in: int, n_out: int, shared: bool = False):
@@ -29,7 +32,7 @@ class AgentLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(groups, n_out, 1).uniform_(-bound, bound))  # [G, J, 1]
 
     def forward(self, x: Float[Tensor, "A I B"], frozen: bool = False) -> Float[Tensor, "A J B"]:
-        """`frozen` lets gradients through to `x` but not to the weights."""
+        """`frozen`: gradients reach `x`, but not the weights."""
         weight, bias = (
             (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
         )

@@ -9,11 +9,11 @@ Axes: A agents, S state, M joint values, E embedding; *b is any batch.
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
+from eoi.utils.shapes import Float
 
 REGISTRY: "dict[str, type[Mixer]]" = {}
 

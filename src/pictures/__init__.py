@@ -1,1 +1,1 @@
-"""What plot.py and watch.py draw: learning curves, position maps, films of episodes. Nothing here opens a window."""
+"""Pictures: learning curves, sweeps, position maps, films and pages of episodes."""

@@ -1,4 +1,7 @@
-"""Films of episodes: the world, and beside it what each agent just did and how well it is recognised. Axes: A agents."""
+"""Films of episodes: the world, and beside it each agent's last action and its p(i | o_i).
+
+Axes: A agents.
+"""
 
 import pathlib
 from collections.abc import Sequence
@@ -17,12 +20,8 @@ from eoi.runners.rollout import Moment
 from eoi.saved import Recognise, greedy_episodes, recogniser
 
 _SIDE = 480  # pixels, the least for the longer side of the world
-_PANEL, _MARGIN, _HEAD, _BLOCK = (
-    280,
-    22,
-    120,
-    60,
-)  # pixels: the panel's width, its margin, its first lines, each agent
+# Pixels: the panel's width, its margin, its first lines, the height of each agent's block.
+_PANEL, _MARGIN, _HEAD, _BLOCK = 280, 22, 120, 60
 _PAPER, _INK, _FAINT, _TRACK = (255, 255, 255), (33, 37, 45), (118, 124, 134), (226, 229, 233)
 _HOLD = 2000  # milliseconds on an episode's last frame
 _FONT = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -30,18 +29,16 @@ _FONT = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans
 
 @dataclass(frozen=True)
 class Shot:
-    """What there is to see and to say at one moment of one episode."""
+    """The picture and the numbers of one moment of an episode."""
 
     picture: np.ndarray  # [height, width, 3]
     text: str
     step: int
     total: float  # return so far
-    actions: list[str]  # those that led here; "" at the beginning
+    actions: list[str]  # that led to this moment; "" at the beginning
     recognised: list[float]  # p(i | o_i); empty without a classifier
-    info: dict[str, list[float]]  # the world's own account of the episode so far
-    history: dict[str, float] = field(
-        default_factory=dict
-    )  # quantities whose course is worth a chart
+    info: dict[str, list[float]]  # the world's metrics of the episode so far
+    history: dict[str, float] = field(default_factory=dict)  # quantities for a chart over time
 
 
 def shoot(env: VecEnv, learner: Learner, seed: int, t: int) -> list[list[Shot]]:
@@ -78,13 +75,13 @@ def _shot(
 
 
 def _history(env: VecEnv, copy: int) -> dict[str, float]:
-    """A world may offer `history`."""
+    """Quantities for a chart, if the world has a method `history`."""
     own = getattr(env, "history", None)
     return own(copy) if own else {}
 
 
 def action_name(env: VecEnv, action: int) -> str:
-    """A world may offer `action_names`."""
+    """The world's name for an action, if it has `action_names`."""
     names: Sequence[str] | None = getattr(env, "action_names", None)
     return names[action] if names else f"action {action}"
 
@@ -95,7 +92,7 @@ def agent_colour(i: int) -> tuple[int, int, int]:
 
 
 def gif(films: Sequence[Sequence[Shot]], title: str, fps: float, file: BytesIO) -> None:
-    """All films one after the other, over and over."""
+    """Writes all films, one after the other, as an endless GIF."""
     which = [
         f"episode {i + 1} of {len(films)}" if len(films) > 1 else "" for i in range(len(films))
     ]
@@ -105,9 +102,8 @@ def gif(films: Sequence[Sequence[Shot]], title: str, fps: float, file: BytesIO) 
     durations = [
         _HOLD if shot is film[-1] else round(1000 / fps) for film in films for shot in film
     ]
-    palette = _palette(
-        [frame(films[0][0], [title]), frame(films[-1][-1], [title])]
-    )  # one for all, or the colours would flicker
+    # One palette for all frames, or the colours would flicker.
+    palette = _palette([frame(films[0][0], [title]), frame(films[-1][-1], [title])])
     frames = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in drawn)
     next(frames).save(
         file, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0
@@ -115,7 +111,10 @@ def gif(films: Sequence[Sequence[Shot]], title: str, fps: float, file: BytesIO) 
 
 
 def _palette(samples: Sequence[Image.Image]) -> Image.Image:
-    """The most frequent colours, none beside another: quantize() mixes up neighbours, and white paper would turn grey."""
+    """The most frequent colours, without near duplicates.
+
+    quantize() confuses near duplicates, so that white paper would turn grey.
+    """
     red, green, blue = np.concatenate(
         [np.asarray(sample, dtype=np.int64).reshape(-1, 3) for sample in samples]
     ).T
@@ -131,7 +130,7 @@ def _palette(samples: Sequence[Image.Image]) -> Image.Image:
 
 
 def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
-    """The world enlarged without blur, the panel on its right."""
+    """The world enlarged without blur, with the panel on its right."""
     height, width, _ = shot.picture.shape
     factor = max(1, -(-_SIDE // max(height, width)))
     world = Image.fromarray(shot.picture).resize(
@@ -153,7 +152,7 @@ def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
 
 
 def _agent(draw: ImageDraw.ImageDraw, shot: Shot, i: int, at: tuple[int, int]) -> None:
-    """Colour, name and action; below them p(i | o_i) as a bar with a tick where chance is."""
+    """Draws colour, name and action, and below them p(i | o_i) as a bar with a tick at chance."""
     x, y = at
     draw.rectangle((x, y + 1, x + 13, y + 14), agent_colour(i))
     draw.text((x + 22, y), f"agent {i}", _INK, _font(13))

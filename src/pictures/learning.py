@@ -14,7 +14,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from eoi.pictures.curves import BANDS, Curve, automatic_width, smoothed, summarise
 from eoi.pictures.panels import INTRINSIC, Panel, curve
 
-# Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that white paper swallows.
+Styles = dict[str, dict[str, Any]]  # matplotlib's options for each group's line
+
+# Okabe and Ito's colours, distinct to the colour-blind; without yellow, which is faint on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # with more groups than colours
 LABELS = {
@@ -27,7 +29,10 @@ LABELS = {
 
 
 def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: str) -> Figure:
-    """A row of panels for each world. `smooth` entries are averaged, None chooses; `band` is a key of BANDS."""
+    """A row of panels for each world.
+
+    smooth: entries that are averaged; None chooses a number. band: a key of BANDS.
+    """
     styles = styles_of(rows)
     columns = len(rows[0])
     figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.4), layout="constrained")
@@ -48,7 +53,7 @@ def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: s
     return figure
 
 
-def styles_of(rows: Sequence[Sequence[Panel]]) -> dict[str, dict[str, Any]]:
+def styles_of(rows: Sequence[Sequence[Panel]]) -> Styles:
     """Colour and dashes of each group of runs, the same in all panels."""
     names = list(dict.fromkeys(name for row in rows for panel in row for name in panel.groups))
     return {
@@ -60,17 +65,17 @@ def styles_of(rows: Sequence[Sequence[Panel]]) -> dict[str, dict[str, Any]]:
 def finish(
     figure: Figure,
     rows: Sequence[Sequence[Panel]],
-    styles: dict[str, dict[str, Any]],
+    styles: Styles,
     explanation: str,
 ) -> None:
-    """The legend above, what is shown below."""
+    """Adds the legend above the panels and the explanation below them."""
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
     _legend(figure, lines, [f"{name} ({_seeds(rows, name)})" for name in styles])
     figure.supxlabel(explanation, fontsize=7, color="0.45")
 
 
 def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """In as many columns as the figure is wide enough for; the figure grows by its height."""
+    """Adds a legend in as many columns as fit, and makes the figure taller by its height."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     for columns in range(len(labels), 0, -1):
         legend = figure.legend(
@@ -83,9 +88,7 @@ def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> N
         legend.remove()
 
 
-def _draw(
-    axes: Axes, panel: Panel, width: int, band: str, styles: dict[str, dict[str, Any]]
-) -> None:
+def _draw(axes: Axes, panel: Panel, width: int, band: str, styles: Styles) -> None:
     groups = {
         name: [curve(record, panel.metric, panel.x) for record in records]
         for name, records in panel.groups.items()
@@ -121,7 +124,7 @@ def _label(axes: Axes, panel: Panel) -> None:
 
 
 def label_y(axes: Axes, panel: Panel) -> None:
-    """The metric's name, and where chance lies if it has such a place."""
+    """Adds the metric's name, and a line at chance for the probability of an agent."""
     axes.set_ylabel(LABELS.get(panel.metric, panel.metric))
     agents = {
         record.settings.get("env_args.n_agents")
@@ -137,7 +140,7 @@ def label_y(axes: Axes, panel: Panel) -> None:
 
 
 def _seeds(rows: Sequence[Sequence[Panel]], name: str) -> str:
-    """How many, or how many runs where one seed stands for several."""
+    """Number of seeds in the group, or of runs if a seed occurs more than once."""
     groups = [panel.groups[name] for row in rows for panel in row if name in panel.groups]
     counts = sorted({len(records) for records in groups})
     unlike = all(

@@ -1,4 +1,4 @@
-"""Episodes as one HTML page with a time slider, which needs nothing but itself."""
+"""Episodes as one self-contained HTML page with a time slider."""
 
 import base64
 import html
@@ -6,7 +6,6 @@ import json
 import pathlib
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,11 +23,11 @@ def page(films: Sequence[Sequence[Shot]], title: str, fps: float) -> str:
         "colours": ["#{:02x}{:02x}{:02x}".format(*agent_colour(i)) for i in agents],
         "episodes": [[_moment(shot) for shot in film] for film in films],
     }
-    inside = json.dumps(data).replace("<", "\\u003c")  # nothing in it can end the script
+    inside = json.dumps(data).replace("<", "\\u003c")  # so that no text in it ends the script
     return _TEMPLATE.read_text().replace("TITLE", html.escape(title), 1).replace("DATA", inside, 1)
 
 
-def _moment(shot: Shot) -> dict[str, Any]:
+def _moment(shot: Shot) -> dict[str, object]:
     return {
         "picture": "data:image/png;base64," + base64.b64encode(_png(shot.picture)).decode(),
         "step": shot.step,

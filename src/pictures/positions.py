@@ -1,4 +1,7 @@
-"""Position maps: where each agent of a saved run spends its time. Axes: N copies, A agents, H rows from the top, W columns."""
+"""Position maps: where each agent of a saved run spends its time.
+
+Axes: N copies, A agents, H rows from the top, W columns.
+"""
 
 import contextlib
 import pathlib
@@ -6,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, PowerNorm
@@ -14,27 +16,27 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eoi.envs.grid import AGENT_COLOURS
+from eoi.records.record import labelled
 from eoi.saved import greedy_episodes, load
 from eoi.utils.errors import UserError
-from eoi.utils.records import labelled
+from eoi.utils.shapes import Float
 
 _WALL = (0.86, 0.875, 0.895)
 _BINS = 40  # across, where positions are coordinates
 
-Count = Callable[
-    [Tensor], Float[np.ndarray, "A H W"]
-]  # agents seen at each place at this moment, in the copies of a mask [N]
+# Counts each agent at each place at this moment, over the copies selected by a mask [N].
+Count = Callable[[Tensor], Float[np.ndarray, "A H W"]]
 
 
 class Maps(NamedTuple):
-    """How one run's agents share the world out."""
+    """Where the agents of one run spend their time."""
 
     title: str
-    share: Float[np.ndarray, "A H W"]  # of the agent's time; nan where nobody can be
+    share: Float[np.ndarray, "A H W"]  # of the agent's time; nan at places that no agent can enter
 
 
 def heat_maps(folders: Sequence[pathlib.Path], episodes: int, seed: int, model: str) -> Figure:
-    """A row for each run: a panel for each agent, darker where it is more, then all of them laid over one another."""
+    """A row for each run: a panel for each agent, darker where it spends more time, and all."""
     rows = [measure(folder, episodes, seed, model) for folder in folders]
     columns = 1 + max(len(row.share) for row in rows)
     tall = max(row.share.shape[1] / row.share.shape[2] for row in rows)
@@ -60,22 +62,26 @@ def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
     with contextlib.closing(env):
         moments = greedy_episodes(env, learner, seed, settings.run.t_max)
         start = next(moments)
-        count, returns = _counter(env), start.now.reward  # a world has positions once it was reset
+        count, returns = _counter(env), start.now.reward  # positions exist after a reset
         visits = count(start.running)
         for moment in moments:
             visits = visits + count(moment.running)
             returns = returns + moment.now.reward
-    title = f"{labelled(settings.run.name, vars(settings.env))}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
+    name = labelled(settings.run.name, vars(settings.env))
+    title = f"{name}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
     return Maps(title, visits / np.nansum(visits, (1, 2), keepdims=True).clip(1))
 
 
 def _counter(env: Any) -> Count:
-    """Counts on the cells of a map, or in squares of a plane. A world offers `map` and `position`, or `bounds` and `xy`."""
+    """Counts on the cells of a map, or in squares of a plane.
+
+    A world has `map` and `position`, or `bounds` and `xy`. Raises UserError if it has neither.
+    """
     if hasattr(env, "position"):
         return lambda copies: _on_cells(env, env.position[copies])
     if hasattr(env, "xy"):
         return lambda copies: _on_plane(env, env.xy[copies])
-    raise UserError(f"--heatmap: {type(env).__name__} does not say where its agents are")
+    raise UserError(f"--heatmap: {type(env).__name__} does not give the positions of its agents")
 
 
 def _on_cells(env: Any, cells: Tensor) -> Float[np.ndarray, "A H W"]:
@@ -89,12 +95,12 @@ def _on_cells(env: Any, cells: Tensor) -> Float[np.ndarray, "A H W"]:
 
 
 def _edge(index: np.ndarray) -> slice:
-    """From one before the lowest to one after the highest: a rim of wall around what can be walked."""
+    """From one before the lowest index to one after the highest: free cells and a rim of wall."""
     return slice(max(index.min() - 1, 0), index.max() + 2)
 
 
 def _on_plane(env: Any, places: Tensor) -> Float[np.ndarray, "A H W"]:
-    """`places` [n, A, 2] are x and y, y upwards; nan for an agent that is gone."""
+    """`places` [n, A, 2] are x and y, y upwards; nan for an agent that has left."""
     across, up = env.bounds
     bins = (_BINS, max(1, round(_BINS * (up[1] - up[0]) / (across[1] - across[0]))))
     of_agents = places.transpose(0, 1).cpu().numpy()  # [A, n, 2]
@@ -104,7 +110,10 @@ def _on_plane(env: Any, places: Tensor) -> Float[np.ndarray, "A H W"]:
 
 
 def shade(colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """White at 0, `colour` [..., 3] in the middle, a dark tone of it at 1; rgb [..., 3] for amounts [...]."""
+    """Red, green and blue [..., 3] for amounts [...].
+
+    White at 0, `colour` [..., 3] in the middle, a dark tone of it at 1.
+    """
     amount = amount[..., None]
     return np.where(
         amount < 0.5, 1 - 2 * amount * (1 - colour), colour * (1 - 1.3 * (amount - 0.5))

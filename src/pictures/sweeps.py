@@ -1,24 +1,26 @@
-"""What a sweep over a setting found: final values of every run, mean and band over seeds, a point for every seed."""
+"""Final values over one setting: mean and band over seeds, and a point for each run."""
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eoi.pictures.curves import BANDS, Curve, final, summarise
-from eoi.pictures.learning import finish, label_y, styles_of
-from eoi.pictures.panels import Panel, idle, order, value
+from eoi.pictures.curves import BANDS, Curve, summarise
+from eoi.pictures.learning import Styles, finish, label_y, styles_of
+from eoi.pictures.panels import Panel
+from eoi.records.groups import Value, idle, order, value
+from eoi.records.record import Record
+from eoi.records.statistics import FINAL, final_value
 from eoi.utils.errors import UserError
-from eoi.utils.records import Record
 
 
 def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
-    """A row of panels for each world. Values of `key` stand at equal distances; a group that has no use for it is a level line.
+    """A row of panels for each world, with the values of `key` at equal distances.
 
-    `band` is a key of BANDS. Raises UserError where no run has a use for `key`.
+    A group in which `key` has no effect is a level line.
+    band: a key of BANDS. Raises UserError if `key` has no effect in any run.
     """
     values = {
         value(r, key): None
@@ -29,7 +31,7 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
         if not idle(r, key)
     }
     if not values:
-        raise UserError(f"--over {key}: none of these runs has a use for it")
+        raise UserError(f"--over {key}: it has no effect in any of these runs")
     ticks = sorted(values, key=order)
     styles = styles_of(rows)
     columns = len(rows[0])
@@ -39,9 +41,7 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
         axes[i, 0].set_title(row[0].world)
         for j, panel in enumerate(row):
             _draw(axes[i, j], panel, key, ticks, band, styles)
-    explanation = (
-        f"points: every run, mean of the last tenth of its entries;  bars and shades: {BANDS[band]}"
-    )
+    explanation = f"points: each run, {FINAL};  bars and shades: {BANDS[band]}"
     finish(figure, rows, styles, textwrap.fill(explanation, 60 * columns))
     return figure
 
@@ -50,9 +50,9 @@ def _draw(
     axes: Axes,
     panel: Panel,
     key: str,
-    ticks: Sequence[Any],
+    ticks: Sequence[Value],
     band: str,
-    styles: dict[str, dict[str, Any]],
+    styles: Styles,
 ) -> None:
     for k, (name, records) in enumerate(panel.groups.items()):
         colour = styles[name]["color"]
@@ -61,15 +61,14 @@ def _draw(
             mean, low, high = _summary(level, panel.metric, band)
             axes.axhline(mean, linewidth=1.4, **styles[name])
             axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
-        aside = 0.05 * (
-            k - (len(panel.groups) - 1) / 2
-        )  # so that bars of several groups do not hide each other
+        # Groups stand side by side, so that no bar hides another.
+        aside = 0.05 * (k - (len(panel.groups) - 1) / 2)
         found = []
         for x, tick in enumerate(ticks):
             there = [r for r in records if value(r, key) == tick and not idle(r, key)]
             if there:
                 found.append((x + aside, *_summary(there, panel.metric, band)))
-                finals = [final(r.metrics[panel.metric].values) for r in there]
+                finals = [final_value(r.metrics[panel.metric].values) for r in there]
                 axes.plot(
                     [x + aside] * len(there), finals, "o", color=colour, markersize=2.5, alpha=0.45
                 )
@@ -88,20 +87,16 @@ def _draw(
     axes.set_xlim(-0.4, len(ticks) - 0.6)
     axes.set_xlabel(key)
     label_y(axes, panel)
-    if (
-        axes.get_ylim()[0]
-        < 0
-        <= min(
-            (final(r.metrics[panel.metric].values) for g in panel.groups.values() for r in g),
-            default=0,
-        )
-    ):
+    values = [final_value(r.metrics[panel.metric].values) for g in panel.groups.values() for r in g]
+    if axes.get_ylim()[0] < 0 <= min(values, default=0):
         axes.set_ylim(bottom=0)
 
 
 def _summary(records: Sequence[Record], metric: str, band: str) -> tuple[float, float, float]:
     """Mean, and the lower and upper end of the band."""
-    points = [Curve(np.zeros(1), np.array([final(r.metrics[metric].values)])) for r in records]
+    points = [
+        Curve(np.zeros(1), np.array([final_value(r.metrics[metric].values)])) for r in records
+    ]
     _, *found = summarise(points, band)
     mean, low, high = (float(each[0]) for each in found)
     return mean, low, high

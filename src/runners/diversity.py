@@ -6,11 +6,11 @@ Axes: N copies, T time, A agents, U actions, O observation, E episodes.
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
 from eoi.components.episodes import Episodes
+from eoi.utils.shapes import Bool, Float, Int
 
 SHARED = 256  # observations on which the agents' policies are compared
 PROBED = 1024  # observations that the probe is fitted to, and as many to test it

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.components.action_selection import Carry, Choice, Keys
 from eoi.components.episodes import Episodes, Kept
 from eoi.envs.base import TimeStep, VecEnv
 from eoi.utils.errors import Failure
-from eoi.utils.seeding import fold, skipped
+from eoi.utils.seeding import fold, named, uniform
+from eoi.utils.shapes import Bool, Float, Int
 
 _TRIES = 5
 
@@ -62,21 +62,24 @@ def play(
     `t` is the environment step that schedules see.
     """
     spec = env.spec
-    acting = fold(fold(keys, 0), 0)
-    episode = fold(fold(keys, 0), 1)
-    now = env.reset(fold(keys, 1))
+    steps = torch.arange(spec.episode_limit, device=keys.device)[:, None]
+    step_keys, episode_keys = fold(named(keys, "step"), steps), named(keys, "episode")
+    # Drawn for all steps at once, since a step of a small world is short.
+    draws = uniform(step_keys, spec.n_agents, 2)  # [T, N, A, 2]
+    now = env.reset(named(keys, "world"))
     carry = team.start(env.n_envs, now.obs.device)
-    running = ~now.done
-    yield Moment(0, now, None, torch.ones_like(running))
+    running = torch.ones(env.n_envs, dtype=torch.bool, device=now.obs.device)
+    yield Moment(0, now, None, running)
     for step in range(spec.episode_limit):
         if not spec.fixed_length and not running.any():
             return
-        step_keys = Keys(skipped(acting, step * spec.n_agents * 3), episode)
-        choice = team.act(now.obs.float(), now.avail, carry, step_keys, t, greedy)
+        acting = Keys(draws[step], step_keys[step], episode_keys)
+        choice = team.act(now.obs.float(), now.avail, carry, acting, t, greedy)
         carry = choice.carry
         now = env.step(choice.actions)
         yield Moment(step + 1, now, choice, running)
-        running = ~now.done
+        if not spec.fixed_length:
+            running = ~now.done
 
 
 class Rollout:

@@ -1,7 +1,9 @@
-"""Networks and whole runs on disk: written whole or not at all, read without running any code from the file.
+"""Networks and whole runs on disk.
 
-A run's checkpoint is `<environment step>-<CRC-32 of its bytes>.pt`: one rename makes it appear with its checksum, and it is still a
-file that `torch.load` reads.
+Files are written whole or not at all, and reading one runs no code from it.
+
+A run's checkpoint is `<environment step>-<CRC-32 of its bytes>.pt`: one rename makes it appear with
+its checksum, and `torch.load` reads it.
 """
 
 import logging
@@ -17,12 +19,12 @@ from eoi.utils.files import put
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of a run's checkpoint; raised whenever an older one would be misread
+FORMAT = 2  # of a run's checkpoint; raised whenever an older one would be misread
 KEEP = 3
 
 
 class _Summed:
-    """A file that knows the CRC-32 of what was written to it."""
+    """A file with the CRC-32 of its content."""
 
     def __init__(self, file: BinaryIO):
         self._file, self.crc = file, 0
@@ -38,7 +40,7 @@ class _Summed:
 def _write(
     folder: pathlib.Path, content: dict[str, Any], name: Callable[[int], str]
 ) -> pathlib.Path:
-    """`name` is given the CRC-32. Raises OSError and leaves what was there."""
+    """`name` gets the CRC-32. Raises OSError and leaves older files as they were."""
     written: list[_Summed] = []
 
     def write(file: BinaryIO) -> None:
@@ -49,7 +51,10 @@ def _write(
 
 
 def _torch_save(content: dict[str, Any], file: Any) -> None:
-    """Raises OSError. torch's writer closes its archive even after a failed write, and then complains of that instead."""
+    """Raises OSError.
+
+    After a failed write, torch closes its archive and reports the failure of that instead.
+    """
     try:
         torch.save(content, file)
     except RuntimeError as error:
@@ -85,7 +90,7 @@ class Checkpoints:
         )
 
     def write(self, t: int, content: dict[str, Any]) -> pathlib.Path:
-        """Raises OSError; then the older ones are as they were."""
+        """Raises OSError, and leaves older files as they were."""
         path = _write(
             self.folder, {"format": FORMAT, **content}, lambda crc: f"{t:012d}-{crc:08x}.pt"
         )
@@ -96,7 +101,10 @@ class Checkpoints:
     def newest(
         self, device: torch.device | str = "cpu"
     ) -> tuple[pathlib.Path, dict[str, Any]] | None:
-        """The newest one that is whole and of this version; each refused one is named. Raises UserError when all are refused."""
+        """The newest checkpoint that is whole and of this version; each refused one is named.
+
+        Raises UserError when all are refused.
+        """
         paths = self.paths()
         for path in reversed(paths):
             try:
@@ -105,7 +113,8 @@ class Checkpoints:
                 log.warning("%s; using the checkpoint before it", refused)
         if paths:
             raise UserError(
-                f"{self.folder}: none of its {len(paths)} checkpoints can be used; delete it to begin the run again"
+                f"{self.folder}: none of its {len(paths)} checkpoints can be used; "
+                "delete it to begin the run again"
             )
         return None
 
@@ -116,7 +125,8 @@ def _read(path: pathlib.Path, device: torch.device | str) -> dict[str, Any]:
     content = load(path, device)
     if content.get("format") != FORMAT:
         raise UserError(
-            f"{path}: of another version (format {content.get('format')}, this program reads {FORMAT})"
+            f"{path}: of another version (format {content.get('format')}, "
+            f"this program reads {FORMAT})"
         )
     return content
 

@@ -1,13 +1,13 @@
-"""Something that has to be there, and whether it is."""
+"""Result of looking for something that a program requires, such as a package or a file."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
 class Check(NamedTuple):
-    what: str
-    found: str  # what is there, or what is wrong with it
-    fix: str = ""  # what to do about it; "" when nothing is wrong
+    name: str
+    found: str  # the thing itself, or the problem with it
+    fix: str = ""  # how to solve the problem; "" if there is none
 
     @property
     def ok(self) -> bool:
@@ -15,8 +15,8 @@ class Check(NamedTuple):
 
 
 def listed(checks: Iterable[Check]) -> str:
-    """A line each, for a refusal."""
+    """One line for each check, for an error message."""
     return "\n".join(
-        f"  {check.what}: {check.found}" + ("" if check.ok else f"; {check.fix}")
+        f"  {check.name}: {check.found}" + ("" if check.ok else f"; {check.fix}")
         for check in checks
     )

@@ -1,9 +1,9 @@
-"""What reaches the terminal as a single line."""
+"""Errors that the terminal shows as one line, without a traceback."""
 
 
 class UserError(Exception):
-    """Bad input that the user can mend; the message names the key or the file and says what to do. Exit status 2."""
+    """Bad input. The message names the key or file and how to correct it. Exit status 2."""
 
 
 class Failure(Exception):
-    """What stops a run that was set up rightly. Exit status 1."""
+    """A problem during a correctly configured run, such as a full disk. Exit status 1."""

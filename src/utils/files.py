@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the process is killed or the power cut."""
+"""Files that are either complete or absent, even after a kill or a power cut."""
 
 import os
 import pathlib
@@ -6,13 +6,16 @@ import tempfile
 from collections.abc import Callable
 from typing import BinaryIO
 
-PART = ".part"  # ends the name of what is not whole; a killed process leaves it behind
+PART = ".part"  # suffix of an incomplete file; a killed process leaves it behind
 
 
 def put(
     folder: pathlib.Path, write: Callable[[BinaryIO], object], name: Callable[[], str]
 ) -> pathlib.Path:
-    """A reader sees the old file or the new one. `name` is asked when all is written. Raises OSError (a full disk, say)."""
+    """Write a file. A reader sees either the old file or the new one. Raises OSError.
+
+    `name`: called after `write`, so that the name may depend on the content.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=PART)
     try:
@@ -20,7 +23,7 @@ def put(
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from a shared folder's readers
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 hides it from other users of a shared folder
         path = folder / name()
         os.replace(temporary, path)
     except BaseException:
@@ -31,7 +34,7 @@ def put(
 
 
 def _sync(folder: pathlib.Path) -> None:
-    """The rename itself on disk."""
+    """Write the folder's entry to disk, so that the rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -40,6 +43,6 @@ def _sync(folder: pathlib.Path) -> None:
 
 
 def sweep(folder: pathlib.Path) -> None:
-    """Removes what killed processes left below it. Only for the one process that writes there."""
+    """Remove incomplete files below `folder`. Only for the process that holds its lock."""
     for left_over in folder.rglob(f"*{PART}"):
         left_over.unlink(missing_ok=True)

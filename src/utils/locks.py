@@ -1,4 +1,4 @@
-"""One process writes a run's folder. The lock is the kernel's, so it ends with its process however that ends."""
+"""A lock on the folder of a run. It is the kernel's, so it always ends with its process."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ _NAME = ".lock"
 
 
 class Lock:
-    """Held from its making to `release`. Raises UserError when another process has it."""
+    """Acquired when constructed. Raises UserError if another process holds it."""
 
     def __init__(self, folder: pathlib.Path):
         self._file = _open(folder)
@@ -31,7 +31,7 @@ class Lock:
 
 
 def is_locked(folder: pathlib.Path) -> bool:
-    """Whether another process writes this run. Not for the process that does: asking would end its lock."""
+    """Whether another process holds the lock. A call by the holder would release the lock."""
     with _open(folder) as file:
         return not _taken(file)
 
@@ -44,9 +44,8 @@ def _open(folder: pathlib.Path) -> IO[str]:
 
 def _taken(file: IO[str]) -> bool:
     try:
-        fcntl.lockf(
-            file, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # of the process: workers that it forks do not hold it after its death
+        # lockf, not flock: forked workers do not inherit it.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     return True

@@ -1,4 +1,4 @@
-"""What a run says while it lives: metrics to Sacred, a table row a test, one progress line."""
+"""Output of a run: metrics for its record, and one progress line."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from eoi.utils import history
+from eoi.utils import series
 
 Sink = Callable[[str, float, int], None]  # name, value, environment step
 
@@ -25,7 +25,7 @@ class RunLog:
         self._shown = -math.inf
         self._live = sys.__stderr__ is not None and sys.__stderr__.isatty()
         self.latest: dict[str, float] = {}
-        self.series: history.Series = {}
+        self.series: series.Metrics = {}
 
     def metrics(self, values: Mapping[str, Tensor | float], t: int, prefix: str = "") -> None:
         """Logs each value; a vector is logged one entry per agent, as name_0, name_1, ..."""
@@ -39,21 +39,21 @@ class RunLog:
                 full = f"{prefix}{name}" if len(flat) == 1 else f"{prefix}{name}_{i}"
                 self._sink(full, number, t)
                 self.latest[full] = number
-                history.append(self.series, full, t, number, history.now())
+                series.append(self.series, full, t, number, series.timestamp())
 
     def state(self) -> dict[str, Any]:
         return {
             "latest": dict(self.latest),
-            "series": history.copied(self.series),
+            "series": series.copied(self.series),
             "seconds": self._clock() - self._start,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.latest, self.series = dict(state["latest"]), history.copied(state["series"])
+        self.latest, self.series = dict(state["latest"]), series.copied(state["series"])
         self._start = self._clock() - state["seconds"]  # speeds are means over the whole run
 
     def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:
-        """One line: rewritten in place on a terminal at every call, else printed every 20 seconds."""
+        """One line: rewritten in place on a terminal, else printed every 20 seconds."""
         now = self._clock()
         if not last and now - self._shown < (0.5 if self._live else 20.0):
             return
@@ -61,7 +61,8 @@ class RunLog:
         seconds = max(now - self._start, 1e-9)
         left = seconds * max(self._t_max - t, 0) / max(t, 1)
         parts = [
-            f"{self._title}  {min(100 * t / self._t_max, 100):5.1f}%  {t}/{self._t_max} steps  {episodes} episodes",
+            f"{self._title}  {min(100 * t / self._t_max, 100):5.1f}%",
+            f"{t}/{self._t_max} steps  {episodes} episodes",
             f"{t / seconds:.0f} steps/s  {updates / seconds:.0f} updates/s",
             f"left {int(left) // 60}:{int(left) % 60:02d}" if t else "left ?",
         ]
@@ -69,9 +70,8 @@ class RunLog:
             f"{label} {self.latest[name]:.2f}" for name, label in _SHOWN if name in self.latest
         ]
         line = "  ".join(parts)
-        with contextlib.suppress(
-            OSError
-        ):  # who read it has gone, or the disk that it goes to is full: no reason to end
+        # A closed stdout, or a full disk behind it, is no reason to end the run.
+        with contextlib.suppress(OSError):
             if self._live and sys.__stderr__ is not None:
                 print(
                     f"\r\x1b[K{line[:200]}",

@@ -1,4 +1,4 @@
-"""How much memory is free, asked before much of it is taken."""
+"""Free memory, checked before a large allocation."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ _CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What can still be allocated on the device; None where nobody says."""
+    """Bytes that can still be allocated on the device; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu":
@@ -21,13 +21,18 @@ def free_bytes(device: torch.device) -> int | None:
     return min(known) if known else None
 
 
-def require(size: int, device: torch.device, what: str, key: str, value: int) -> None:
-    """Raises UserError when `size` bytes, for the setting `key` of `value`, are more than is free."""
+def require(size: int, device: torch.device, label: str, key: str, value: int) -> None:
+    """Raises UserError if `size` bytes are not free.
+
+    `label`: name of the allocation in the message. `key`, `value`: the setting that determines its
+    size.
+    """
     free = free_bytes(device)
     if free is not None and size > free:
         fits = int(value * 0.8 * free / size)
         raise UserError(
-            f"{what} takes {size / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on {device}; with {key}={fits} it fits"
+            f"{label} takes {size / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on {device}; "
+            f"with {key}={fits} it fits"
         )
 
 
@@ -46,7 +51,7 @@ def _machine() -> int | None:
 
 
 def _container() -> int | None:
-    """A container may have less than its machine; cached files count as used there, but give way."""
+    """Free bytes of the container, if it has a limit. Cached files count as free."""
     try:
         limit, used = (
             (_CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current")

@@ -1,4 +1,4 @@
-"""What the small programs beside main.py share: arguments, failures in one line, files that are whole or absent."""
+"""Shared parts of the commands besides main.py: arguments, one-line errors, and output files."""
 
 import argparse
 import io
@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.files import put
+from eoi.utils.places import ROOT
 
-FIGURES = pathlib.Path(__file__).resolve().parents[2] / "results" / "figures"
+FIGURES = ROOT / "results" / "figures"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose complaints are UserErrors. The module's docstring is the help."""
+    """argparse's parser, with errors as UserError and the description printed as it is."""
 
     def __init__(self, description: str | None = None, **options: Any):
         super().__init__(
@@ -30,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_saved_run(parser: Parser, episodes: int) -> None:
-    """What a program that plays a saved run is told."""
+    """Add the arguments of a command that plays a saved run. `episodes`: their default number."""
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--episodes", type=positive, default=episodes, help=f"default: {episodes}")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
@@ -43,7 +44,7 @@ def add_saved_run(parser: Parser, episodes: int) -> None:
 
 
 def positive(text: str) -> int:
-    """An argument that counts something."""
+    """Type of an argument that is an integer of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
@@ -51,7 +52,7 @@ def positive(text: str) -> int:
 
 
 def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """The exit status: 0, 2 for what the user can mend, 1 for a failure of the machine, 130 for Ctrl-C."""
+    """Call `body`. Returns the exit status: 0, 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
     try:
         body(argv)
     except UserError as error:
@@ -60,9 +61,8 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except Failure as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (
-        BrokenPipeError
-    ):  # `| head` has read enough; Python must not flush into it on its way out
+    except BrokenPipeError:
+        # The reader, such as `| head`, has closed the pipe. Python would fail to flush at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -80,16 +80,12 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Raises OSError."""
-    write_whole(path, lambda file: _put(file, text))
-
-
-def _put(file: io.BytesIO, text: str) -> None:
-    file.write(text.encode())
+    """Write the file, or leave it as it was and raise OSError."""
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def write_whole(path: pathlib.Path, write: Callable[[io.BytesIO], object]) -> None:
-    """What `write` produced, or the file as it was before. Raises OSError."""
+    """Write the output of `write` to the file, or leave it as it was and raise OSError."""
     content = io.BytesIO()
     write(content)
     put(path.parent, lambda file: file.write(content.getvalue()), lambda: path.name)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request, so that a run ends where its state is whole."""
+"""Ctrl-C as a request, so that a run ends between two iterations, with a consistent state."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Stop:
-    """While it lasts, a first SIGINT only sets `asked`; a second one interrupts at once."""
+    """Context in which a first SIGINT only sets `asked` and a second one interrupts at once."""
 
     def __init__(self) -> None:
         self.asked = False

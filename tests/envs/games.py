@@ -23,7 +23,7 @@ SPEC = EnvSpec(
 
 
 class Dice:
-    """Random numbers from the reset's seed; ends after 3 to 6 steps. `fault` says what goes wrong at step 2."""
+    """Random numbers from the reset's seed; ends after 3 to 6 steps. `fault`: happens at step 2."""
 
     def __init__(self, fault: str = "", folder: str = ""):
         self.spec, self.fault = SPEC, fault

@@ -1,4 +1,4 @@
-"""Who plays the marine maps in tests: actions [N, A] from (env, moment, keys)."""
+"""Scripted teams for the marine maps: actions [N, A] from (env, moment, keys)."""
 
 import torch
 
@@ -25,7 +25,10 @@ def waiting(env, moment, key):
 
 
 def in_line(env, moment, key):
-    """Agents form a line, then all shoot at the weakest enemy in range; who has none in range advances once the fight is on."""
+    """Form a line, then all shoot at the weakest enemy in range.
+
+    An agent with no enemy in range advances once the fight has begun.
+    """
     agents = env.spec.n_agents
     health, position, can = env.combat.health, env.combat.position, moment.avail[..., 6:]
     alive = health[:, :agents] > 0

@@ -8,9 +8,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-import eoi.envs.starcraft
 import pytest
 
+import eoi.envs.starcraft
 from eoi.envs.starcraft import game
 
 MODULES = {
@@ -32,7 +32,8 @@ MODULES = {
     "smac.env.starcraft2.maps.smac_maps": """
 def get_smac_map_registry():
     facts = {"3m": (3, 3, 6), "8m": (8, 8, 12), "2s3z": (5, 5, 12), "so_many_baneling": (7, 32, 10)}
-    return {name: dict(zip(("n_agents", "n_enemies", "limit"), numbers)) for name, numbers in facts.items()}
+    keys = "n_agents", "n_enemies", "limit"
+    return {name: dict(zip(keys, numbers)) for name, numbers in facts.items()}
 """,
 }
 
@@ -68,7 +69,7 @@ class Machine:
                 if os.readlink(path / "exe").startswith(str(self.binary)):
                     found.append(int(path.name))
             except OSError:
-                pass  # somebody else's, or just gone
+                pass  # another user's process, or one that has just ended
         return found
 
 

@@ -1,4 +1,7 @@
-"""What this project uses of pysc2, for machines without it. A game is whatever program stands in $SC2PATH, told to run for 600 seconds."""
+"""A stand-in for the parts of pysc2 that this project uses.
+
+A game is the program in $SC2PATH, called with the argument 600, which are seconds for `sleep`.
+"""
 
 import os
 import pathlib

@@ -1,7 +1,7 @@
-"""The outside of SMAC's StarCraft2Env: its arguments and methods, the order of its events and what it does when a game dies.
+"""A stand-in for SMAC's StarCraft2Env: its arguments, methods, order of events, and dying games.
 
-The fight is a draw of lots: agent 0 decides. It attacks (action 6 and above): an enemy falls at each step. It stops (1): an agent falls.
-It moves: nothing happens. Health is 45 for everyone.
+The actions of agent 0 decide the fight. An attack (action 6 and above) kills an enemy, a stop (1)
+kills an agent, and a move has no effect. All units have health 45.
 """
 
 from types import SimpleNamespace

@@ -1,12 +1,12 @@
-"""What every registered world must do. A new world is tested by standing in the registry."""
+"""Tests of every environment of the registry, including any new one."""
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import keys
 from eoi.envs import REGISTRY
 from eoi.envs.base import VecEnv
+from helpers import keys
 
 N = 4
 

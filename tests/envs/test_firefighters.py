@@ -1,4 +1,4 @@
-"""The batched world against a slow, obvious one; the order of water; what the best team could reach."""
+"""The batched world against a slow, simple one; the order of water; bounds on the best return."""
 
 import itertools
 from functools import cache
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import keys
 from eoi.envs.firefighters import PUMP, SPRAY, Firefighters, FirefightersConfig
 from eoi.utils.errors import UserError
+from helpers import keys
 
 MOVES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 
 
 class SlowFirefighters:
-    """One copy, in dictionaries and loops, on the drawing itself; who is served first is the batched world's draw."""
+    """One copy, in dictionaries and loops, on the drawing. The batched world draws the order."""
 
     def __init__(self, world: Firefighters):
         self.grid, self.cells, self.limit = world.map.grid, world.map.cells, world.cfg.episode_limit
@@ -47,7 +47,7 @@ class SlowFirefighters:
         return float(len(self.out)) if self.t == self.limit else 0.0
 
     def occupied(self) -> set[object]:
-        """Areas somebody is in: A, B, and a river by all its cells."""
+        """Areas with an agent in them: A, B, and a river by all its cells."""
         drawn = {cell: self.grid[cell] for cell in self.agents}
         return {name for name in drawn.values() if name in "AB"} | {
             self.river(cell) for cell, name in drawn.items() if name == "W"
@@ -133,7 +133,7 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
         slow.pumped
     )
     assert info["sprayed"][0].tolist() == [
-        sum(who == i for who, _ in slow.out) for i in range(agents)
+        sum(agent == i for agent, _ in slow.out) for i in range(agents)
     ]
     assert [info[f"extinguished_{name.lower()}"].item() for name in "AB"] == [
         sum(slow.grid[c] == name for _, c in slow.out) for name in "AB"
@@ -256,7 +256,10 @@ def best(works: set[Work]) -> set[Work]:
 
 @cache
 def works_of_one() -> set[Work]:
-    """What one agent can do in an episode, from its best start, if water never lacks and a cell burns again once it was left."""
+    """Most work of one agent in an episode, from its best start.
+
+    Water is unlimited, and a cell burns again after the agent has left it.
+    """
     cfg = FirefightersConfig()
     drawn, table = (
         [cfg.map.grid[cell] for cell in cfg.map.cells],
@@ -279,8 +282,10 @@ def works_of_one() -> set[Work]:
 
 
 def test_a_bound_on_the_best_return():
-    """Four such agents, whose water is what the tank holds and what they pump, each fire put out once. Where one
-    agent alone pumps, 16 is the most; with more, this bound does not rule out all 18 fires."""
+    """A bound for four agents, from the best work of each alone and from their common water.
+
+    It is 16 if one agent alone pumps. With more pumping agents it does not exclude all 18 fires.
+    """
     one = works_of_one()
     assert max(p for p, _, _ in one) == 12 and max(b for _, _, b in one) == 6
     team: set[Work] = {(4, 0, 0)}
@@ -290,16 +295,13 @@ def test_a_bound_on_the_best_return():
         }
         team = best(sums)
     assert max(min(p, a + b) for p, a, b in team) == 18
-    assert (
-        4 + max(p for p, _, _ in one) == 16
-    )  # what there is to spray when one agent pumps and the others never do
-    assert (
-        max(min(4, a + b) for _, a, b in team) == 4
-    )  # nobody pumps: the local optimum of the paper
+    one_pumps = 4 + max(p for p, _, _ in one)
+    none_pumps = max(min(4, a + b) for _, a, b in team)  # the paper's local optimum
+    assert (one_pumps, none_pumps) == (16, 4)
 
 
 def test_a_division_of_labour_beats_the_local_optimum():
-    """Two agents pump, one clears A, one clears B, by shortest paths: what the paper's EOI+MAAC does returns more than twice 4."""
+    """Two agents pump, one clears A, one clears B, as in the paper's EOI+MAAC; more than 2 * 4."""
     world = Firefighters(FirefightersConfig(), 64)
     moment = world.reset(keys(64))
     table, w, b, a = world.map.neighbours, *(world.map.region(name) for name in "WBA")

@@ -1,4 +1,4 @@
-"""The game engine on a machine that pretends to have StarCraft II: episodes, deaths of games, and no process left behind."""
+"""The game engine with a stand-in for StarCraft II: episodes, dying games, no leftover process."""
 
 import inspect
 import json
@@ -14,14 +14,15 @@ import pytest
 import torch
 from test_workers import wait_until_gone
 
-from helpers import keys
 from eoi import evaluate
 from eoi import main as program
+from eoi.components.action_selection import Choice
 from eoi.envs.base import VecEnv
 from eoi.envs.starcraft.game import GameStarCraft, SMACGame
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from eoi.runners.rollout import Rollout
 from eoi.utils.errors import Failure
+from helpers import keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 WAIT, STOP, MOVE, ATTACK = 0, 1, 2, 6
@@ -35,7 +36,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def config(**changes) -> StarCraftConfig:
-    found = StarCraftConfig(map_name="3m", engine="game", **changes).settled()
+    found = StarCraftConfig(map_name="3m", engine="game", **changes).resolved()
     assert isinstance(found, StarCraftConfig)
     return found
 
@@ -162,35 +163,45 @@ def test_a_game_that_dies_is_replaced_and_its_episode_marked(machine):
     env.close()
 
 
-def test_a_rollout_leaves_out_what_was_dropped(machine):
+class Scripted:
+    """A team without networks. `choose`: actions from the available ones."""
+
+    def __init__(self, choose):
+        self.choose = choose
+
+    def start(self, n, device):
+        return {}
+
+    def act(self, obs, avail, carry, keys, t, greedy):
+        return Choice(self.choose(avail), carry, {})
+
+
+def test_a_rollout_leaves_out_dropped_episodes(machine):
     env = GameStarCraft(config(), 3)
     rollout, steps = Rollout(env, torch.device("cpu")), []
 
-    def policy(obs, avail, draws, t, greedy):
+    def choose(avail):
         steps.append(None)
         if len(steps) == 2:
             kill_one(machine)
-        return torch.where(avail[..., 0], WAIT, ATTACK), torch.zeros(avail.shape)
+        return torch.where(avail[..., 0], WAIT, ATTACK)
 
-    episodes = rollout.run(policy, keys(3), torch.tensor(0.0))
+    episodes = rollout.run(Scripted(choose), keys(3), torch.tensor(0.0))
     assert rollout.dropped == 1 and len(episodes.length) == 2 and episodes.length.tolist() == [3, 3]
-    assert (
-        episodes.info["battle_won"].tolist() == [1, 1]
-        and rollout.steps(episodes) == 6
-        and len(episodes.outcome().returns) == 2
-    )
+    assert episodes.info["battle_won"].tolist() == [1, 1]
+    assert rollout.steps(episodes) == 6 and len(episodes.outcome().returns) == 2
     env.close()
 
 
 def test_games_that_always_break_off_are_given_up(machine):
     env = GameStarCraft(config(), 1)
 
-    def policy(obs, avail, draws, t, greedy):
+    def choose(avail):
         kill_one(machine)
-        return torch.full(avail.shape[:2], MOVE), torch.zeros(avail.shape)
+        return torch.full(avail.shape[:2], MOVE)
 
     with pytest.raises(Failure, match="no episode came to its end in 5 tries"):
-        Rollout(env, torch.device("cpu")).run(policy, keys(1), torch.tensor(0.0))
+        Rollout(env, torch.device("cpu")).run(Scripted(choose), keys(1), torch.tensor(0.0))
     env.close()
 
 
@@ -223,7 +234,7 @@ from eoi.envs.starcraft.settings import StarCraftConfig
 from eoi.utils.seeding import fold, root_key
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    env = GameStarCraft(StarCraftConfig(map_name="3m", engine="game").settled(), 2)
+    env = GameStarCraft(StarCraftConfig(map_name="3m", engine="game").resolved(), 2)
     env.reset(fold(root_key(0, "x"), torch.arange(2)))
     print("ready", flush=True)
     {end}
@@ -346,7 +357,7 @@ def test_replays_are_refused_where_there_are_none(tmp_path, capsys):
 
 
 def test_waiting_is_bounded():
-    """`wait_until_gone` is what says that nothing is left: it must be able to say no."""
+    """`wait_until_gone`, which other tests rely on, fails if a process is left."""
     with subprocess.Popen(["sleep", "60"]) as process:
         with pytest.raises(AssertionError, match="left behind"):
             wait_until_gone([process.pid], seconds=0.1)

@@ -87,7 +87,7 @@ def test_seeds_start_streams_that_go_on():
 
 
 def test_gymnasiums_own_wrapper_counts_its_episodes():
-    """What it counts is right only if the autoreset is the one that is declared."""
+    """Its counts are correct only if the autoreset mode is the declared one."""
     envs = vector_env("windy_maze", N)
     counted = RecordEpisodeStatistics(envs)
     counted.reset(seed=0)

@@ -1,4 +1,7 @@
-"""The lite engine against a slow, obvious one: one copy, plain Python, one unit at a time, single precision where the game has it."""
+"""The lite engine against a slow, simple one: one copy, plain Python, one unit at a time.
+
+The slow engine has single precision wherever the game does.
+"""
 
 import dataclasses
 import math
@@ -94,7 +97,7 @@ class SlowFight:
         return clip(x, 0.375, 31.625), clip(y, 8.375, 23.625)
 
     def nearest(self, i, among):
-        """The living unit nearest to unit i, and the squared distance, compared as coarsely as `Combat._neighbours` does."""
+        """Nearest living unit to unit i and its squared distance, as coarse as in `Combat`."""
         me, low_bits = self.units[i], (1 << (len(self.units) - 1).bit_length()) - 1
         found = []
         for j, unit in enumerate(self.units):
@@ -122,7 +125,7 @@ class SlowFight:
             and target.health > 0
             and length(target.x - me.x, target.y - me.y) <= F(5.75)
         )
-        # Who had a target that is dead by now stands still for this loop.
+        # A unit whose target has died stands still for this loop.
         old = self.units[i].focus
         waits = old is not None and self.units[old].health <= 0
         step = F(0), F(0)
@@ -531,6 +534,39 @@ def test_timing_out_is_truncation():
     assert not moment.info["battle_won"].any() and not total.any()
 
 
+JUST_MORE = 9 + 2**-10  # cells; exact in single precision, as is 9
+
+
+@pytest.mark.parametrize(("distance", "seen"), [(9 - 2**-10, True), (9.0, False)])
+@pytest.mark.parametrize("other", [1, 3], ids=["an ally", "an enemy"])
+def test_sight_ends_before_nine_cells(other, distance, seen):
+    """As in SMAC, a unit at exactly the sight range is not observed."""
+    env = LiteStarCraft(LiteConfig(map_name="3m"), 1)
+    env.reset(keys_of(1))
+    place = torch.tensor([[1000.0 * u for u in range(1, 7)], [16.0] * 6])
+    place[0, 0], place[0, other] = 5.0, 5.0 + distance
+    health = torch.zeros(6)
+    health[[0, other]] = 45.0
+    put(env.combat, position=place, health=health)
+    obs = env._moment(env.combat.health.T).obs[0, 0]
+    first = 4 + 5 * (0 if other == 3 else 3)  # features of enemy 0, or of the first ally
+    expected = [float(seen and other != 3), distance / 9, distance / 9, 0, 1] if seen else [0.0] * 5
+    assert obs[first : first + 5].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("distance", "target"), [(9.0, 1), (JUST_MORE, 0)])
+def test_a_hunter_follows_its_target_up_to_nine_cells(distance, target):
+    combat = Combat(Scenario((Squad(1, (5.0, 16.0)), Squad(1, (14.0, 16.0))), GROUND), 1)
+    combat.spawn(keys_of(1))
+    goal = torch.tensor([[[1.0, 16.0], [14.0, 16.0]]])
+    kind, no_target = torch.tensor([[ATTACK_MOVE, STOP]]), torch.zeros(1, 2, dtype=torch.int64)
+    combat.command(Orders(kind, goal, no_target))
+    place = torch.tensor([[5.0, 5.0 + distance], [16.0, 16.0]])
+    put(combat, position=place, focus=torch.tensor([1, 1], dtype=torch.int32))
+    combat.advance(1)
+    assert combat.focus.tolist() == [[target, 1]]
+
+
 def test_mutual_death_is_no_victory():
     env = LiteStarCraft(LiteConfig(map_name="3m"), 1)
     moment = env.reset(keys_of(1))
@@ -670,7 +706,7 @@ def test_a_hunter_notices_what_is_near_and_answers_fire_from_farther():
     assert combat.health.tolist() == [[39.0, 39.0]] and combat.focus.tolist() == [[1, 0]]
     combat.command(orders(combat, 0, MOVE, (1.0, 16.0)))
     combat.advance(32)
-    assert combat.position[0, 1, 0] < 13.5, "it follows whom it fights"
+    assert combat.position[0, 1, 0] < 13.5, "it follows its target"
 
 
 def test_paused_copies_and_divided_advances():

@@ -1,4 +1,4 @@
-"""docs/own-world.md: the file it shows is the file that is trained here, its map is a world, its programs run."""
+"""docs/own-world.md: its file is examples/own_world.py, its map can be played, its programs run."""
 
 import os
 import pathlib
@@ -49,7 +49,8 @@ def test_the_page_tells_how_to_watch_it(tmp_path, monkeypatch):
     """As printed, but for the run and the film."""
     with monkeypatch.context() as here:
         here.syspath_prepend(str(ROOT / "examples"))
-        keys = "env_args.key=own_world env_args.workers=0 t_max=8 batch_size_run=1 test_nepisode=1 hidden_dim=8"
+        keys = "env_args.key=own_world env_args.workers=0 t_max=8 batch_size_run=1"
+        keys += " test_nepisode=1 hidden_dim=8"
         command = [
             "--config=qmix",
             "--env-config=pettingzoo",
@@ -115,7 +116,7 @@ def test_the_map_it_draws_is_a_new_world(tmp_path, monkeypatch):
 def test_its_programs_run(program, capsys):
     names: dict = {}
     exec(program, names)
-    if "reward" in names:  # the one that says what its arrays are
+    if "reward" in names:  # the program that names its arrays
         assert names["obs"].shape == (64, 4, 101) and names["reward"].shape == (64,)
     if "print" in program:
         collected, rooms = (

@@ -1,4 +1,4 @@
-"""The batched world against a slow, obvious one, and the numbers of environments.md."""
+"""The batched world against a slow, simple one, and returns that can be reached."""
 
 import itertools
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import keys
 from eoi.envs.pac_men import EAT, ROOMS, PacMen, PacMenConfig
 from eoi.utils.errors import UserError
+from helpers import keys
 
 
 class SlowPacMen:
@@ -165,7 +165,7 @@ def between(world: PacMen) -> torch.Tensor:
 
 
 def tours(dots: int) -> np.ndarray:
-    """For each set of so many cells of a room, the fewest moves that visit them all from the cell the corridor leads to [K]."""
+    """[K] fewest moves from a room's door that visit all cells of a set, for each set of cells."""
     world = PacMen(PacMenConfig(), 1)
     room = world.map.region("T")
     far = between(world)[room][:, room].numpy()
@@ -188,8 +188,11 @@ def tours(dots: int) -> np.ndarray:
 
 
 def test_an_agent_has_time_for_one_room():
-    """Of all sets of 10 cells of a room, 21 take 15 moves and the others 13 at most. So, with 10 steps to eat, there is time for these
-    from wherever one starts, 7 moves away at most, and for the 21 from up to 5 moves away. All rooms are alike from their door on."""
+    """Of all sets of 10 cells of a room, 21 take 15 moves and the others at most 13.
+
+    With 10 steps to eat, T = 30 leaves 7 moves to reach the room for the others, and 5 for the 21.
+    No start is more than 7 moves away. All rooms are alike from their door on.
+    """
     world, moves = PacMen(PacMenConfig(), 1), tours(10)
     assert len(moves) == 3003 and (moves > 13).sum() == 21 and moves.max() == 15
     starts = between(world)[world.map.region("S")]
@@ -198,7 +201,11 @@ def test_an_agent_has_time_for_one_room():
 
 
 def test_nobody_has_time_for_two_rooms():
-    """n dots take n steps to eat, a move between two in one room, the way to the first room and that between two rooms: 11 at most."""
+    """An agent eats at most 11 dots.
+
+    n dots take n steps to eat, a move between two dots of a room, the way to the first room, and
+    the way between two rooms.
+    """
     world = PacMen(PacMenConfig(), 1)
     far, rooms = between(world), [world.map.region(name) for name in ROOMS]
     first = min(int(far[world.map.region("S")][:, room].min()) for room in rooms)
@@ -209,7 +216,10 @@ def test_nobody_has_time_for_two_rooms():
 
 
 def test_a_room_each_and_the_nearest_dot_first_is_nearly_the_best_return():
-    """Walkers without foresight, sent to the rooms so that the longest way is short, leave a dot in about 1 of 100 episodes."""
+    """Greedy agents, sent to rooms so that the longest way is short, eat almost all dots.
+
+    They leave a dot in about 1 of 100 episodes.
+    """
     world = PacMen(PacMenConfig(), 400)
     now = world.reset(keys(400))
     far, room_of = between(world), world._region_of

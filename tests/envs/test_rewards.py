@@ -24,7 +24,7 @@ ZOO = {"key": "zoo:leaving"}
 
 
 def test_a_world_tells_who_earned_what():
-    """`short` plays 1 or 2 and is paid for it, `tall` 1 (its first free move); the team gets the sum."""
+    """`short` plays 1 or 2 and gets it as reward, `tall` gets 1; the team gets the sum."""
     env = PettingZoo(PettingZooConfig(key="zoo:leaving", reward="individual"), 2)
     env.reset(keys(2))
     moment = env.step(torch.tensor([[0, 1], [1, 1]]))
@@ -64,11 +64,11 @@ def test_the_team_is_paid_as_one_elsewhere():
 
 @pytest.mark.parametrize("make", [lambda: q_learner("none"), maac])
 def test_equal_shares_of_ones_own_are_the_teams_reward(make):
-    """With the team's reward paid to everybody the loss is the team's; paid to one agent it is not."""
+    """If each agent has the team's reward, the loss is the team's; if one has it, it is not."""
     batch = random_batch(SPEC, 6)
-    everybody = replace(batch, rewards=batch.reward[:, None].expand(-1, SPEC.n_agents))
-    one = replace(batch, rewards=everybody.rewards * torch.tensor([1.0, 0.0, 0.0]))
-    team, same, other = (make()(b, NOW, 0).terms["td"] for b in (batch, everybody, one))
+    each = replace(batch, rewards=batch.reward[:, None].expand(-1, SPEC.n_agents))
+    one = replace(batch, rewards=each.rewards * torch.tensor([1.0, 0.0, 0.0]))
+    team, same, other = (make()(b, NOW, 0).terms["td"] for b in (batch, each, one))
     assert torch.equal(team, same) and not torch.isclose(team, other)
 
 

@@ -1,4 +1,4 @@
-"""The API server: by its messages, through pysc2's own client, and, where it is installed, through SMAC."""
+"""The API server: by its messages, through pysc2's client, and, if installed, through SMAC."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ def order(ability, *tags, to=None, at=None, queue=False):
 
 
 class Player:
-    """A client at the table: it hands its requests to a session itself. What it does with them is what SMAC does."""
+    """A client without a network, which passes its requests to a session. It plays as SMAC does."""
 
     def __init__(self, map_name="8m", seed=None, seeds=None, join=True):
         self.session, self.map = Session(seeds or itertools.count(100)), MAPS[map_name]
@@ -103,7 +103,7 @@ class Player:
         self.step(2)
 
     def orders(self, actions, tags, move=2.0):
-        """SMAC's, for the actions of the agents; `tags`: of all units at the beginning of the fight."""
+        """SMAC's request for the agents' actions. `tags`: of all units when the fight started."""
         living = {unit.tag: unit.pos for unit in self.units}
         for tag, action in zip(tags[: self.map.n_agents], actions, strict=True):
             if action == 1:
@@ -332,7 +332,7 @@ def test_orders():
     assert player.units[0].pos == halted
     player.step(100)
     assert min(unit.health for unit in player.units if unit.owner == 2) < 45, (
-        "who attacks, or attack-moves, shoots"
+        "units that attack, or attack-move, shoot"
     )
 
 
@@ -351,7 +351,7 @@ def test_general_abilities_stand_for_the_marines_own(special, general):
 
 
 def refused_orders(own, enemy, dead):
-    """Action and what the game says to it."""
+    """Action, and the game's result code for it."""
     nowhere = float("nan"), 3.0
     yield order(MOVE, enemy, to=(3, 3)), error_pb2.YouCantControlThatUnit
     yield order(MOVE, own, enemy, to=(3, 3)), error_pb2.YouCantControlThatUnit
@@ -434,7 +434,7 @@ def test_each_request_has_its_time(name, valid, status):
         assert not response.error
     else:
         assert response.error == [
-            f"{name}: not while the status is {status}, only in {' or '.join(valid)}"
+            f"{name}: not allowed in status {status}, only in {' or '.join(valid)}"
         ]
         assert (
             response.status == sc2api_pb2.Status.Value(status)
@@ -459,7 +459,7 @@ def test_what_the_server_cannot_do_is_said(name):
     player = Player("3m")
     response = player.response(name)
     assert (
-        response.error == [f"{name}: this server cannot do that"]
+        response.error == [f"{name}: not supported by this server"]
         and response.status == sc2api_pb2.in_game
     )
     assert len(player.units) == 6
@@ -478,7 +478,7 @@ def test_debug_knows_kill_unit_only():
         debug_pb2.DebugCommand(game_state=debug_pb2.god),
     ]
     assert player.response("debug", sc2api_pb2.RequestDebug(debug=commands)).error == [
-        "debug: this server knows kill_unit only"
+        "debug: only kill_unit is supported"
     ]
     assert len(player.units) == 6
 
@@ -641,9 +641,9 @@ def test_only_the_api_is_there():
 def test_a_port_that_is_taken(capfd):
     with served() as (port, _):
         assert sc2_server.main(["serve", "--port", str(port)]) == 2
-    assert (
-        capfd.readouterr().err
-        == f"error: cannot listen: error while attempting to bind on address ('127.0.0.1', {port}): address already in use\n"
+    assert capfd.readouterr().err == (
+        "error: cannot listen: error while attempting to bind on address "
+        f"('127.0.0.1', {port}): address already in use\n"
     )
 
 
@@ -684,7 +684,7 @@ def test_pysc2_launches_it_plays_and_leaves_nothing(home, monkeypatch):
                 )
                 client.actions(sc2api_pb2.RequestAction(actions=[attack]))
                 client.step(8)
-            assert units, "somebody is left"
+            assert units, "some units are left"
             client.debug(killing([unit.tag for unit in units]).debug)
             client.step(2)
             assert len(tags_of(client)) == 6 and tags_of(client) != tags
@@ -709,7 +709,8 @@ def test_it_can_be_killed_and_started_again(home, monkeypatch):
 def test_it_ends_with_the_program_that_started_it(home):
     """The server inherits the pipe, which ends with its last holder."""
     launcher = home / "Versions" / "Base75689" / "SC2_x64"
-    program = f"import subprocess as s; s.Popen([{str(launcher)!r}, '-listen', '127.0.0.1', '-port', '0']); input()"
+    command = [str(launcher), "-listen", "127.0.0.1", "-port", "0"]
+    program = f"import subprocess; subprocess.Popen({command!r}); input()"
     parent = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -736,14 +737,14 @@ def test_installing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "what", [".build.info", "SC2Data", "Versions/Base75689/SC2_x64", "Versions/Base80188/SC2_x64"]
+    "part", [".build.info", "SC2Data", "Versions/Base75689/SC2_x64", "Versions/Base80188/SC2_x64"]
 )
-def test_a_real_game_is_left_alone(what, tmp_path, capsys):
-    (tmp_path / what).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / what).write_bytes(b"\x7fELF")
+def test_a_real_game_is_left_alone(part, tmp_path, capsys):
+    (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / part).write_bytes(b"\x7fELF")
     assert sc2_server.main(["install", str(tmp_path)]) == 2
-    assert f"here is a StarCraft II ({what})" in capsys.readouterr().err
-    assert (tmp_path / what).read_bytes() == b"\x7fELF" and not (tmp_path / "Maps").exists()
+    assert f"contains StarCraft II ({part})" in capsys.readouterr().err
+    assert (tmp_path / part).read_bytes() == b"\x7fELF" and not (tmp_path / "Maps").exists()
 
 
 @pytest.mark.parametrize(
@@ -766,8 +767,8 @@ def test_what_is_not_installed_is_said(monkeypatch, capsys):
     monkeypatch.setattr(sc2_server, "_NEEDED", ("s2clientprotocol", "no_such_package"))
     assert sc2_server.main(["install", "x"]) == 2
     assert (
-        capsys.readouterr().err
-        == "error: no_such_package is not installed: pip install -r requirements-sc2.txt\n"
+        capsys.readouterr().err == "error: no_such_package is not installed: "
+        "bash run.sh pip install -r requirements-sc2.txt\n"
     )
 
 

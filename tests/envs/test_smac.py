@@ -1,4 +1,4 @@
-"""The game engine with the real pysc2, and where it is installed the real SMAC, before this project's server in the game's place."""
+"""The game engine with pysc2 and, if installed, SMAC, on this project's server."""
 
 import inspect
 import os
@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_workers import wait_until_gone
 
-from helpers import keys
 from eoi.envs import REGISTRY, configured
 from eoi.envs.starcraft import installation
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS
+from helpers import keys
 
 pytest.importorskip("websockets", reason="this project's server needs requirements-sc2.txt")
 pytest.importorskip("pysc2", reason="pysc2 is in requirements-sc2.txt")
@@ -56,7 +56,7 @@ def games(folder) -> list[int]:
             ):
                 found.append(int(path.name))
         except OSError:
-            pass  # somebody else's, or just gone
+            pass  # another user's process, or one that has just ended
     return found
 
 

@@ -1,13 +1,13 @@
-"""The batched world against a slow, obvious one, and the exact values of the default map by dynamic programming."""
+"""The batched world against a slow, simple one, and exact values by dynamic programming."""
 
 from functools import cache
 
 import pytest
 import torch
 
-from helpers import keys
-from eoi.envs.windy_maze import NOBODY, OPEN, WindyMaze, WindyMazeConfig
+from eoi.envs.windy_maze import OPEN, UNOPENED, WindyMaze, WindyMazeConfig
 from eoi.utils.errors import UserError
+from helpers import keys
 
 MOVES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 SHORT = {"stem": 2, "arm": 4}  # another T
@@ -88,7 +88,7 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
         ]
         moment, reward = world.step(actions), slow.step(actions[0].tolist())
         assert moment.reward.item() == reward
-    assert moment.info["opener"][0].tolist() == [slow.opener.get(name, NOBODY) for name in "LR"]
+    assert moment.info["opener"][0].tolist() == [slow.opener.get(name, UNOPENED) for name in "LR"]
     assert [moment.info[f"{side}_open"].item() for side in ("left", "right")] == [
         float(name in slow.opener) for name in "LR"
     ]
@@ -99,7 +99,7 @@ def test_equals_the_slow_one_on_random_play(seed, changes):
 
 
 def values(**changes) -> dict[str, float]:
-    """The probability that one agent opens a box, by the best policy and by a random one: dynamic programming on the drawing."""
+    """Probability that one agent opens a box, with the best policy and with a random one."""
     cfg = WindyMazeConfig(**changes)
     grid, cells = cfg.map.grid, cfg.map.cells
     (start,) = (cell for cell in cells if grid[cell] == "S")
@@ -194,7 +194,7 @@ def test_exact_values(changes, expected):
 
 
 def test_the_best_team_returns_1_854_and_the_right_box_fails_only_by_eight_gusts():
-    """Seven moves to the right end, which wind only helps; then eight tries, each of which is blown with probability 0.4."""
+    """Seven moves to the right end, then eight tries, each blown with probability 0.4."""
     found = values()
     assert found["best left"] + found["best right"] == pytest.approx(1.854, abs=0.0005)
     assert found["best right"] == pytest.approx(1 - 0.4**8, abs=1e-9)
@@ -227,7 +227,7 @@ def test_played_values_are_the_exact_ones():
 
 
 def test_one_agent_cannot_serve_both_boxes():
-    """The most boxes that one opens even if no wind hinders it: dynamic programming over its cell and what is open."""
+    """Most boxes that one agent opens without wind, by dynamic programming."""
     grid, cells = WindyMazeConfig().map.grid, WindyMazeConfig().map.cells
     (start,) = (cell for cell in cells if grid[cell] == "S")
 
@@ -262,7 +262,7 @@ def test_a_box_opened_by_two_is_one_box_and_the_first_ones():
     world.reset(keys(1))
     world._position = world._boxes[:1].expand(1, 2).clone()
     world.step(torch.full((1, 2), OPEN))
-    assert world._opener[0, :2].tolist() == [0, NOBODY] and world.history()["boxes open"] == 1
+    assert world._opener[0, :2].tolist() == [0, UNOPENED] and world.history()["boxes open"] == 1
 
 
 def test_a_drawn_map_is_a_new_world():

@@ -1,4 +1,4 @@
-"""Games in worker processes: equal to games in this one, and never a hang or a process left behind."""
+"""Games in worker processes: equal to games in this process, no hang, no process left behind."""
 
 import functools
 import os
@@ -12,9 +12,9 @@ import pytest
 import torch
 from games import Dice
 
-from helpers import keys
 from eoi.envs.base import VecEnv
 from eoi.envs.workers import GameEnv, WorkerError, in_workers
+from helpers import keys
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIELDS = ("obs", "state", "avail", "reward", "terminated", "truncated")
@@ -131,7 +131,7 @@ from eoi.envs.workers import GameEnv
 from games import Dice
 from eoi.utils.seeding import fold, root_key
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a program in the background does not have
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background program ignores SIGINT
     env = GameEnv(functools.partial(Dice, "{fault}", sys.argv[1]), 2, 2)
     env.reset(fold(root_key(0, "x"), torch.arange(2)))
     pathlib.Path(sys.argv[1], "ready").touch()

@@ -7,7 +7,10 @@ from gymnasium import spaces
 
 
 class Leaving:
-    """A PettingZoo environment whose agents differ in everything: views, actions (from 1 on), masks, how long they stay."""
+    """A PettingZoo environment whose agents differ in spaces, masks, and length of stay.
+
+    Action numbers begin at 1.
+    """
 
     def __init__(self, max_cycles: int = 5, together: bool = False):
         self.possible_agents, self.together = ["short", "tall"], together

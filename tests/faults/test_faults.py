@@ -18,7 +18,7 @@ from eoi.batches.jobs import find
 from eoi.components.replay import Replay, ReplayConfig
 from eoi.config import loader
 from eoi.learners.finite import Finite
-from eoi.observers.folder import Folder
+from eoi.records.folder import Folder
 from eoi.run import Trainer
 from eoi.settings import configure
 from eoi.utils import checkpoints, memory

@@ -1,4 +1,4 @@
-"""StarCraft II micromanagement: SMAC's maps, on the game itself or on a simulator of this project."""
+"""StarCraft II micromanagement: SMAC's maps, on the game itself or on this project's simulator."""
 
 import torch
 
@@ -8,14 +8,14 @@ from eoi.envs.starcraft.settings import StarCraftConfig
 
 
 class StarCraft:
-    """N copies of one of SMAC's maps, by the engine that `cfg` comes to on this machine."""
+    """N copies of one of SMAC's maps, on the engine that `cfg` resolves to on this machine."""
 
     Config = StarCraftConfig
 
     def __new__(
         cls, cfg: StarCraftConfig | LiteConfig, n_envs: int, device: torch.device | str = "cpu"
     ) -> LiteStarCraft | GameStarCraft:
-        settled = cfg.settled() if isinstance(cfg, StarCraftConfig) else cfg
-        if isinstance(settled, LiteConfig):
-            return LiteStarCraft(settled, n_envs, device)
-        return GameStarCraft(settled, n_envs, device)
+        resolved = cfg.resolved() if isinstance(cfg, StarCraftConfig) else cfg
+        if isinstance(resolved, LiteConfig):
+            return LiteStarCraft(resolved, n_envs, device)
+        return GameStarCraft(resolved, n_envs, device)

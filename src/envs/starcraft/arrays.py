@@ -1,40 +1,44 @@
-"""What the engine asks of an array library besides operators and reshape, from torch and from numpy.
+"""The operations that the simulator takes from an array library, besides operators and reshape.
 
-One copy of a fight is a handful of numbers, and the time of its loop is the time of calling forty functions. numpy's cost a third of
-torch's, and for the same IEEE arithmetic: results are equal bit for bit.
+With a few copies, a game loop is about forty calls on short arrays, and calls dominate its time.
+numpy's calls take a third of the time of torch's. Both do IEEE arithmetic, so results are equal bit
+for bit.
 """
 
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Array = Any  # a tensor or an ndarray
+Array = Any  # a tensor or an ndarray; no common type has the operators of both
 
 
 class Library(NamedTuple):
-    amin: Any
-    concat: Any
-    fmod: Any
-    maximum: Any
-    minimum: Any
-    sqrt: Any
-    where: Any
-    float32: Any
-    float64: Any
-    int32: Any
-    # Those above are of the same name in both, those below are not.
-    array: Any  # from a tensor
-    single: Any  # values in float32
-    pick: Any  # (values, index): values[..., index]
-    add_at: Any  # (values, index, more): values, more[i] added to values[index[i]]
+    # Under the same name in torch and numpy:
+    amin: Callable[[Array, int], Array]
+    concat: Callable[[Sequence[Array]], Array]
+    fmod: Callable[[Array, Array], Array]
+    maximum: Callable[[Array, Array], Array]
+    minimum: Callable[[Array, Array], Array]
+    sqrt: Callable[[Array], Array]
+    where: Callable[[Array, Array, Array], Array]
+    float32: object
+    float64: object
+    int32: object
+    # Under different names:
+    array: Callable[[Tensor], Array]  # from a tensor
+    single: Callable[[Array], Array]  # values in float32
+    pick: Callable[[Array, Array], Array]  # (values, index): values[..., index]
+    # (values, index, more): values, with more[i] added to values[index[i]]
+    add_at: Callable[[Array, Array, Array], Array]
 
 
-def _library(module: Any, **own: Any) -> Library:
-    return Library(
-        **{name: getattr(module, name) for name in Library._fields if name not in own}, **own
-    )
+def _library(module: ModuleType, **own: Callable[..., Array]) -> Library:
+    shared = {name: getattr(module, name) for name in Library._fields if name not in own}
+    return Library(**shared, **own)
 
 
 TORCH = _library(

@@ -1,19 +1,20 @@
-"""StarCraft II itself, through oxwhirl's SMAC (Samvelyan et al. 2019) as it is: one game in each worker process.
+"""StarCraft II itself, through unmodified SMAC (Samvelyan et al. 2019), one game per worker.
 
-SMAC plays one episode after the other in a game that is started once, so the game is started by a copy's first reset, whose seed is the
-game's; later seeds are not used. SMAC ends an episode that runs out of time like any other; here it is truncated, and value learners
-bootstrap through it. When a game dies, its episode ends as `dropped`, which nobody learns from, and the next reset starts another game.
+SMAC plays all episodes in a game that is started once. A copy's first reset starts the game, with
+the seed of that reset; later seeds are not used. An episode that runs out of time is truncated
+here, and value learners bootstrap through it. When a game dies, its episode is marked `dropped`
+and not learned from, and the next reset starts another game.
 
 Axes: A agents, U actions, O observation, S state, J units (agents first).
 """
 
 import functools
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
 
 from eoi.envs.base import EnvSpec
 from eoi.envs.starcraft import installation
@@ -21,9 +22,10 @@ from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from eoi.envs.workers import GameEnv, GameStep
 from eoi.utils.errors import Failure
+from eoi.utils.shapes import Int, UInt8
 
-_TRIES = 3  # at starting a game
-_SIDE = 640  # pixels of a picture, about
+_TRIES = 3  # attempts at starting a game
+_SIDE = 640  # pixels, approximate side of a picture
 
 
 class GameDied(Exception):
@@ -32,7 +34,7 @@ class GameDied(Exception):
 
 @functools.cache
 def _fight() -> type[Any]:
-    """SMAC's environment with ranges of one's own; the class exists only where SMAC does."""
+    """SMAC's environment with configurable ranges. SMAC is optional, hence this function."""
     from smac.env import StarCraft2Env  # pyright: ignore[reportMissingImports] # optional
 
     class Fight(StarCraft2Env):
@@ -47,7 +49,7 @@ def _fight() -> type[Any]:
             return self._shoot_range
 
         def full_restart(self) -> None:
-            """SMAC's would end the episode as if the agents had finished it, and start a second game beside the next reset's."""
+            # SMAC's method would count the episode as finished and start a second game.
             raise GameDied
 
     return Fight
@@ -55,8 +57,12 @@ def _fight() -> type[Any]:
 
 @functools.cache
 def _losses() -> tuple[type[Exception], ...]:
-    """What a game that dies, or cannot be started, makes pysc2 raise."""
-    from pysc2.lib import protocol, remote_controller, sc_process  # pyright: ignore[reportMissingImports] # optional
+    """Exceptions that pysc2 raises when a game dies or cannot be started."""
+    from pysc2.lib import (  # pyright: ignore[reportMissingImports] # optional
+        protocol,
+        remote_controller,
+        sc_process,
+    )
 
     known = (
         protocol.ProtocolError,
@@ -68,7 +74,11 @@ def _losses() -> tuple[type[Exception], ...]:
 
 
 class SMACGame:
-    """One copy of one map. `folder` is where the game is: a worker's environment variables may be older than this process's."""
+    """One copy of one map.
+
+    `folder`: the game's folder. It is passed because a worker's environment variables may be
+    older than those of this process.
+    """
 
     def __init__(self, cfg: StarCraftConfig, folder: str):
         from eoi.envs.starcraft import launch  # needs pysc2
@@ -95,27 +105,32 @@ class SMACGame:
 
     def _reward_max(self) -> float | None:
         if self.cfg.reward_sparse:
-            return (
-                None if self.cfg.reward_scale else 1.0
-            )  # SMAC divides by a sum of healths, which is known once a game runs
+            # SMAC's scale is a sum of healths, which is unknown before a game runs.
+            return None if self.cfg.reward_scale else 1.0
         return self.cfg.reward_scale_rate if self.cfg.reward_scale else None
 
     def _notice(self) -> str:
         if self.cfg.engine == "server":
-            return "WARNING: NOT StarCraft II: this project's server plays by the lite engine's rules. Its results are not SMAC's."
-        return f"StarCraft II: {installation.game(self.cfg.game_version).found}, SMAC {installation.packages()[-1].found}"
+            return (
+                "WARNING: NOT StarCraft II: this project's server plays by the lite engine's "
+                "rules. Its results are not SMAC's."
+            )
+        found = installation.game(self.cfg.game_version).found
+        return f"StarCraft II: {found}, SMAC {installation.packages()[-1].found}"
 
     def _made(self, seed: int) -> Any:
         ranges = {"sight_range": self.cfg.sight_range, "shoot_range": self.cfg.shoot_range}
         return _fight()(**self._arguments, **ranges, seed=((self.cfg.seed or 0) + seed) % 2**31)
 
     def reset(self, seed: int) -> GameStep:
-        """Raises Failure when no game can be started."""
+        """Start an episode, and a game if there is none. Raises Failure if no game starts."""
         reason: Exception | None = None
         for attempt in range(_TRIES):
             try:
+                # Before its first battle ends, SMAC would start another game at each reset and
+                # count the enemies twice.
                 if self.fight is not None and not self.fight.battles_game:
-                    self._abandon()  # until a battle is over SMAC starts a game at each reset, and counts its enemies once more
+                    self._abandon()
                 if self.fight is None:
                     self.fight, self._seed = self._made(seed + attempt), seed + attempt
                 obs, state = self.fight.reset()
@@ -125,7 +140,8 @@ class SMACGame:
                 self._abandon()
         said = f"{type(reason).__name__}: {reason}"
         raise Failure(
-            f"StarCraft II did not start in {_TRIES} tries ({said}); with env_args.debug=True it says why"
+            f"StarCraft II did not start in {_TRIES} tries ({said}); "
+            "env_args.debug=True prints its own messages"
         )
 
     def step(self, actions: Int[np.ndarray, " A"]) -> GameStep:
@@ -136,7 +152,7 @@ class SMACGame:
         except _losses():
             self._abandon()
             return self._last._replace(
-                reward=0.0, truncated=True, info=self._last.info | {"dropped": 1.0}
+                reward=0.0, truncated=True, info={**self._last.info, "dropped": 1.0}
             )
         truncated = self.fight.timeouts > late
         return self._moment(
@@ -150,12 +166,12 @@ class SMACGame:
 
     def _moment(
         self,
-        obs: Any,
-        state: Any,
+        obs: Sequence[np.ndarray],
+        state: np.ndarray,
         reward: float,
         terminated: bool,
         truncated: bool,
-        info: dict[str, Any],
+        info: Mapping[str, float | int],
     ) -> GameStep:
         assert self.fight is not None
         told = {name: float(info.get(name, 0)) for name in self.spec.metrics} | {
@@ -165,33 +181,35 @@ class SMACGame:
         avail = np.asarray(self.fight.get_avail_actions(), dtype=bool)
         seen = np.asarray(obs, dtype=np.float32)
         if self.cfg.obs_timestep_number:
-            seen = np.delete(
-                seen, -2, axis=1
-            )  # SMAC leaves a 0 before the time, which it does not count in the size
-        known = (
-            seen.ravel() if self.cfg.obs_instead_of_state else np.asarray(state, dtype=np.float32)
+            # SMAC puts a 0 before the time, which its observation size does not count.
+            seen = np.delete(seen, -2, axis=1)
+        if self.cfg.obs_instead_of_state:
+            state = seen.ravel()
+        self._last = GameStep(
+            seen, np.asarray(state, dtype=np.float32), avail, reward, terminated, truncated, told
         )
-        self._last = GameStep(seen, known, avail, reward, terminated, truncated, told)
         return self._last
 
     def _abandon(self) -> None:
-        """What is left of a game that died."""
+        """Close the game, if it still answers, and forget it."""
         fight, self.fight = self.fight, None
         try:
             if fight is not None:
                 fight.close()
         except _losses():
-            pass  # it is gone: nothing to say goodbye to
+            pass  # the process is gone already
 
     def save_replay(self) -> str:
-        """Of all episodes of this game so far. The folder."""
+        """Save a replay of all episodes of this game so far. Returns its folder."""
         if self.fight is not None:
-            self.fight.replay_prefix = f"{self.cfg.replay_prefix or self.cfg.map_name}_{self._seed}"  # pysc2 adds but the second
+            # With the seed: pysc2 tells replays apart by the second in which they are saved.
+            prefix = self.cfg.replay_prefix or self.cfg.map_name
+            self.fight.replay_prefix = f"{prefix}_{self._seed}"
             self.fight.save_replay()
         return os.path.join(installation.folder(), "Replays", self.cfg.replay_dir)
 
     def _units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions [J, 2], healths [J] and greatest healths [J]."""
+        """Positions [J, 2], healths [J], and columns [J, 2] of greatest health and radius."""
         assert self.fight is not None
         units = [*self.fight.agents.values(), *self.fight.enemies.values()]
         values = np.array(
@@ -201,15 +219,16 @@ class SMACGame:
 
     def render(self) -> UInt8[np.ndarray, "height width 3"]:
         assert self.fight is not None
-        position, health, (greatest, radius) = *self._units()[:2], self._units()[2].T
+        position, health, sizes = self._units()
+        greatest, radius = sizes.T
         ground = np.asarray(self.fight.pathing_grid, dtype=bool).T[::-1]  # SMAC's is [x, y]
-        nobody = np.arange(len(health))
+        no_targets = np.arange(len(health))
         return draw_fight(
             ground,
             position,
             health / greatest,
             radius,
-            nobody,
+            no_targets,
             self.spec.n_agents,
             max(4, _SIDE // max(ground.shape)),
         )
@@ -231,7 +250,7 @@ class SMACGame:
 
 
 class GameStarCraft(GameEnv):
-    """Copies of one map, each a game in a process of its own; never more than `cfg.games`."""
+    """Copies of one map, each a game in a process of its own; at most `cfg.games` copies."""
 
     Config = StarCraftConfig
 
@@ -241,11 +260,10 @@ class GameStarCraft(GameEnv):
         super().__init__(
             functools.partial(SMACGame, cfg, str(installation.folder())), n_envs, n_envs, device
         )
-        enemies = [
-            f"act on {enemy_letter(i)}" for i in range(self.spec.n_actions - 6)
-        ]  # medivacs heal the ally of that number
+        # Medivacs use the same actions to heal the ally of that number.
+        enemies = [f"act on {enemy_letter(i)}" for i in range(self.spec.n_actions - 6)]
         self.action_names = ("no-op", "stop", "north", "south", "east", "west", *enemies)
 
     def save_replay(self) -> list[str]:
-        """The folders that the games' replays lie in."""
+        """Save the replays of all games. Returns their folders."""
         return sorted(set(self.ask_games("save_replay")))

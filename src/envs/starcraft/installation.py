@@ -1,7 +1,8 @@
-"""What StarCraft II through SMAC needs, and what of it is here. Everything is looked at before anything is started: the game's, pysc2's
-and SMAC's own complaints come late and one at a time.
+"""The parts that StarCraft II through SMAC requires, and whether they are installed.
 
-The game is looked for where pysc2 looks on Linux: in $SC2PATH, else in ~/StarCraftII.
+All parts are checked before a game starts, because the game, pysc2 and SMAC report problems late
+and one at a time. The game is expected where pysc2 expects it on Linux: in $SC2PATH, else in
+~/StarCraftII.
 """
 
 import importlib
@@ -11,31 +12,36 @@ import os
 import pathlib
 import re
 import warnings
-from typing import Any
+from types import ModuleType
 
 from eoi.config.schema import nearest
 from eoi.utils.checks import Check
+from eoi.utils.places import IS_CHECKOUT, PIP, command, install
 
 BINARY = "SC2_x64"
-_PACKAGES = "bash run.sh pip install -r requirements-sc2.txt"
-_PAIRING = "bash run.sh pip install --force-reinstall --no-deps -r requirements-sc2.txt"
-_SMAC = "bash install_sc2.sh smac"
-_GAME = "bash install_sc2.sh game, or set SC2PATH to the game's folder"
-_MAPS = "bash install_sc2.sh maps"
-_SERVER = "python src/sc2_server.py install DIR, and set SC2PATH to DIR"
+_PACKAGES = install("sc2")
+_PAIRING = _PACKAGES.replace("install ", "install --force-reinstall --no-deps ", 1)
+_SCRIPT = "bash install_sc2.sh" if IS_CHECKOUT else "in the repository of EOI, bash install_sc2.sh"
+_SMAC = f"{_SCRIPT} smac"
+_GAME = f"{_SCRIPT} game, or set SC2PATH to the game's folder"
+_MAPS = f"{_SCRIPT} maps"
+_SERVER = f"{command('sc2-server')} install DIR, and set SC2PATH to DIR"
 
 
 def missing(map_name: str, game_version: str | None = None, server: bool = False) -> list[Check]:
-    """All that keeps `map_name` from being played on the game, or on this project's server; nothing when it can be."""
+    """Failed checks for `map_name`; [] if it can be played.
+
+    `server`: for this project's server instead of the game.
+    """
     return [
         check
-        for check in (*packages(), game(game_version, server), a_map(map_name))
+        for check in (*packages(), game(game_version, server), map_file(map_name))
         if not check.ok
     ]
 
 
 def packages() -> list[Check]:
-    """pysc2, the game's protocol, SMAC."""
+    """Checks of pysc2, the game's protocol and SMAC, in this order."""
     found = [_pysc2(), _protocol()]
     return [*found, _smac(importable=all(check.ok for check in found))]
 
@@ -45,40 +51,42 @@ def folder() -> pathlib.Path:
 
 
 def game(version: str | None = None, server: bool = False) -> Check:
-    """The program that pysc2 would start for `version`, None being the newest one here: Blizzard's, or this project's server.
+    """Check of the program that pysc2 would start: the game, or this project's server.
 
-    The server is a script, which the game is not; its results must not be taken for the game's.
+    `version`: of the game; None for the newest one installed. The server is a script and the game
+    is not, so that results of one cannot pass for results of the other.
     """
-    found, what = _binary(version), "this project's server" if server else "StarCraft II"
+    found, name = _binary(version), "this project's server" if server else "StarCraft II"
     if isinstance(found, Check):
-        return found._replace(what=what, fix=_SERVER) if server else found
+        return found._replace(name=name, fix=_SERVER) if server else found
     with found.open("rb") as file:
         is_script = file.read(2) == b"#!"
     if is_script and not server:
         return Check(
-            what,
+            name,
             f"{found} is this project's server, not the game",
-            f"{_GAME} (env_args.engine=server plays on the server)",
+            f"{_GAME} (env_args.engine=server plays on it)",
         )
     if server and not is_script:
-        return Check(what, f"{found} is the game", _SERVER)
-    return Check(what, str(found))
+        return Check(name, f"{found} is the game", _SERVER)
+    return Check(name, str(found))
 
 
-def a_map(name: str) -> Check:
-    what, known = f"map {name}", maps()
+def map_file(name: str) -> Check:
+    """Check of the file of a map."""
+    label, known = f"map {name}", maps()
     if known and name not in known:
-        return Check(what, "SMAC has no such map", f"choose another.{nearest(name, known)}")
+        return Check(label, "SMAC has no such map", f"choose another.{nearest(name, known)}")
     path = _maps_folder() / f"{name}.SC2Map"
     if not path.is_file() or not path.stat().st_size:
-        return Check(what, f"no {path}", _MAPS)
-    return Check(what, str(path))
+        return Check(label, f"no {path}", _MAPS)
+    return Check(label, str(path))
 
 
 def maps() -> list[str]:
-    """SMAC's maps, in its order; those whose files are here when SMAC cannot be asked."""
+    """Names of SMAC's maps, in its order. Without SMAC: those whose files are installed."""
     if all(check.ok for check in packages()):
-        return list(_quietly("smac.env.starcraft2.maps.smac_maps").get_smac_map_registry())
+        return list(_imported("smac.env.starcraft2.maps.smac_maps").get_smac_map_registry())
     return sorted(path.stem for path in _maps_folder().glob("*.SC2Map"))
 
 
@@ -87,40 +95,36 @@ def _maps_folder() -> pathlib.Path:
 
 
 def _binary(version: str | None) -> pathlib.Path | Check:
-    what, versions = "StarCraft II", folder() / "Versions"
+    name, versions = "StarCraft II", folder() / "Versions"
     builds = [int(path.name[4:]) for path in versions.glob("Base*") if path.name[4:].isdigit()]
     if not builds:
-        return Check(what, f"no {versions}/Base*", _GAME)
+        return Check(name, f"no {versions}/Base*", _GAME)
     build = max(builds)
     if version:
         known = _builds()
         if known.get(version) not in builds:
-            there = (
-                ", ".join(name for name, number in known.items() if number in builds)
-                or "one that pysc2 does not know"
-            )
+            installed = ", ".join(other for other, number in known.items() if number in builds)
             return Check(
-                what,
+                name,
                 f"no version {version} in {folder()}",
-                f"set env_args.game_version to what is there: {there}, or null",
+                "set env_args.game_version to the installed version: "
+                f"{installed or 'one that pysc2 does not know'}, or null",
             )
         build = known[version]
     binary = versions / f"Base{build:05d}" / BINARY
     if not binary.is_file():
-        return Check(what, f"no {binary}", _GAME)
+        return Check(name, f"no {binary}", _GAME)
     if not os.access(binary, os.X_OK):
-        return Check(what, f"{binary} is not executable", f"chmod +x {binary}")
+        return Check(name, f"{binary} is not executable", f"chmod +x {binary}")
     return binary
 
 
 def _builds() -> dict[str, int]:
-    """pysc2's versions of the game and their builds."""
+    """Build number of each version of the game that pysc2 knows."""
     if not _pysc2().ok or not _protocol().ok:
         return {}
-    return {
-        name: version.build_version
-        for name, version in _quietly("pysc2.run_configs.lib").VERSIONS.items()
-    }
+    versions = _imported("pysc2.run_configs.lib").VERSIONS
+    return {name: version.build_version for name, version in versions.items()}
 
 
 def _pysc2() -> Check:
@@ -130,22 +134,20 @@ def _pysc2() -> Check:
 
 
 def _protocol() -> Check:
-    """s2clientprotocol is generated code, which only some versions of protobuf read; two distributions write into its one folder."""
-    what = "s2clientprotocol with protobuf"
+    """Check that s2clientprotocol loads.
+
+    It is generated code, which only some versions of protobuf load, and two distributions install
+    into its folder.
+    """
+    name, protobuf = "s2clientprotocol with protobuf", _version("protobuf")
     if importlib.util.find_spec("s2clientprotocol") is None:
-        return Check(what, "not installed", _PACKAGES)
+        return Check(name, "not installed", _PACKAGES)
     try:
-        _quietly("s2clientprotocol.sc2api_pb2")
-    except Exception as error:  # its kind depends on the versions of both
-        return Check(
-            what,
-            f"does not load with protobuf {_version('protobuf')}: {str(error).strip().splitlines()[0][:120]}",
-            _PAIRING,
-        )
-    return Check(
-        what,
-        f"pys2clientprotocol {_version('pys2clientprotocol')}, protobuf {_version('protobuf')}",
-    )
+        _imported("s2clientprotocol.sc2api_pb2")
+    except Exception as error:  # its type depends on both versions
+        return Check(name, f"does not load with protobuf {protobuf}: {_line(error)}", _PAIRING)
+    found = f"pys2clientprotocol {_version('pys2clientprotocol')}, protobuf {protobuf}"
+    return Check(name, found)
 
 
 def _smac(importable: bool) -> Check:
@@ -154,26 +156,31 @@ def _smac(importable: bool) -> Check:
         return Check("SMAC", "not installed", _SMAC)
     places = [pathlib.Path(place) for place in found.submodule_search_locations or []]
     if not any((place / "env" / "starcraft2" / "starcraft2.py").is_file() for place in places):
-        other = "the package `smac` here is another project: AutoML's hyper-parameter search has the same name on PyPI"
-        return Check("SMAC", other, f"bash run.sh pip uninstall smac, then {_SMAC}")
+        other = (
+            "the installed package `smac` is another project: AutoML's hyper-parameter search "
+            "has the same name on PyPI"
+        )
+        uninstall = PIP.replace("install", "uninstall")
+        return Check("SMAC", other, f"{uninstall} smac, then {_SMAC}")
     if importable:
         try:
-            _quietly("smac.env")
+            _imported("smac.env")
         except Exception as error:
-            return Check(
-                "SMAC",
-                f"does not load: {type(error).__name__}: {str(error).strip().splitlines()[0][:120]}",
-                _SMAC,
-            )
+            problem = f"does not load: {type(error).__name__}: {_line(error)}"
+            return Check("SMAC", problem, _SMAC)
     return Check("SMAC", f"{_version('smac')} in {places[0]}")
 
 
-def _quietly(module: str) -> Any:
+def _imported(module: str) -> ModuleType:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # protobuf's remarks on generated code are nothing that a user can mend
+        # The user cannot act on protobuf's warnings about generated code.
+        warnings.simplefilter("ignore")
         return importlib.import_module(module)
+
+
+def _line(error: Exception) -> str:
+    """First line of the message, at most 120 characters."""
+    return [*str(error).strip().splitlines(), ""][0][:120]
 
 
 def _version(distribution: str) -> str:

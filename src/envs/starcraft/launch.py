@@ -1,7 +1,7 @@
-"""How pysc2 starts the game here: so that it ends with the process that started it, however that one ends, and Ctrl-C leaves it alone.
+"""How pysc2 starts the game: the game ends with the process that started it, and ignores Ctrl-C.
 
-pysc2 looks for the RunConfig of the highest priority among all that were defined; importing this module defines one. Linux only, as is
-the way a process asks to be told of its parent's end (prctl).
+pysc2 takes the RunConfig with the highest priority of all that are defined. Importing this module
+defines one. Linux only, because of prctl, by which the kernel ends a child with its parent.
 """
 
 import ctypes
@@ -16,24 +16,26 @@ from pysc2.run_configs import platforms  # pyright: ignore[reportMissingImports]
 from eoi.envs.starcraft.installation import BINARY
 
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.PyDLL(
-    None
-)  # here, because after a fork little is safe to do; PyDLL leaves the interpreter's lock alone
+# Loaded at import, because little is safe after a fork. PyDLL does not touch the interpreter's
+# lock.
+_libc = ctypes.PyDLL(None)
 
-is_talkative = False  # whether the game writes to this process's terminal
+is_talkative = False  # whether the game writes to the terminal of this process
 
 
 def _end_with(parent: int) -> None:
-    """Between fork and exec: the kernel kills this process as soon as `parent` is gone."""
+    """Ask the kernel to kill this process when `parent` ends. Called between fork and exec."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was too late
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)
 
 
 class Process(sc_process.StarcraftProcess):
-    """The game in a session of its own: what a terminal sends to its foreground does not reach it."""
+    """The game in a session of its own, which the terminal's signals do not reach."""
 
-    def _launch(self, run_config: Any, args: list[str], **kwargs: Any) -> subprocess.Popen:
+    def _launch(
+        self, run_config: platforms.Linux, args: list[str], **kwargs: object
+    ) -> subprocess.Popen:
         where, parent = None if is_talkative else subprocess.DEVNULL, os.getpid()
         return subprocess.Popen(
             args,
@@ -47,8 +49,11 @@ class Process(sc_process.StarcraftProcess):
 
     @property
     def running(self) -> bool:
-        """Raises SC2LaunchError where pysc2 would go on knocking for a minute: the game has ended before it could be spoken to."""
-        process: Any = self._proc
+        """Raises SC2LaunchError if the game has ended before it accepted a connection.
+
+        pysc2 alone would retry for a minute.
+        """
+        process: subprocess.Popen | None = self._proc
         if self._controller is None and process is not None and process.poll() is not None:
             raise sc_process.SC2LaunchError(
                 f"the game ended at once, with exit status {process.returncode}"
@@ -57,10 +62,11 @@ class Process(sc_process.StarcraftProcess):
 
 
 class Guarded(platforms.Linux):
-    """pysc2's own configuration for Linux but for the process."""
+    """pysc2's configuration for Linux with the process above."""
 
     @classmethod
-    def priority(cls) -> Any:  # 1 more than the usual; None: not on this system
+    def priority(cls) -> Any:
+        """1 more than pysc2's own; None if this is not Linux."""
         usual = super().priority()
         return usual and usual + 1
 

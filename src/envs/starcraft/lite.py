@@ -1,10 +1,12 @@
-"""SMAC's marine maps on the embedded simulator (`physics`): its observation, state, actions, reward and info, in N copies at once.
+"""SMAC's marine maps on the embedded simulator (`physics`), in N copies at once.
 
-The order of a step is SMAC's: orders, `step_mul` game loops, then observation, end and reward. Geometry is computed in double from
-the game's single-precision positions, as SMAC does.
+Observation, state, actions, reward and info are SMAC's, and so is the order of a step: orders,
+`step_mul` game loops, then observation, end and reward. Geometry is computed in double precision
+from single-precision positions, as SMAC does.
 
-Axes: N copies, A agents, E enemies, J = A + E units (agents first), V = J - 1 units that an agent may see (enemies first), U actions,
-O observation, S state. Inside, as in `physics`, copies come last.
+Axes: N copies, A agents, E enemies, J = A + E units (agents first), V = J - 1 units that an agent
+may see (enemies first), U actions, O observation, S state. Inside, as in `physics`, copies are
+last.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eoi.config.schema import nearest
@@ -33,41 +34,37 @@ from eoi.envs.starcraft.physics import (
 from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
 from eoi.envs.starcraft.rules import Rules
 from eoi.utils.errors import UserError
+from eoi.utils.places import command
+from eoi.utils.shapes import Bool, Float, Int
 
-NO_OP, ATTACKS = (
-    0,
-    6,
-)  # actions: no-op (the dead), stop, north, south, east, west, then attack enemy 0, 1, ...
+# Actions: no-op (for dead agents), stop, north, south, east, west, attack enemy 0, enemy 1, ...
+NO_OP, ATTACKS = 0, 6
 _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
-SHOOT_RANGE = (
-    6.0  # centre to centre: who may be ordered to attack; the weapon reaches a little less
-)
+# Between centres: an attack may be ordered up to this distance; the weapon's range is a bit less
+SHOOT_RANGE = 6.0
 MAX_COOLDOWN = 15.0  # loops; only scales the state
-_CORNER, _ROWS = (
-    (0.0, GROUND[0][1] - 1),
-    int(GROUND[1][1] - GROUND[0][1]) + 2,
-)  # of a picture: a wall above and below
+# A picture shows a wall above and below the walkable band.
+_CORNER, _ROWS = (0.0, GROUND[0][1] - 1), int(GROUND[1][1] - GROUND[0][1]) + 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiteConfig(Rules):
     engine: Literal["lite"] = "lite"
-    difficulty: Literal["7"] = "7"  # the enemies have one way to fight
+    difficulty: Literal["7"] = "7"  # the enemies' behaviour is fixed
 
 
 class LiteStarCraft:
     """N copies of a marine map on one device."""
 
     Config = LiteConfig
-    bounds = (
-        (GROUND[0][0], GROUND[1][0]),
-        (GROUND[0][1], GROUND[1][1]),
-    )  # x and y, for position maps
+    # Ranges of x and y, for position maps
+    bounds = ((GROUND[0][0], GROUND[1][0]), (GROUND[0][1], GROUND[1][1]))
 
     def __init__(self, cfg: LiteConfig, n_envs: int, device: torch.device | str = "cpu"):
         if cfg.map_name not in MAPS:
             raise UserError(
-                f"env_args.map_name: the lite engine has no map {cfg.map_name!r}.{nearest(cfg.map_name, MAPS)}"
+                f"env_args.map_name: the lite engine has no map {cfg.map_name!r}."
+                f"{nearest(cfg.map_name, MAPS)}"
             )
         self.cfg, self.n_envs, self.device = cfg, n_envs, torch.device(device)
         self.map = MAPS[cfg.map_name]
@@ -85,22 +82,19 @@ class LiteStarCraft:
             obs_dtype=torch.float32,
             metrics=("battle_won", "dead_allies", "dead_enemies"),
             reward_max=best / self._reward_unit,
-            notice=f"WARNING: NOT StarCraft II: {cfg.map_name} is played on the lite engine, this project's simulator. Its results "
-            "are not SMAC's. `python src/doctor.py` says what the game needs.",
+            notice=f"WARNING: NOT StarCraft II: {cfg.map_name} is played on the lite engine, this "
+            "project's simulator. Its results are not SMAC's. "
+            f"`{command('doctor')}` lists the parts that the game requires.",
         )
         self._kinds = torch.tensor(
             [CARRY_ON, STOP] + [MOVE] * 4 + [ATTACK] * enemies, device=device
         )
         self._moves = torch.zeros(2, actions, device=device)  # from a unit to the goal of its order
         self._moves[:, 2:ATTACKS] = cfg.move_amount * torch.tensor(_DIRECTIONS).T
-        self._probes = (
-            cfg.move_amount
-            / 2
-            * torch.tensor(_DIRECTIONS, dtype=torch.float64, device=device).T[:, None, :, None]
-        )
-        self._ground = torch.tensor(GROUND, dtype=torch.float64, device=device)[
-            ..., None, None, None
-        ]
+        ways = torch.tensor(_DIRECTIONS, dtype=torch.float64, device=device).T
+        self._probes = cfg.move_amount / 2 * ways[:, None, :, None]
+        ground = torch.tensor(GROUND, dtype=torch.float64, device=device)
+        self._ground = ground[..., None, None, None]
         others = [
             [*range(agents, agents + enemies), *(b for b in range(agents) if b != a)]
             for a in range(agents)
@@ -144,7 +138,7 @@ class LiteStarCraft:
     def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
         frozen = self._done
         actions = actions.masked_fill(frozen[:, None], NO_OP)
-        if self.device.type == "cpu":  # elsewhere the check would make the host wait for the device
+        if self.device.type == "cpu":  # on a GPU the check would make the host wait
             self._refuse(actions, frozen)
         actions = actions.T.contiguous()
         self.combat.command(self._orders(actions))
@@ -157,9 +151,8 @@ class LiteStarCraft:
 
     def _refuse(self, actions: Int[Tensor, "N A"], frozen: Bool[Tensor, " N"]) -> None:
         inside = (actions >= 0) & (actions < self.spec.n_actions)
-        allowed = self._avail.gather(
-            2, actions.clamp(0, self.spec.n_actions - 1)[..., None]
-        ).squeeze(2)
+        valid = actions.clamp(0, self.spec.n_actions - 1)
+        allowed = self._avail.gather(2, valid[..., None]).squeeze(2)
         wrong = ~(inside & allowed) & ~frozen[:, None]
         if wrong.any():
             copy, agent = wrong.nonzero()[0].tolist()
@@ -177,7 +170,7 @@ class LiteStarCraft:
         return Orders(kind.T, goal.permute(2, 1, 0), target.T)
 
     def _moment(self, before: Float[Tensor, "J N"]) -> TimeStep:
-        """The present; `before` is everyone's health a step ago."""
+        """The current time step. `before`: health of all units one step ago."""
         agents = self.spec.n_agents
         alive = self.combat.health.T > 0
         agents_left, enemies_left = alive[:agents].any(0), alive[agents:].any(0)
@@ -208,7 +201,8 @@ class LiteStarCraft:
     def _reward(
         self, before: Float[Tensor, "J N"], won: Float[Tensor, " N"], lost: Float[Tensor, " N"]
     ) -> Float[Tensor, " N"]:
-        """Of the step that ended here. Sums are of whole numbers, with SMAC's settings, and so exact in any order."""
+        """Reward of the current step."""
+        # With SMAC's settings all terms are whole numbers, so their sum is exact in any order.
         cfg, after, agents = self.cfg, self.combat.health.T, self.spec.n_agents
         if cfg.reward_sparse:
             return (won - lost) / self._reward_unit
@@ -222,7 +216,9 @@ class LiteStarCraft:
     def _observe(
         self, alive: Bool[Tensor, "J N"]
     ) -> tuple[Float[Tensor, "A O N"], Bool[Tensor, "A U N"]]:
-        """Observations and available actions. The dead are far away (`Combat`), and so out of sight and range without a mask."""
+        """Observations and available actions."""
+        # Dead units lie far away (`Combat`), so that they are out of sight and range without a
+        # mask.
         cfg, agents, enemies = self.cfg, self.map.n_agents, self.map.n_enemies
         health = self.combat.health.T / HEALTH
         position = self.combat.position.permute(2, 1, 0).double()  # [2, J, N]
@@ -260,7 +256,8 @@ class LiteStarCraft:
     def _walkable(
         self, position: Float[Tensor, "2 J N"], alive: Bool[Tensor, "J N"]
     ) -> Bool[Tensor, "A 4 N"]:
-        """Whether the cell half a move away is walkable. SMAC finds cells by truncation, so that x > -1 counts as inside."""
+        """Whether the cell half a move away is walkable, for each direction."""
+        # SMAC truncates positions to cells, so x > -1 counts as inside.
         agents, (low, high) = self.map.n_agents, self._ground
         cell = (position[:, :agents, None] + self._probes).trunc()  # [2, A, 4, N]
         inside = (cell >= low) & (cell < high)
@@ -284,7 +281,7 @@ class LiteStarCraft:
 
     @property
     def xy(self) -> Float[Tensor, "N A 2"]:
-        """Where the agents stand, y upwards; not a number for the dead."""
+        """Positions of the agents, y upwards; NaN for dead agents."""
         agents = self.spec.n_agents
         living = self.combat.health[:, :agents, None] > 0
         return self.combat.position[:, :agents].masked_fill(~living, torch.nan)
@@ -295,7 +292,7 @@ class LiteStarCraft:
         return ("no-op", "stop", "north", "south", "east", "west", *enemies)
 
     def render(self, copy: int = 0) -> np.ndarray:
-        """Lines run from those who fight to those they can shoot."""
+        """RGB picture. Lines run from units to the targets in their range."""
         position, health, focus = (
             v[copy].numpy(force=True)
             for v in (self.combat.position, self.combat.health, self.combat.focus)
@@ -314,7 +311,7 @@ class LiteStarCraft:
         )
 
     def text(self, copy: int = 0) -> str:
-        """The walkable band."""
+        """Drawing of the walkable band."""
         position, health = (
             v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health)
         )

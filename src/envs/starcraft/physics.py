@@ -1,16 +1,19 @@
-"""Marine combat in N copies of one scenario: orders in, unit state out, time in game loops (16 per game second).
+"""Marine combat in N copies of one scenario. Time is in game loops, 16 per game second.
 
-This is the whole of the game's rules here; whoever stands in front (a learner's environment, a server of the game's API) only gives
-orders and reads units. A copy's fight is a function of its key and its orders: not of N, nor of how the loops are divided over
-calls of `advance`. For that, nothing is summed over a long axis in floating point, where the order of terms would show.
+This module holds all rules of the fight. The environment and the API server only give orders and
+read units. A copy's fight is a function of its key and its orders. It does not depend on N, nor on
+how `advance` divides the loops. For this reason no floating-point sum runs over a long axis, where
+the order of the terms would matter.
 
-Facts: speed, radius, health and sight are the map file's, and so is it that marines without ATTACK or ATTACK_MOVE never shoot; attack
-period, damage and range are the game's. Reconstructions: formation and numbering at the spawn, collisions, choice of targets, jitter of
-the attack period. Simplifications: no acceleration, turning or flight of bullets; who is killed in a loop still shoots in it.
+From the map file: speed, radius, health and sight; marines shoot only under ATTACK or ATTACK_MOVE.
+From the game: attack period, damage and range. Reconstructed: formation and numbering at the
+spawn, collisions, choice of targets, jitter of the attack period. Simplified: no acceleration,
+turning or flight of bullets; a unit killed in a loop still shoots in it.
 
-Axes: N copies, U units, the first squad's before the second's. Inside, all units lie in one row of M = U * N, unit u of copy n at the
-address u * N + n: operations run along memory, and one index finds a unit wherever it is. A row is a tensor, or, where it is short,
-an ndarray: the rules are written in what both have (`arrays`).
+Axes: N copies, U units, the first squad before the second. Inside, all units lie in one row of M =
+U * N, with unit u of copy n at the address u * N + n. Operations then run along memory, and one
+index addresses any unit. A row is a tensor, or an ndarray if it is short; `arrays` has the
+operations of both.
 """
 
 import math
@@ -18,11 +21,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from eoi.envs.starcraft.arrays import NUMPY, TORCH, Array
 from eoi.utils.seeding import fold, uniform
+from eoi.utils.shapes import Bool, Float, Int, Shaped
 
 LOOPS_PER_SECOND = 16
 SPEED = 2.25 / LOOPS_PER_SECOND  # cells a loop
@@ -32,43 +35,37 @@ SIGHT = 9.0
 DAMAGE = 6.0
 RANGE = 5.0  # between the edges of two marines
 REACH = RANGE + 2 * RADIUS  # the same between their centres
-SCAN = (
-    RANGE + RADIUS
-)  # a hunter notices foes this near by itself; once it has been hit, all in its reach
+# A hunter notices foes at this distance; once it has been hit, all foes within REACH
+SCAN = RANGE + RADIUS
 PERIOD = 0.8608 * LOOPS_PER_SECOND  # loops from one shot to the next
 PERIOD_JITTER = (-1.0, 2.0)  # loops; a draw between the two is added to each period
 
-CARRY_ON, STOP, MOVE, ATTACK, ATTACK_MOVE = range(
-    5
-)  # kinds of order; CARRY_ON leaves the earlier one as it is
+# Kinds of order; CARRY_ON keeps the earlier order
+CARRY_ON, STOP, MOVE, ATTACK, ATTACK_MOVE = range(5)
 
-_SPACING, _OFF = (
-    0.8,
-    0.02,
-)  # cells between places of a formation, and the most a unit is off its place along each axis
-_AFAR = 1000.0  # the dead lie this far from everything and each other: out of every range without a mask
-_SHORT = 4096  # addresses: with fewer, numpy is faster on a CPU
-_FARTHEST = 0x7F000000  # the bits of a float of 10^38
-_GOLDEN = (
-    math.sqrt(5) - 1
-) / 2  # steps of this size modulo 1 fill [0, 1) evenly: jitter without a draw at each shot
+_SPACING = 0.8  # cells between places of a formation
+_OFF = 0.02  # cells, the largest offset from a place along each axis
+# Dead units lie this far from all others and from each other, out of every range without a mask.
+_AFAR = 1000.0
+_SHORT = 4096  # below this number of addresses, numpy is faster on a CPU
+_FARTHEST = 0x7F000000  # the bits of a float near 10^38
+# Steps of this size, modulo 1, fill [0, 1) evenly: jitter without a draw at each shot
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
 class Squad:
     size: int
     start: tuple[float, float]
-    goal: tuple[float, float] | None = (
-        None  # where it attack-moves from the spawn on; None: it waits for orders
-    )
+    # Where the squad attack-moves after the spawn; None: it waits for orders
+    goal: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Scenario:
     squads: tuple[Squad, Squad]
-    ground: tuple[
-        tuple[float, float], tuple[float, float]
-    ]  # walkable: the lower left and the upper right corner
+    # The lower left and the upper right corner of the walkable band
+    ground: tuple[tuple[float, float], tuple[float, float]]
 
     @property
     def n_units(self) -> int:
@@ -76,7 +73,7 @@ class Scenario:
 
 
 class Orders(NamedTuple):
-    """What each unit is told. The dead, and attackers of the dead or of themselves, carry on."""
+    """An order for each unit. Ignored: orders to the dead, or to attack the dead or oneself."""
 
     kind: Int[Tensor, "N U"]
     goal: Float[Tensor, "N U 2"]  # read by MOVE and ATTACK_MOVE
@@ -84,14 +81,14 @@ class Orders(NamedTuple):
 
 
 class _State(NamedTuple):
-    position: Array  # [2, M], cells; the dead are afar
+    position: Array  # [2, M], cells; dead units are far away
     health: Array  # [M]
     cooldown: Array  # [M], loops until the weapon is ready
-    jitter: Array  # [M], in [0, 1): where an attack period that began now would lie within PERIOD_JITTER
-    speed: Array  # [M], cells a loop: 0 for who has been stopped
-    goal: Array  # [2, M], where it walks when it fights nobody
-    focus: Array  # [M], address of whom it fights; its own: nobody
-    hunts: Array  # [M], picks its own targets (ATTACK_MOVE)
+    jitter: Array  # [M], in [0, 1): the next attack period as a fraction of PERIOD_JITTER
+    speed: Array  # [M], cells a loop; 0 for a stopped unit
+    goal: Array  # [2, M], where the unit walks while it has no target
+    focus: Array  # [M], address of the unit's target; its own address: no target
+    hunts: Array  # [M], whether the unit chooses its targets itself (ATTACK_MOVE)
 
 
 class Combat:
@@ -106,15 +103,16 @@ class Combat:
         afar[0] = _AFAR * (1 + own // n)
         low, high = torch.tensor(scenario.ground, device=device)[..., None]
         names = torch.arange(u, dtype=torch.int32)[:, None].repeat(1, u)
-        names.fill_diagonal_(_FARTHEST)  # nobody is near itself
+        names.fill_diagonal_(_FARTHEST)  # no unit is near itself
         low_bits = (1 << (u - 1).bit_length()) - 1
         bits = torch.tensor([low_bits, ~low_bits, n], dtype=torch.int32, device=device)
         self._own, self._copy, self._afar, self._low, self._high = map(
             self._x.array, (own, own[:n], afar, low + RADIUS, high - RADIUS)
         )
+        # names: [U, U, 1]
         self._names, self._low_bits, self._high_bits, self._n = map(
             self._x.array, (names[..., None].to(device), *bits)
-        )  # names: [U, U, 1]
+        )
         # Numbers as tensors: with a Python number, a small operation takes twice the time.
         numbers = map(
             self._x.array,
@@ -143,7 +141,7 @@ class Combat:
         self.loops = torch.zeros(n, dtype=torch.int64, device=device)
 
     def spawn(self, keys: Int[Tensor, " N"]) -> None:
-        """Starts a new fight in every copy. Nothing random follows that is not drawn here."""
+        """Start a new fight in every copy. All random numbers of the fight are drawn here."""
         off = _OFF * (2 * uniform(fold(keys, 0), self.n_units, 2) - 1)
         self._state = self._fresh(
             self._numbered(self._places + off, keys), uniform(fold(keys, 1), self.n_units)
@@ -153,7 +151,7 @@ class Combat:
     def _numbered(
         self, position: Float[Tensor, "N U 2"], keys: Int[Tensor, " N"]
     ) -> Float[Tensor, "N U 2"]:
-        """The first squad counts from west to east (then south to north), the second in a random order."""
+        """Number the first squad from west to east, then south to north; the second at random."""
         first = self.scenario.squads[0].size
         by_y = position[:, :first, 1].argsort(dim=1, stable=True)
         by_x = position[:, :first, 0].gather(1, by_y).argsort(dim=1, stable=True)
@@ -180,13 +178,9 @@ class Combat:
         )
 
     def command(self, orders: Orders) -> None:
-        """Replaces the orders of all units but those that carry on."""
-        s, x, kind, goal = (
-            self._state,
-            self._x,
-            self._row(orders.kind),
-            self._inside(self._row(orders.goal)),
-        )
+        """Replace the orders of all units except those with CARRY_ON."""
+        s, x = self._state, self._x
+        kind, goal = self._row(orders.kind), self._inside(self._row(orders.goal))
         target = self._row(
             (orders.target * self.n_copies + torch.as_tensor(self._copy)[:, None]).int()
         )
@@ -201,7 +195,7 @@ class Combat:
         )
 
     def kill(self, units: Bool[Tensor, "N U"]) -> None:
-        """Takes units off the field."""
+        """Remove units from the field."""
         s, fallen = self._state, self._row(units)
         self._state = s._replace(
             health=self._x.where(fallen, self._zero, s.health),
@@ -209,7 +203,7 @@ class Combat:
         )
 
     def advance(self, loops: int, paused: Bool[Tensor, " N"] | None = None) -> None:
-        """Plays game loops in all copies but the paused ones."""
+        """Play game loops in all copies except the paused ones."""
         before = state = self._state
         for _ in range(loops):
             state = self._loop(state)
@@ -222,18 +216,18 @@ class Combat:
         self.loops = self.loops + (loops if paused is None else loops * ~paused)
 
     def _loop(self, s: _State) -> _State:
-        """All units act at once, on what was true at the beginning of the loop."""
+        """One game loop. All units act at once, on the state at its beginning."""
         x = self._x
         nearest, foe, foe_gap = self._neighbours(s.position)
         fights = s.focus != self._own
         way = x.where(fights, x.pick(s.position, s.focus), s.goal) - s.position
         distance = self._length(way)
         focus, in_reach = self._aim(s, foe, foe_gap, fights, distance)
-        stands = in_reach | (distance > self._far)  # the dead, and attackers of the dead
+        stands = in_reach | (distance > self._far)  # dead units, and attackers of dead units
         step = way * (x.where(stands, self._zero, s.speed) / x.maximum(distance, self._speed))
         position = self._inside(s.position + self._shift(s.position, step, nearest))
         fires = in_reach & (s.cooldown <= self._zero)
-        # Whole numbers: their sum does not depend on the order.
+        # All terms are whole numbers, so the order of the sum does not matter.
         health = x.maximum(
             x.add_at(s.health, focus, x.where(fires, self._damage, self._zero)), self._zero
         )
@@ -253,35 +247,32 @@ class Combat:
         )
 
     def _neighbours(self, position: Array) -> tuple[Array, Array, Array]:
-        """[M] the address of the nearest unit, that of the nearest foe, and the squared distance of the latter.
-
-        Bits of floats that are not negative compare as the floats do. So the lowest bits of the squared distances are replaced by
-        the unit's number, and one `amin` tells who is nearest and how near. This is many times faster than a `min` with indices,
-        and takes the lower number in a tie on any device.
-        """
-        x, first, place = (
-            self._x,
-            self.scenario.squads[0].size,
-            position.reshape(2, self.n_units, -1),
-        )
+        """[M] addresses of the nearest unit and the nearest foe, and the foe's squared distance."""
+        # The bits of non-negative floats compare as the floats do. The lowest bits of the squared
+        # distances are replaced by the unit's number, and one `amin` finds both the nearest unit
+        # and its distance. It is many times faster than `min` with indices, and takes the lower
+        # number in a tie on every device.
+        x, first = self._x, self.scenario.squads[0].size
+        place = position.reshape(2, self.n_units, -1)
         way = place[:, :, None] - place[:, None]
         way *= way
         gaps = (way[0] + way[1]).view(x.int32)  # [U, U, N]
         gaps &= self._high_bits
         gaps |= self._names
+        # [2U, N]
         least = x.concat(
             [x.amin(gaps, 0), x.amin(gaps[first:, :first], 0), x.amin(gaps[:first, first:], 0)]
-        )  # [2U, N]
+        )
         nearest, foe = ((least & self._low_bits) * self._n + self._copy).reshape(2, -1)
         return nearest, foe, least.view(x.float32).reshape(2, -1)[1]
 
     def _aim(
         self, s: _State, foe: Array, foe_gap: Array, fights: Array, distance: Array
     ) -> tuple[Array, Array]:
-        """[M] whom each unit fights now, and whether that one is in reach.
+        """[M] address of each unit's target, and whether it is in reach.
 
-        A hunter keeps whom it can reach, else turns to the nearest foe if it notices that one, else follows whom it had while it
-        sees that one.
+        A hunter keeps a target in reach. Otherwise it turns to the nearest foe that it notices.
+        Otherwise it follows its old target while that is in sight.
         """
         holds = fights & (distance <= self._reach)
         notices = foe_gap <= self._x.where(s.health < self._health, self._reach2, self._scan2)
@@ -290,7 +281,11 @@ class Combat:
         return self._x.where(turns, foe, self._x.where(gives_up, self._own, s.focus)), holds | turns
 
     def _shift(self, position: Array, step: Array, nearest: Array) -> Array:
-        """[2, M]: the step, without its part into the nearest unit where the two touch, and half of their overlap away from it."""
+        """[2, M]: the step after a collision with the nearest unit.
+
+        Where the two touch, the part of the step towards that unit is removed, and half of their
+        overlap is added away from it.
+        """
         x, away = self._x, position - self._x.pick(position, nearest)
         gap = x.maximum(self._length(away), self._tiny)
         away, overlap = away / gap, self._touch - gap
@@ -298,16 +293,18 @@ class Combat:
         return step + away * x.where(overlap >= self._zero, overlap * self._half - into, self._zero)
 
     def _length(self, vector: Array) -> Array:
-        """[M] from [2, M]. The single-precision root differs between processors in the last bit; rounded from double it does not."""
+        """[M] from [2, M]."""
+        # The last bit of a single-precision root differs between processors; rounded from double
+        # precision it does not.
         return self._x.single(self._x.sqrt((vector * vector).sum(0, dtype=self._x.float64)))
 
     def _inside(self, position: Array) -> Array:
-        """The nearest points that are walkable."""
+        """The nearest walkable points."""
         return self._x.minimum(self._x.maximum(position, self._low), self._high)
 
     @property
     def position(self) -> Float[Tensor, "N U 2"]:
-        """Meaningless for the dead."""
+        """Positions; meaningless for dead units."""
         return torch.as_tensor(self._state.position).view(2, self.n_units, -1).permute(2, 1, 0)
 
     @property
@@ -320,7 +317,7 @@ class Combat:
 
     @property
     def focus(self) -> Int[Tensor, "N U"]:
-        """The unit each one fights; itself: nobody."""
+        """Target of each unit; its own number: no target."""
         return self._table(self._state.focus // self.n_copies)
 
     def _table(self, row: Array) -> Shaped[Tensor, "N U"]:
@@ -328,7 +325,7 @@ class Combat:
 
 
 def formation(size: int, centre: tuple[float, float]) -> list[tuple[float, float]]:
-    """The places of a triangular lattice nearest to `centre`."""
+    """The `size` places of a triangular lattice nearest to `centre`."""
     span = range(-size, size + 1)
     lattice = [
         ((column + row % 2 / 2) * _SPACING, row * _SPACING * math.sqrt(3) / 2)

@@ -1,15 +1,17 @@
-"""A fight from above, in colours and in letters. Axes: J units, agents first; H rows of cells from the top, W columns.
+"""A fight seen from above, in colours and in letters.
 
-Positions are in cells from the lower left corner of what is shown.
+Positions are in cells from the lower left corner of the picture.
+
+Axes: J units, agents first; H rows of cells from the top, W columns.
 """
 
 import math
 import string
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
 
 from eoi.envs.grid import AGENT_COLOURS, FLOOR, WALL
+from eoi.utils.shapes import Bool, Float, Int, UInt8
 
 _ENEMY, _BAR = (48, 44, 52), (96, 200, 96)
 _DIGITS, _CAPITALS = "0123456789" + string.ascii_lowercase, string.ascii_uppercase
@@ -20,19 +22,18 @@ def draw_fight(
     position: Float[np.ndarray, "J 2"],
     health: Float[np.ndarray, " J"],  # 0 (dead) to 1
     radius: Float[np.ndarray, " J"],  # cells
-    target: Int[np.ndarray, " J"],  # whom each unit fights; itself: nobody
+    target: Int[np.ndarray, " J"],  # target of each unit; its own number: no target
     n_agents: int,
     scale: int = 20,  # pixels a cell
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Agents in colours, enemies dark; bars are health, lines run from those who fight to their targets."""
+    """RGB picture: coloured agents, dark enemies, bars of health, lines from units to targets."""
     image = (
         np.array([WALL, FLOOR], dtype=np.uint8)[ground.astype(int)]
         .repeat(scale, 0)
         .repeat(scale, 1)
     )
-    centre = (
-        np.stack([len(ground) - position[:, 1], position[:, 0]], 1) * scale
-    )  # rows grow downwards
+    # Rows are counted downwards.
+    centre = np.stack([len(ground) - position[:, 1], position[:, 0]], 1) * scale
     colours = [
         AGENT_COLOURS[i % len(AGENT_COLOURS)] if i < n_agents else np.array(_ENEMY)
         for i in range(len(health))
@@ -63,12 +64,14 @@ def write_fight(
     n_agents: int,
     scale: float = 1.0,
 ) -> str:
-    """Agents as digits and small letters, enemies as capitals; then everyone's health. `scale`: lines a cell."""
+    """Drawing with agents as digits and small letters, enemies as capitals; then the healths.
+
+    `scale`: lines of text for each cell.
+    """
     lines, width = math.ceil(rows * scale), math.ceil(2 * columns * scale)
     names = [*_DIGITS[:n_agents], *(enemy_letter(i) for i in range(len(health) - n_agents))]
-    canvas = np.full(
-        (lines, width + len(names)), " "
-    )  # two characters to a cell, and room for who is shifted
+    # Two characters for each cell, and room for units that are shifted to the right
+    canvas = np.full((lines, width + len(names)), " ")
     for name, (x, y), left in zip(names, position.tolist(), health.tolist(), strict=True):
         if left > 0:
             line, column = min(int(scale * y), lines - 1), int(2 * scale * x)

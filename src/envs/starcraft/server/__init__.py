@@ -1,5 +1,6 @@
-"""The embedded engine behind StarCraft II's own API, for clients that know only the game: pysc2, and SMAC on top of it.
+"""The embedded engine behind StarCraft II's API, for clients of the game: pysc2, and SMAC on pysc2.
 
-`match` plays, `messages` shows a match in the protocol's words, `session` answers one client's requests, `network` carries them,
-`place` puts all of it where pysc2 looks for the game.
+`match`: one game. `messages`: a match as messages of the protocol. `session`: answers to the
+requests of one client. `network`: the connections. `place`: installation where pysc2 expects the
+game.
 """

@@ -1,7 +1,8 @@
-"""One game on a marine map: fights that follow each other, and the record of them.
+"""One game on a marine map: a sequence of fights, and the record of them.
 
-A fight is a function of (map, seed, its number, its orders), as in the lite engine with `fight_key`. When both squads are dead the map
-puts both back; the loops of that wait belong to no fight, so that each one begins at its loop 0 with the step request after.
+A fight is a function of (map, seed, its number, its orders), as in the lite engine with
+`fight_key`. When both squads are dead, the map respawns them after a wait. The loops of the wait
+belong to no fight, so each fight begins at its loop 0 with the next step request.
 """
 
 import json
@@ -11,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from eoi.config.schema import nearest
@@ -19,9 +19,10 @@ from eoi.envs.starcraft.maps import MAPS
 from eoi.envs.starcraft.physics import CARRY_ON, Combat, Orders
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.shapes import Int
 
-RESPAWN = 2  # game loops that a field of dead waits
-KEPT = 100  # fights in a replay, the latest
+RESPAWN = 2  # game loops between the death of all units and the next fight
+KEPT = 100  # number of latest fights in a replay
 _MAGIC = b"EOI marines, replay 1\n"
 
 
@@ -37,19 +38,19 @@ class Order(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """One of those alive."""
+    """A living unit."""
 
     number: int
     x: float
     y: float
     health: float
     cooldown: float  # loops
-    focus: int  # the unit it fights; itself: nobody
+    focus: int  # number of its target; its own number: no target
 
 
 class Match:
     def __init__(self, map_name: str, seed: int):
-        """Raises UserError for a map that the engine does not know."""
+        """Raises UserError for an unknown map."""
         if map_name not in MAPS:
             raise UserError(f"there is no map {map_name!r}.{nearest(map_name, MAPS)}")
         self.map_name, self.seed, self.map = map_name, seed, MAPS[map_name]
@@ -59,17 +60,18 @@ class Match:
         self.begin(0)
 
     def begin(self, number: int) -> None:
-        """Starts that fight."""
+        """Start the fight of that number."""
         self.fight, self._wait = number, RESPAWN
         self._combat.spawn(fight_key(self.seed, number))
         self._record.append((number, []))
 
     def order(self, orders: Iterable[Order]) -> None:
-        """Of two orders to one unit the later counts."""
-        told = {order.unit: order for order in orders}
-        self._note("order", *told.values())
-        everyone = [told.get(unit, Order(unit, CARRY_ON)) for unit in range(self._combat.n_units)]
-        _, kind, goal, target = zip(*everyone, strict=True)
+        """Give orders to units. Of several orders to one unit the last counts."""
+        given = {order.unit: order for order in orders}
+        self._note("order", *given.values())
+        units = range(self._combat.n_units)
+        complete = [given.get(unit, Order(unit, CARRY_ON)) for unit in units]
+        _, kind, goal, target = zip(*complete, strict=True)
         self._combat.command(
             Orders(torch.tensor([kind]), torch.tensor([goal]), torch.tensor([target]))
         )
@@ -94,7 +96,7 @@ class Match:
             self._combat.advance(loops)
 
     def units(self) -> list[Unit]:
-        """The living, the agents first."""
+        """The living units, agents first."""
         combat = self._combat
         columns = (
             v[0].tolist() for v in (combat.position, combat.health, combat.cooldown, combat.focus)
@@ -106,17 +108,20 @@ class Match:
             if health > 0
         ]
 
-    def _note(self, verb: str, *what: object) -> None:
-        self._record[-1][1].append([verb, *what])
+    def _note(self, verb: str, *arguments: object) -> None:
+        self._record[-1][1].append([verb, *arguments])
 
     def replay(self) -> bytes:
-        """The latest fights as a file."""
+        """Content of a file with the latest fights."""
         content = {"map": self.map_name, "seed": self.seed, "fights": list(self._record)}
         return _MAGIC + zlib.compress(json.dumps(content).encode())
 
 
 def replayed(data: bytes) -> Iterator[Match]:
-    """Plays a replay again: the match at the beginning of each fight and after each of its steps. Raises UserError."""
+    """Play a replay again. Yields the match at the beginning of each fight and after each step.
+
+    Raises UserError if the data are not a replay.
+    """
     if not data.startswith(_MAGIC):
         raise UserError("this is not a replay of the API server")
     try:
@@ -127,11 +132,11 @@ def replayed(data: bytes) -> Iterator[Match]:
     for number, record in content["fights"]:
         match.begin(number)
         yield match
-        for verb, *what in record:
+        for verb, *arguments in record:
             if verb == "step":
-                match.step(*what)
+                match.step(*arguments)
                 yield match
             elif verb == "kill":
-                match.kill(what)
+                match.kill(arguments)
             else:
-                match.order(Order(*order) for order in what)
+                match.order(Order(*order) for order in arguments)

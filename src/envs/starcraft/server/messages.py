@@ -1,4 +1,7 @@
-"""A match in the words of StarCraft's API (s2clientprotocol). Facts about marines are physics', units of time and length the game's."""
+"""A match as messages of StarCraft's API (s2clientprotocol).
+
+Facts about marines come from `physics`; units of time and length are the game's.
+"""
 
 import numpy as np
 from s2clientprotocol import common_pb2, data_pb2, raw_pb2, sc2api_pb2
@@ -7,30 +10,25 @@ from eoi.envs.starcraft import physics
 from eoi.envs.starcraft.maps import AGENTS_START, ENEMIES_START, GROUND, SIZE
 from eoi.envs.starcraft.server.match import Match, Unit
 
-VERSION, BUILD, DATA_VERSION = (
-    "4.10.0",
-    75689,
-    "B89B5D6FA7CBF6452E721311BFBC6CB2",
-)  # the game whose place the server takes
+# The version of the game that the server replaces
+VERSION, BUILD, DATA_VERSION = "4.10.0", 75689, "B89B5D6FA7CBF6452E721311BFBC6CB2"
 AGENTS, ENEMIES = 1, 2  # players
-# Unit types. The maps give the agents a marine of their own, one that never shoots unless told to; its number is this server's choice.
+# Unit types. On SMAC's maps, the agents' marines shoot only on orders. The number of this type is
+# arbitrary.
 MARINE, OBEDIENT_MARINE = 48, 2000
 _NAMES = {MARINE: "Marine", OBEDIENT_MARINE: "MarineRL"}
-STOPS, MOVES, ATTACKS = (
-    (4, 3665),
-    (16, 3794),
-    (23, 3674),
-)  # abilities: the marine's, and the general ones that stand for them
+# Abilities: the marine's own, and the general ability that it is an instance of
+STOPS, MOVES, ATTACKS = (4, 3665), (16, 3794), (23, 3674)
 _HEIGHT = 127  # of the terrain: the maps are flat
 
 
 def tag(match: Match, unit: int) -> int:
-    """Unique in the game: who is put back is somebody new."""
+    """Tag of a unit, unique in the game: a unit gets a new one in each fight."""
     return (match.fight + 1 << 32) + unit + 1
 
 
 def living(match: Match) -> dict[int, int]:
-    """The units on the field by their tags."""
+    """Numbers of the living units by their tags."""
     return {tag(match, unit.number): unit.number for unit in match.units()}
 
 
@@ -41,7 +39,7 @@ def game_info(match: Match, options: sc2api_pb2.InterfaceOptions) -> sc2api_pb2.
     bits, heights = np.packbits(walkable).tobytes(), bytes([_HEIGHT]) * SIZE**2
     size = common_pb2.Size2DI(x=SIZE, y=SIZE)
     corners = common_pb2.PointI(x=0, y=0), common_pb2.PointI(x=SIZE, y=SIZE)
-    people = ((AGENTS, sc2api_pb2.Participant), (ENEMIES, sc2api_pb2.Computer))
+    players = ((AGENTS, sc2api_pb2.Participant), (ENEMIES, sc2api_pb2.Computer))
     race = common_pb2.Terran
     return sc2api_pb2.ResponseGameInfo(
         map_name=match.map_name,
@@ -50,7 +48,7 @@ def game_info(match: Match, options: sc2api_pb2.InterfaceOptions) -> sc2api_pb2.
             sc2api_pb2.PlayerInfo(
                 player_id=player, type=kind, race_requested=race, race_actual=race
             )
-            for player, kind in people
+            for player, kind in players
         ],
         start_raw=raw_pb2.StartRaw(
             map_size=size,
@@ -65,7 +63,7 @@ def game_info(match: Match, options: sc2api_pb2.InterfaceOptions) -> sc2api_pb2.
 
 
 def map_path(map_name: str) -> str:
-    """Within the game's Maps folder; SMAC's."""
+    """Path of one of SMAC's maps, within the game's Maps folder."""
     return f"SMAC_Maps/{map_name}.SC2Map"
 
 
@@ -100,7 +98,7 @@ def _show(shown: raw_pb2.Unit, match: Match, unit: Unit) -> None:
 
 
 def data(asked: sc2api_pb2.RequestData) -> sc2api_pb2.ResponseData:
-    """Of the marines only."""
+    """Data of the marines and of their abilities."""
     response = sc2api_pb2.ResponseData()
     if asked.ability_id:
         for names, numbers, target in (

@@ -1,4 +1,4 @@
-"""Sessions over websockets, one for each connection, all in one thread, until somebody ends it."""
+"""Sessions over websockets, one for each connection, all in one thread."""
 
 import asyncio
 import contextlib
@@ -20,19 +20,22 @@ from eoi.utils.errors import UserError
 
 PATH = "/sc2api"
 _ENDS = (signal.SIGTERM, signal.SIGINT)
-_PATIENCE = 0.5  # seconds for a client to say good-bye
+_PATIENCE = 0.5  # seconds for a client to close its connection
 _LARGEST = 1 << 26  # bytes of a message: create_game holds the map file
 
 
 class GameServer:
     def __init__(self, seed: int | None = None):
-        """A game whose client chooses no seed gets the next of `seed`, `seed` + 1, ...; None: one at random."""
+        """`seed`: for games whose client chooses none, counted up for each; None: random."""
         self._seeds: Iterator[int] = _at_random() if seed is None else itertools.count(seed)
         self._clients = 0
         self.ended = asyncio.Event()
 
     async def run(self, host: str, port: int, parent: int | None = None) -> None:
-        """Serves until SIGTERM, Ctrl-C or the last client's `quit`. `parent`: the process that this one is not to outlive."""
+        """Serve until SIGTERM, Ctrl-C or the last client's `quit`.
+
+        `parent`: the server also ends when this process ends.
+        """
         for number in _ENDS:
             asyncio.get_running_loop().add_signal_handler(number, self.ended.set)
         async with self.listening(host, port) as port:
@@ -44,13 +47,16 @@ class GameServer:
             while not self.ended.is_set() and parent in (None, os.getppid()):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.ended.wait(), 1.0)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # pysc2 says it again and again
+        # pysc2 repeats the signal, which must not interrupt the end of this process.
+        for number in _ENDS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
-        """The port, which the system chooses when `port` is 0. Raises UserError."""
+        """Listen, and yield the port. `port`: 0 for any free one. Raises UserError."""
         try:
-            # No pings: a client that learns for minutes between two requests is no dead client.
+            # No pings: a client may train for minutes between two requests.
             quiet = {"compression": None, "ping_interval": None, "close_timeout": _PATIENCE}
             server = await serve(
                 self._converse, host, port, process_request=_only_api, max_size=_LARGEST, **quiet
@@ -61,9 +67,7 @@ class GameServer:
             yield next(iter(server.sockets)).getsockname()[1]
         finally:
             server.close()
-            with contextlib.suppress(
-                TimeoutError
-            ):  # nobody has to wait for a client that does not answer
+            with contextlib.suppress(TimeoutError):  # a client does not answer
                 await asyncio.wait_for(server.wait_closed(), _PATIENCE)
 
     async def _converse(self, connection: ServerConnection) -> None:
@@ -74,9 +78,9 @@ class GameServer:
                 message = await connection.recv(decode=False)  # pysc2 sends its bytes as text
                 await connection.send(session.answer(message))
         except DecodeError:
-            await connection.close(CloseCode.INVALID_DATA, "this is no Request")
+            await connection.close(CloseCode.INVALID_DATA, "not a Request")
         except ConnectionClosed:
-            pass  # the client is gone, and its game with it
+            pass  # the client has left, and its game ends
         finally:
             self._clients -= 1
         if session.status == QUIT and not self._clients:

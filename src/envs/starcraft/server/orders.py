@@ -1,4 +1,4 @@
-"""What a client tells its units: actions of StarCraft's API as orders of the engine."""
+"""Actions of StarCraft's API as orders of the engine."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ class _Refused(Exception):
 def read(
     actions: Iterable[Action], match: Match
 ) -> tuple[list[Order], list[ActionResult.ValueType]]:
-    """The orders, and for each action what the game says to it. An action that cannot be followed changes nothing."""
+    """Orders, and the game's result code of each action. An impossible action gives no orders."""
     units, orders, results = living(match), [], []
     for action in actions:
         try:
@@ -34,25 +34,25 @@ def read(
 
 def _orders(action: Action, units: Mapping[int, int], n_agents: int) -> list[Order]:
     if not action.action_raw.HasField("unit_command"):
-        if action.ListFields():  # pictures and the camera; what is empty does nothing
+        if action.ListFields():  # actions on pictures and on the camera
             raise _Refused(error_pb2.NotSupported)
         return []
     command = action.action_raw.unit_command
-    told = [units[tag] for tag in command.unit_tags if tag in units]  # the dead are left out
-    if not told or max(told) >= n_agents:
+    chosen = [units[tag] for tag in command.unit_tags if tag in units]  # without dead units
+    if not chosen or max(chosen) >= n_agents:
         raise _Refused(error_pb2.YouCantControlThatUnit)
     if command.queue_command:
         raise _Refused(error_pb2.CantQueueThatOrder)
     kind, goal, target = _meaning(command, units)
-    if kind == ATTACK and target in told:
+    if kind == ATTACK and target in chosen:
         raise _Refused(error_pb2.CantTargetThatUnit)
-    return [Order(unit, kind, goal, target) for unit in told]
+    return [Order(unit, kind, goal, target) for unit in chosen]
 
 
 def _meaning(
     command: ActionRawUnitCommand, units: Mapping[int, int]
 ) -> tuple[int, tuple[float, float], int]:
-    """Kind, goal and target."""
+    """Kind, goal and target of the order."""
     ability, aim = command.ability_id, command.WhichOneof("target")
     goal = command.target_world_space_pos.x, command.target_world_space_pos.y
     if ability in STOPS:

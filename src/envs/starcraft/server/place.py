@@ -1,4 +1,4 @@
-"""Puts the server where pysc2 looks for the game, and files where it looks for SMAC's maps."""
+"""Installation of the server where pysc2 expects the game, and of files in place of SMAC's maps."""
 
 import pathlib
 import shlex
@@ -13,7 +13,10 @@ _MARK = "# EOI's API server in the place of StarCraft II"
 
 
 def install(folder: pathlib.Path, program: pathlib.Path) -> None:
-    """`program` serves when its first argument is `game`. Raises UserError where a game is, OSError."""
+    """Install a launcher in `folder`. `program`: serves if its first argument is `game`.
+
+    Raises UserError if the folder contains the game, and OSError.
+    """
     _refuse_game(folder)
     launcher = folder / "Versions" / f"Base{BUILD}" / "SC2_x64"
     command = shlex.join([sys.executable, str(program.resolve())])
@@ -21,9 +24,7 @@ def install(folder: pathlib.Path, program: pathlib.Path) -> None:
     launcher.chmod(0o755)
     for name in MAPS:
         path = folder / "Maps" / map_path(name)
-        if (
-            not path.exists()
-        ):  # SMAC's own files will do as well: the server reads no more than the name
+        if not path.exists():  # keep SMAC's own files: the server reads only their names
             write_text(path, f"{_MARK}: {name}\n")
 
 
@@ -34,7 +35,8 @@ def _refuse_game(folder: pathlib.Path) -> None:
     ]
     if found:
         raise UserError(
-            f"{folder}: here is a StarCraft II ({found[0].relative_to(folder)}); give another folder"
+            f"{folder}: contains StarCraft II ({found[0].relative_to(folder)}); "
+            "choose another folder"
         )
 
 

@@ -1,7 +1,7 @@
-"""The protocol of StarCraft's API for one client: a request in, a response out, and which request may come when.
+"""The protocol of StarCraft's API for one client: its requests, responses and statuses.
 
-What the protocol has a word for (a map that is not there, an order that cannot be followed) is answered with that word; everything else
-that cannot be done, with a line in the response's `error`. Nothing is done then, and the status stays.
+A request that fails changes neither the match nor the status. If the protocol has a code for the
+problem, such as a missing map, the response has the code. Otherwise it has a line in `error`.
 """
 
 import pathlib
@@ -23,22 +23,18 @@ from eoi.envs.starcraft.server.match import Match
 from eoi.envs.starcraft.server.orders import read
 from eoi.utils.errors import UserError
 
-LAUNCHED, INIT_GAME, IN_GAME, QUIT = (
-    sc2api_pb2.launched,
-    sc2api_pb2.init_game,
-    sc2api_pb2.in_game,
-    sc2api_pb2.quit,
-)
-MOST_LOOPS = 10_000  # of one step: other clients wait for its end
+LAUNCHED, INIT_GAME = sc2api_pb2.launched, sc2api_pb2.init_game
+IN_GAME, QUIT = sc2api_pb2.in_game, sc2api_pb2.quit
+MOST_LOOPS = 10_000  # in one step, because all other clients wait for it
 
 
 class Refusal(Exception):
-    """A line for the response's `error`."""
+    """A request that fails, with the line for the `error` of its response."""
 
 
 class Session:
     def __init__(self, seeds: Iterator[int]):
-        """`seeds`: one for each game whose client does not choose one."""
+        """`seeds`: for games whose client chooses none."""
         self.status: Status.ValueType = LAUNCHED
         self._seeds = seeds
         self._match: Match  # from create_game on
@@ -47,7 +43,7 @@ class Session:
 
     @torch.inference_mode()
     def answer(self, message: bytes) -> bytes:
-        """Raises google.protobuf.message.DecodeError when the message is no Request."""
+        """The response to a request. Raises google.protobuf's DecodeError if it is no Request."""
         request, response = Request.FromString(message), Response()
         if request.HasField("id"):
             response.id = request.id
@@ -63,12 +59,12 @@ class Session:
         if name is None:
             raise Refusal("the request is empty")
         if name not in _REQUESTS:
-            raise Refusal(f"{name}: this server cannot do that")
+            raise Refusal(f"{name}: not supported by this server")
         valid, serve = _REQUESTS[name]
         if valid and self.status not in valid:
             words = [Status.Name(status) for status in (self.status, *valid)]
             raise Refusal(
-                f"{name}: not while the status is {words[0]}, only in {' or '.join(words[1:])}"
+                f"{name}: not allowed in status {words[0]}, only in {' or '.join(words[1:])}"
             )
         getattr(response, name).CopyFrom(serve(self, getattr(request, name)))
 
@@ -88,7 +84,7 @@ class Session:
 
     def _create_game(self, asked: sc2api_pb2.RequestCreateGame) -> ResponseCreateGame:
         if asked.realtime:
-            raise Refusal("create_game: time goes on by steps only, realtime is not there")
+            raise Refusal("create_game: realtime is not supported; time advances by steps")
         if not (asked.local_map.map_path or asked.battlenet_map_name):
             return ResponseCreateGame(error=ResponseCreateGame.MissingMap)
         players = sorted(player.type for player in asked.player_setup)
@@ -97,15 +93,13 @@ class Session:
         if players != [sc2api_pb2.Participant, sc2api_pb2.Computer]:
             return ResponseCreateGame(
                 error=ResponseCreateGame.InvalidPlayerSetup,
-                error_details="one participant against one computer",
+                error_details="expected one participant against one computer",
             )
-        name = pathlib.PureWindowsPath(
-            asked.local_map.map_path or asked.battlenet_map_name
-        ).stem  # either separator
+        # A Windows path accepts either separator.
+        path = pathlib.PureWindowsPath(asked.local_map.map_path or asked.battlenet_map_name)
+        seed = asked.random_seed if asked.HasField("random_seed") else next(self._seeds)
         try:
-            self._match = Match(
-                name, asked.random_seed if asked.HasField("random_seed") else next(self._seeds)
-            )
+            self._match = Match(path.stem, seed)
         except UserError as error:
             return ResponseCreateGame(
                 error=ResponseCreateGame.InvalidMapName, error_details=str(error)
@@ -117,7 +111,7 @@ class Session:
         if not asked.HasField("race"):
             return ResponseJoinGame(
                 error=ResponseJoinGame.MissingParticipation,
-                error_details="a race; nobody can watch only",
+                error_details="a race is required; observers are not supported",
             )
         if (
             not asked.options.raw
@@ -126,7 +120,7 @@ class Session:
         ):
             return ResponseJoinGame(
                 error=ResponseJoinGame.FeatureUnsupported,
-                error_details="there are raw observations and no pictures",
+                error_details="only raw observations are supported, no pictures",
             )
         self._options, self._seen, self.status = asked.options, set(), IN_GAME
         return ResponseJoinGame(player_id=messages.AGENTS)
@@ -165,7 +159,7 @@ class Session:
 
     def _debug(self, asked: sc2api_pb2.RequestDebug) -> sc2api_pb2.ResponseDebug:
         if any(command.WhichOneof("command") != "kill_unit" for command in asked.debug):
-            raise Refusal("debug: this server knows kill_unit only")
+            raise Refusal("debug: only kill_unit is supported")
         living = messages.living(self._match)
         self._match.kill(
             living[tag] for command in asked.debug for tag in command.kill_unit.tag if tag in living
@@ -183,9 +177,8 @@ class Session:
 
 
 _PLAYING = (IN_GAME,)
-_REQUESTS: dict[
-    str, tuple[tuple[Status.ValueType, ...], Callable]
-] = {  # valid statuses (none: all) and what answers
+# Statuses in which each request is valid (): all, and the method that answers it
+_REQUESTS: dict[str, tuple[tuple[Status.ValueType, ...], Callable]] = {
     "ping": ((), Session._ping),
     "available_maps": ((), Session._available_maps),
     "quit": ((), Session._quit),

@@ -1,0 +1,216 @@
+"""Which runs belong together: settings that set runs apart, groups, worlds, selections."""
+
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from eoi.config.schema import nearest
+from eoi.records.record import Record
+from eoi.utils.errors import UserError
+
+# Settings that never set two runs apart: they change where a run computes and what it keeps.
+IGNORED = frozenset(
+    {"use_cuda", "threads", "local_results_path", "save_model", "save_interval", "save_replay"}
+)
+WITHIN = frozenset({"seed", "label"})  # settings that vary within a group of runs
+_BARE = frozenset({"name", "label"})  # settings whose value alone is clear in a legend
+
+_ACTOR_CRITIC = frozenset({"actor_clip", "actor_lr", "critic_clip", "critic_lr"})
+_MAAC = frozenset({"attend_heads", "logit_decay", "reward_scale"})
+_PPO = frozenset({"critic_input", "entropy_coef", "epochs", "eps_clip", "gae_lambda"})
+_Q_LEARNER = frozenset(
+    {"double_q", "epsilon_anneal_time", "epsilon_finish", "epsilon_start", "grad_norm_clip"}
+    | {"hypernet_embed", "hypernet_layers", "lr", "mixer"}
+    | {"mixing_activation", "mixing_bias", "mixing_embed_dim"}
+)
+_OFF_POLICY = frozenset(
+    {"learning_starts", "target_update_interval", "target_update_tau"}
+    | {"update_interval", "update_interval_episodes"}
+)
+# Settings that a learner does not read. A learner that is not listed reads every setting.
+UNREAD = {
+    "q_learner": _ACTOR_CRITIC | _MAAC | _PPO,
+    "maac": _Q_LEARNER | _PPO,
+    "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY,
+}
+
+Value = int | float | str | None
+
+
+def identity(config: Mapping[str, object]) -> str:
+    """Text that is equal for two configurations exactly if they ask for the same run.
+
+    Numbers compare by value: 1 and 1.0 are equal.
+    """
+    kept = {key: value for key, value in config.items() if key not in IGNORED}
+    return json.dumps(_plain(kept), sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    """A setting as JSON has it, whether it was read from YAML or from Sacred's JSON."""
+    if isinstance(value, dict):
+        if set(value) == {"py/tuple"}:
+            return _plain(value["py/tuple"])
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def value(record: Record, key: str) -> Value:
+    """A setting's value, in a form in which equal values are equal; a list is given as text."""
+    found = record.settings.get(key)
+    if isinstance(found, float) and found.is_integer():
+        return int(found)
+    return found if found is None or isinstance(found, int | float | str) else repr(found)
+
+
+def idle(record: Record, key: str) -> bool:
+    """Whether the setting has no effect in this run, so that its value says nothing about it."""
+    settings, section = record.settings, key.partition(".")[0]
+    if settings.get(f"{section}.form") == "none":  # the section is switched off
+        return key != f"{section}.form"
+    if section == "lfo":
+        return key != "lfo.omega" and settings.get("lfo.omega") == 0
+    return key in UNREAD.get(str(settings.get("learner")), ())
+
+
+def differing(records: Sequence[Record], keys: Iterable[str]) -> list[str]:
+    """Those of the settings that have several values among the runs.
+
+    A run that lacks a setting, because it was recorded before the setting existed, does not count.
+    """
+    return [
+        key
+        for key in keys
+        if len({value(r, key) for r in records if key in r.settings and not idle(r, key)}) > 1
+    ]
+
+
+def setting_apart(records: Sequence[Record], but: Iterable[str] = ()) -> list[str]:
+    """Settings in which the runs differ, but for seed, label and `but`, in alphabetical order."""
+    keys = {key for record in records for key in record.settings}
+    return differing(records, sorted(keys - IGNORED - WITHIN - set(but)))
+
+
+def apart_by_name(
+    worlds: Iterable[Sequence[Record]], over: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """For each name, the settings in which its runs differ within a world, but for those in `over`.
+
+    worlds: the runs of each world. A setting that differs only between worlds is left out.
+    """
+    found: dict[str, set[str]] = {}
+    for records in worlds:
+        for name, same in _grouped(records, ["name"]).items():
+            found.setdefault(name, set()).update(setting_apart(same, over))
+    return {name: sorted(keys) for name, keys in found.items()}
+
+
+def grouped(
+    records: Sequence[Record],
+    by: Sequence[str] | None,
+    apart: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, list[Record]]:
+    """Runs under the text of their `by` settings.
+
+    by: None groups by name, and by each further setting in which runs of one name differ.
+    apart: these further settings of each name; None finds them among `records`.
+    """
+    if by is not None:
+        return _grouped(records, by)
+    apart = apart_by_name([records]) if apart is None else apart
+    return {
+        label: members
+        for name, same in _grouped(records, ["name"]).items()
+        for label, members in _grouped(same, ["name", *apart[name]]).items()
+    }
+
+
+def split(groups: Mapping[str, Sequence[Record]], by: Sequence[str]) -> dict[str, list[Record]]:
+    """Each group divided by the values of further settings."""
+    return {
+        ", ".join(part for part in (name, label) if part): members
+        for name, records in groups.items()
+        for label, members in _grouped(records, by).items()
+    }
+
+
+def _grouped(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: [order(value(record, key)) for key in by]):
+        found.setdefault(_label(record, by), []).append(record)
+    return found
+
+
+def _label(record: Record, by: Sequence[str]) -> str:
+    parts = []
+    for key in by:
+        if not idle(record, key) and key in record.settings:
+            text = str(value(record, key))
+            parts.append(text if key in _BARE else f"{key.removeprefix('env_args.')}={text}")
+    return ", ".join(parts)
+
+
+def order(value: Value) -> tuple[float, str]:
+    """A key that sorts numbers by size, before words."""
+    return (value if isinstance(value, int | float) else float("inf"), str(value))
+
+
+def worlds(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Record]]:
+    """Runs by environment; each variant of an environment is a world of its own.
+
+    by: settings that are compared, so that they make no worlds.
+    """
+    found: dict[str, list[Record]] = {}
+    for env in sorted({record.world for record in records}):
+        members = [record for record in records if record.world == env]
+        keys = {key for record in members for key in record.settings if key.startswith("env_args.")}
+        apart = differing(members, sorted(keys - set(by)))
+        for record in members:
+            variant = ", ".join(
+                f"{key.removeprefix('env_args.')}={record.settings.get(key)}" for key in apart
+            )
+            found.setdefault(f"{env} ({variant})" if variant else env, []).append(record)
+    return found
+
+
+def selected(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
+    """Runs that meet every condition KEY=VALUE[,VALUE]. Raises UserError.
+
+    A value may be a shell pattern. The key `run` stands for the name of a run's folder.
+    """
+    for condition in conditions:
+        key, equals, text = condition.partition("=")
+        if not equals:
+            raise UserError(f"--where {condition}: expected KEY=VALUE[,VALUE]")
+        if key != "run":
+            refuse_unknown(records, [key], "--where")
+        kept = [record for record in records if _meets(record, key, text.split(","))]
+        if not kept:
+            raise UserError(f"--where {condition}: no run meets it")
+        records = kept
+    return list(records)
+
+
+def _meets(record: Record, key: str, patterns: Sequence[str]) -> bool:
+    found = record.run if key == "run" else value(record, key)
+    return any(
+        fnmatch.fnmatchcase(str(found), pattern) or _equals(found, pattern) for pattern in patterns
+    )
+
+
+def _equals(found: Value, text: str) -> bool:
+    """Whether both are the same number: 0.0001 and 1e-4."""
+    try:
+        return not isinstance(found, bool | str | None) and float(text) == found
+    except ValueError:
+        return False
+
+
+def refuse_unknown(records: Sequence[Record], keys: Iterable[str], option: str) -> None:
+    """Raises UserError for a setting that no run has."""
+    known = {key for record in records for key in record.settings}
+    for key in keys:
+        if records and key not in known:
+            raise UserError(f"{option} {key}: there is no such setting.{nearest(key, known)}")

@@ -1,0 +1,156 @@
+"""Finds and reads recorded runs.
+
+A run's folder has Sacred's config.json and run.json and, once something was logged, metrics.json.
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from eoi.records import table
+from eoi.records.record import Config, Record, Series, renamed
+from eoi.utils.errors import UserError
+from eoi.utils.places import ROOT
+
+SACRED = ROOT / "results" / "sacred"
+
+
+def find_runs(paths: Sequence[str | pathlib.Path]) -> list[Record]:
+    """All runs in these tables and folders, each once, in the order given. Raises UserError."""
+    found: dict[pathlib.Path, Record] = {}
+    for path in paths:
+        if table.is_table(path):
+            records = table.read(pathlib.Path(path).expanduser())
+        else:
+            records = [read(folder) for folder in _expand(str(path))]
+        found |= {record.folder.resolve(): record for record in records}
+    return list(found.values())
+
+
+def locate(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
+    """Folders of runs, each once, in the order given. Raises UserError.
+
+    A path is a run's folder, a folder that holds runs at any depth, a Sacred id (`3` is
+    results/sacred/3) or `latest`, the last run that is not an evaluation.
+    """
+    found = {folder.resolve(): folder for path in paths for folder in _expand(str(path))}
+    return list(found.values())
+
+
+def only_run(path: str | pathlib.Path) -> pathlib.Path:
+    """The folder of a single run. Raises UserError."""
+    folders = locate([path])
+    if len(folders) > 1:
+        raise UserError(
+            f"{path}: holds {len(folders)} runs, from {folders[0]} to {folders[-1]}; name one"
+        )
+    return folders[0]
+
+
+def read(folder: pathlib.Path) -> Record:
+    """Raises UserError when a file of the run is missing or damaged."""
+    path = folder / "metrics.json"
+    metrics = _read_json(path) if path.exists() else {}
+    try:
+        series = {
+            name: Series(np.array(entry["steps"], int), np.array(entry["values"], float))
+            for name, entry in metrics.items()
+        }
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise UserError(
+            f"{path}: damaged, a metric in it has no list of steps and of values"
+        ) from None
+    for name, entry in series.items():
+        if entry.steps.shape != entry.values.shape:
+            raise UserError(
+                f"{path}: damaged, {name} has {len(entry.steps)} steps"
+                f" for {len(entry.values)} values"
+            )
+    logged = {name: entry for name, entry in series.items() if len(entry.steps)}
+    status = str(read_run(folder).get("status", "UNKNOWN"))
+    return Record(folder, read_config(folder), status, logged, folder.name)
+
+
+def read_config(folder: pathlib.Path) -> Config:
+    """Every setting that was in effect. Raises UserError."""
+    return renamed(_read_json(folder / "config.json"))
+
+
+def read_run(folder: pathlib.Path) -> Config:
+    """Content of Sacred's run.json. Raises UserError."""
+    return _read_json(folder / "run.json")
+
+
+def is_run(folder: pathlib.Path) -> bool:
+    return (folder / "config.json").is_file() and (folder / "run.json").is_file()
+
+
+def _expand(name: str) -> list[pathlib.Path]:
+    folder = _folder(name)
+    if not folder.is_dir():
+        raise UserError(f"{name}: {_no_folder(folder)}")
+    runs = sorted(_runs_below(folder), key=_natural)
+    if not runs:
+        tables = sorted(path.name for path in folder.glob(f"*{table.SUFFIX}"))
+        if tables:
+            raise UserError(f"{name}: no run in it, but tables of runs; name {', '.join(tables)}")
+        raise UserError(
+            f"{name}: no run in it (a run is a folder with Sacred's config.json and run.json)"
+        )
+    return [_newest(runs)] if name == "latest" else runs
+
+
+def _no_folder(path: pathlib.Path) -> str:
+    if not path.exists():
+        return "there is no such run or folder of runs"
+    if table.is_table(path):
+        return "a table of metrics, which has no networks; name the run's folder"
+    return "a file; name the run's folder"
+
+
+def _newest(runs: Sequence[pathlib.Path]) -> pathlib.Path:
+    """The last run that trained: an evaluation has neither networks nor curves."""
+    return next((run for run in reversed(runs) if not read_config(run).get("evaluate")), runs[-1])
+
+
+def _folder(name: str) -> pathlib.Path:
+    """An existing folder of that name, else the folder of a Sacred id or of `latest`."""
+    folder = pathlib.Path(name).expanduser()
+    if folder.exists():
+        return folder
+    if name == "latest":
+        return SACRED
+    return SACRED / name if name.isdigit() else folder
+
+
+def _runs_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Folders of runs at any depth. Names with _ or . in front are Sacred's own, or set aside."""
+    if is_run(folder):
+        yield folder
+        return
+    for inner in folder.iterdir():
+        if inner.is_dir() and not inner.is_symlink() and not inner.name.startswith(("_", ".")):
+            yield from _runs_below(inner)
+
+
+def _natural(folder: pathlib.Path) -> list[str | int]:
+    """A key that sorts run 10 after run 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(folder))]
+
+
+def _read_json(path: pathlib.Path) -> Config:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file, so this folder is no run") from None
+    except (ValueError, UnicodeDecodeError):
+        raise UserError(
+            f"{path}: damaged, not valid JSON; if the run is still writing, try again,"
+            " else leave it out"
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged, expected a JSON object")
+    return content

@@ -1,0 +1,68 @@
+"""One recorded run: its settings, its status and its metrics as arrays."""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Config = dict[str, Any]  # settings, nested as in the YAML files
+
+
+class Series(NamedTuple):
+    """One metric of one run, in the order it was logged."""
+
+    steps: np.ndarray  # [K] environment steps
+    values: np.ndarray  # [K]
+
+    def until(self, step: int) -> "Series":
+        """Entries up to and including `step`."""
+        kept = self.steps <= step
+        return Series(self.steps[kept], self.values[kept])
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run, finished or not."""
+
+    folder: pathlib.Path  # of a run in a table: the table's path, then the run's name in it
+    config: Config
+    status: str  # Sacred's: RUNNING, COMPLETED, INTERRUPTED, FAILED, ...
+    metrics: dict[str, Series]
+    run: str  # the folder's name, or the run's name in its table
+
+    @cached_property
+    def settings(self) -> Config:
+        """Settings by dotted keys, such as `eoi.alpha`."""
+        return dict(_flat(self.config))
+
+    @property
+    def seed(self) -> int | None:
+        return self.config.get("seed")
+
+    @property
+    def world(self) -> str:
+        """Name of the environment, with its engine if it has several."""
+        return labelled(str(self.config.get("env")), self.config.get("env_args") or {})
+
+
+def labelled(name: str, env_args: Mapping[str, object]) -> str:
+    """`name`, and the engine if the world has several: results differ between engines."""
+    return f"{name}_{env_args['engine']}" if "engine" in env_args else name
+
+
+def renamed(config: Config) -> Config:
+    """Settings under their present names: `sc2_lite` became an engine of `sc2`."""
+    if config.get("env") != "sc2_lite":
+        return config
+    return config | {"env": "sc2", "env_args": {"engine": "lite", **config.get("env_args", {})}}
+
+
+def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,367 @@
+"""Statistics against worked examples; groups of runs; tables of runs; the tables on pages."""
+
+import contextlib
+import gzip
+import importlib.util
+import json
+import pathlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from eoi import export, learners, plot
+from eoi.pictures.panels import panels
+from eoi.records import groups, reader, statistics, summary, table
+from eoi.records.record import Record, Series
+from eoi.utils.errors import UserError
+from test_pictures import fake, refused
+
+ROOT = pathlib.Path(__file__).parent.parent
+EVIDENCE = ROOT / "results" / "evidence"
+
+
+def record(run: str = "1", values: tuple[float, ...] = (0.0,), **config) -> Record:
+    """A run with one metric, one entry a step."""
+    settings = {"name": "qmix", "seed": 1, "env": "pac_men", "learner": "q_learner"} | config
+    series = Series(np.arange(len(values)), np.array(values, float))
+    folder = pathlib.Path("runs") / run
+    return Record(folder, settings, "COMPLETED", {"test_return_mean": series}, run)
+
+
+# Statistics
+
+
+@pytest.mark.parametrize(
+    ("entries", "kept"), [(1, 1), (9, 1), (10, 1), (11, 2), (20, 2), (21, 3), (100, 10), (101, 11)]
+)
+def test_the_final_value_is_the_mean_of_the_last_tenth_rounded_up(entries, kept):
+    values = np.arange(entries, dtype=float)
+    assert statistics.final_value(values) == values[-kept:].mean()
+
+
+def test_the_interquartile_mean():
+    assert statistics.interquartile_mean(np.array([0.0, *range(1, 9), 100])) == 4.5
+    assert statistics.interquartile_mean(np.arange(1.0, 16)) == 8  # 3 cut at each end
+    assert statistics.interquartile_mean(np.array([1.0, 2, 6])) == 3  # a quarter of 3 is 0 runs
+
+
+def test_the_interval_of_a_mean_is_students():
+    low, high = statistics.mean_interval(np.array([1.0, 2, 3, 4, 5]))
+    half = 2.7764 * 2.5**0.5 / 5**0.5  # t at 97.5 % with 4 degrees of freedom
+    assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-4)
+    assert np.isnan(statistics.mean_interval(np.array([1.0]))).all()
+
+
+def test_the_bootstrap_has_its_own_seed_and_keeps_to_the_strata():
+    values = np.random.default_rng(0).exponential(size=30)
+    first = statistics.bootstrap_interval([values])
+    np.random.seed(0)
+    assert statistics.bootstrap_interval([values]) == first
+    assert statistics.bootstrap_interval([values], seed=1) != first
+    assert first.low < statistics.interquartile_mean(values) < first.high
+    worlds = [np.full(4, 1.0), np.full(4, 3.0)]
+    pooled = statistics.bootstrap_interval([np.concatenate(worlds)], lambda x: x.mean(-1))
+    assert statistics.bootstrap_interval(worlds, lambda x: x.mean(-1)) == (2, 2) != pooled
+    assert np.isnan(statistics.bootstrap_interval([values[:1]])).all()
+
+
+def test_the_bootstrap_covers_the_mean_of_many_samples():
+    draws = np.random.default_rng(0).normal(size=(200, 20))
+    intervals = [
+        statistics.bootstrap_interval([each], lambda x: x.mean(-1), draws=500) for each in draws
+    ]
+    assert 0.87 < np.mean([low < 0 < high for low, high in intervals]) < 0.99
+
+
+def test_the_probability_of_improvement_and_the_optimality_gap():
+    one, two, three = np.arange(1.0, 4), np.arange(3.0), np.ones(2)
+    assert statistics.probability_of_improvement(one, two) == pytest.approx(7 / 9)
+    assert statistics.probability_of_improvement(three, three) == 0.5
+    assert statistics.optimality_gap(np.array([0.5, 1.5])) == 0.25
+
+
+def test_a_difference_has_welchs_interval():
+    found = statistics.difference(np.array([4.0, 5, 6]), np.array([1.0, 2, 3]))
+    half = 2.7764 * (1 / 3 + 1 / 3) ** 0.5  # t at 97.5 % with 4 degrees of freedom
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half), abs=1e-4)
+    assert (found.mean, found.better) == (3, 1)
+    assert np.isnan(statistics.difference(np.array([1.0]), np.array([1.0, 2])).low)
+    assert statistics.difference(np.ones(3), np.ones(2))[:3] == (0, 0, 0)
+
+
+def test_a_printed_number_keeps_three_digits():
+    generator = np.random.default_rng(0)
+    for value in generator.normal(size=500) * 10 ** generator.uniform(-9, 9, 500):
+        printed = float(summary.number(value).replace(",", ""))
+        assert printed == pytest.approx(value, rel=0.0051)
+
+
+def test_numbers_are_printed_without_exponents():
+    examples = [0.0, 0.0123, 5.2, 21.345, 99.96, 1187.0, 586190000.0, -0.5, float("nan")]
+    assert [summary.number(value) for value in examples] == [
+        *("0", "0.0123", "5.20", "21.3", "100", "1,190", "586,000,000", "-0.500", "nan")
+    ]
+
+
+# Which runs belong together
+
+
+def test_runs_of_one_name_and_other_settings_are_never_averaged():
+    runs = [
+        record("1", eoi={"form": "none", "alpha": 0.05}),
+        record("2", seed=2, eoi={"form": "none", "alpha": 0.1}),  # alpha has no effect
+        record("3", eoi={"form": "pull", "alpha": 0.05}),
+    ]
+    found = groups.grouped(runs, None)
+    assert {name: [r.run for r in members] for name, members in found.items()} == {
+        "qmix, eoi.form=none": ["1", "2"],
+        "qmix, eoi.form=pull": ["3"],
+    }
+    assert list(groups.grouped(runs[:2], None)) == ["qmix"]
+    assert list(groups.grouped(runs, ["name"])) == ["qmix"]
+
+
+def test_a_label_means_the_same_in_all_worlds():
+    one = [record(lr=lr, env_args={"dots": 1}, t_max=10) for lr in (0.1, 0.2)]
+    other = [record(lr=0.1, env_args={"dots": 2}, t_max=20)]
+    assert groups.apart_by_name([one, other]) == {"qmix": ["lr"]}
+    rows = panels([*one, *other], None, "steps", None)
+    assert [list(row[0].groups) for row in rows] == [
+        ["qmix, lr=0.1", "qmix, lr=0.2"],
+        ["qmix, lr=0.1"],
+    ]
+
+
+def test_settings_that_never_matter_set_no_runs_apart():
+    ignored = {key: 1 for key in groups.IGNORED}
+    other = {key: 2 for key in groups.IGNORED}
+    runs = [record(**ignored, label="a"), record(**other, label="b", seed=2)]
+    assert groups.setting_apart(runs) == [] and list(groups.grouped(runs, None)) == ["qmix"]
+    first, second = (each.config for each in runs)
+    assert groups.identity(first) != groups.identity(second)  # by label and seed
+    assert groups.identity(first) == groups.identity(first | other)
+    assert groups.identity({"a": 1, "b": (1, 2)}) == groups.identity(
+        {"b": {"py/tuple": [1.0, 2]}, "a": 1.0}
+    )
+    assert groups.identity({"a": True}) != groups.identity({"a": 1})
+
+
+def test_settings_that_a_learner_does_not_read_set_no_runs_apart():
+    runs = [record(reward_scale=100), record(reward_scale=1000, seed=2)]
+    assert groups.setting_apart(runs) == []
+    runs = [record(learner="maac", reward_scale=scale) for scale in (100, 1000)]
+    assert groups.setting_apart(runs) == ["reward_scale"]
+    runs = [record(learner="new", reward_scale=scale) for scale in (100, 1000)]
+    assert groups.setting_apart(runs) == ["reward_scale"]
+
+
+def test_the_settings_that_a_learner_reads_are_those_of_its_classes():
+    read = {name: set(kind.Config.__dataclass_fields__) for name, kind in learners.REGISTRY.items()}
+    every = set().union(*read.values())
+    for name, unread in groups.UNREAD.items():
+        assert unread == every - read[name], name
+
+
+def test_a_setting_that_an_older_run_lacks_sets_it_not_apart():
+    runs = [record("1"), record("2", seed=2, new=1)]
+    assert groups.setting_apart(runs) == []
+    assert groups.setting_apart([*runs, record("3", new=2)]) == ["new"]
+
+
+def test_runs_are_selected_by_their_settings_and_names():
+    runs = [record("a-1", lr=0.1), record("a-2", lr=1.0), record("b-1", lr=0.01, label="x")]
+
+    def chosen(*conditions):
+        return [each.run for each in groups.selected(runs, conditions)]
+
+    assert chosen("run=a-*") == ["a-1", "a-2"] and chosen("run=a-*", "lr=1") == ["a-2"]
+    assert chosen("lr=1e-1") == ["a-1"]
+    assert chosen("lr=0.1,0.01") == ["a-1", "b-1"] and chosen() == ["a-1", "a-2", "b-1"]
+    for condition, message in (
+        ("lr", "expected KEY=VALUE"),
+        ("rl=1", "there is no such setting"),
+        ("lr=7", "no run meets it"),
+    ):
+        with pytest.raises(UserError, match=message):
+            chosen(condition)
+
+
+def test_a_groups_row_compares_it_with_the_baseline():
+    runs = {
+        "qmix": [record(values=(1.0,)), record(values=(3.0,), seed=2)],
+        "vdn": [record(values=(5.0,)), record(values=(7.0,), seed=2)],
+    }
+    head, qmix, vdn = summary.final_values(runs, ["test_return_mean"], baseline="qmix")
+    assert head[-2:] == ["against qmix", "seed: final value"] and qmix[-2] == ""
+    assert vdn[:4] == ["vdn", "2", "6.00 ± 1.41", "6.00"]
+    assert vdn[4].startswith("+4.00 [") and vdn[4].endswith("P 1.00")
+
+
+# Tables of runs
+
+
+@pytest.fixture
+def study(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder of two runs."""
+    fake(tmp_path / "study" / "qmix" / "1", 1, [0.0, 1 / 3, 2e6, float("nan")])
+    fake(tmp_path / "study" / "eoi" / "1", 7, [1.0, 2.0], "eoi_qmix", layers=[8, 8], x=None)
+    return tmp_path / "study"
+
+
+def exported(folder: pathlib.Path, *words: str) -> pathlib.Path:
+    path = folder.parent / "study.csv.gz"
+    assert export.main([str(folder), "--out", str(path), *words]) == 0
+    return path
+
+
+def test_a_table_reads_like_the_folder_it_was_made_of(study):
+    path = exported(study)
+    for one, other in zip(reader.find_runs([study]), reader.find_runs([path]), strict=True):
+        assert (one.config, one.status) == (other.config, other.status)
+        assert other.folder == path / one.folder.relative_to(study) and other.run in (
+            "eoi/1",
+            "qmix/1",
+        )
+        assert one.metrics.keys() == other.metrics.keys()
+        for name, series in one.metrics.items():
+            assert series.steps.tolist() == other.metrics[name].steps.tolist()
+            np.testing.assert_allclose(series.values, other.metrics[name].values, rtol=1e-5)
+
+
+def test_a_table_draws_the_picture_of_its_folder(study, tmp_path, capsys):
+    path = exported(study)
+    outputs = []
+    for source in (study, path):
+        capsys.readouterr()
+        assert plot.main([str(source), "--out", str(tmp_path / f"{source.name}.png")]) == 0
+        outputs.append(capsys.readouterr().out.splitlines()[1:])
+    assert outputs[0] == outputs[1] and outputs[0]
+    pictures = [(tmp_path / f"{name}.png").read_bytes() for name in ("study", "study.csv.gz")]
+    assert pictures[0] == pictures[1]
+
+
+def test_a_table_is_the_same_file_when_made_again_and_from_itself(study, tmp_path):
+    content = exported(study).read_bytes()
+    assert exported(study).read_bytes() == content
+    again = tmp_path / "again.csv.gz"
+    assert export.main([str(exported(study)), "--out", str(again)]) == 0
+    assert again.read_bytes() == content
+
+
+def test_tables_and_folders_are_read_together_and_each_run_once(study, tmp_path):
+    fake(tmp_path / "more", 9, [0.0])
+    path = exported(study)
+    found = reader.find_runs([path, tmp_path / "more", path])
+    assert sorted(each.config["seed"] for each in found) == [1, 7, 9]
+
+
+def test_chosen_metrics_alone_are_kept(study, capsys):
+    (first, _) = table.read(exported(study, "--metric", "episode"))
+    assert list(first.metrics) == ["episode"]
+    line = refused(export, [study, "--out", "x.csv.gz", "--metric", "episodes"], capsys)
+    assert "Did you mean 'episode'" in line
+    assert "ends with .csv.gz" in refused(export, [study, "--out", "x.csv"], capsys)
+
+
+def test_damaged_tables_are_refused_by_name(study, tmp_path, capsys):
+    path = exported(study)
+    text = gzip.decompress(path.read_bytes()).decode()
+    for content, message in (
+        (path.read_bytes()[:-40], "not a whole gzip file"),
+        (b"run,seed", "not a whole gzip file"),
+        (gzip.compress(b"a,b\n1,2\n"), "not a table of runs (expected the columns"),
+        (gzip.compress(text.replace("0.333333", "third").encode()), "not a table of runs"),
+        (gzip.compress(text[: text.rindex(",")].encode()), "not a table of runs"),
+        (gzip.compress(text.replace("qmix/1,,,,", "gone,,,,").encode()), "not a table of runs"),
+    ):
+        path.write_bytes(content)
+        assert f"{path}: damaged, {message}" in refused(plot, [path], capsys)
+
+
+def test_a_table_has_no_networks(study, capsys):
+    path = exported(study)
+    assert "has no networks" in refused(plot, ["--heatmap", path], capsys)
+    assert "name study.csv.gz" in refused(plot, [_alone(path)], capsys)
+
+
+def _alone(path: pathlib.Path) -> pathlib.Path:
+    """A folder that holds the table and no run."""
+    folder = path.parent / "tables"
+    folder.mkdir()
+    path.rename(folder / path.name)
+    return folder
+
+
+def test_until_leaves_out_later_entries(study, tmp_path):
+    path = tmp_path / "table.md"
+    assert plot.main([str(study), "--until", "300", "--out", str(path), "--where", "seed=1"]) == 0
+    assert "| qmix | 1 | 0.333 | 0.333 | 1: 0.333 |" in path.read_text()
+
+
+# The evidence, and the pages that speak of it
+
+
+def test_the_evidence_is_small():
+    tables = sorted(EVIDENCE.glob("*.csv.gz"))
+    assert len(tables) >= 8 and sum(path.stat().st_size for path in tables) < 3e6
+    assert not list(EVIDENCE.rglob("*.json"))
+
+
+def _script():
+    spec = importlib.util.spec_from_file_location("fill_pages", ROOT / "scripts" / "fill_pages.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fill_pages = _script()
+PAGES = [page for page in fill_pages.PAGES if "<!-- python src/plot.py" in page.read_text()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_tables_of_a_page_are_what_plot_prints(page):
+    assert fill_pages.filled(page.read_text()) == page.read_text()
+
+
+def test_a_stale_page_is_noticed_and_filled(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    shown = "<!-- python src/plot.py results/evidence/fleet.csv.gz -->\n9.99\n<!-- end -->\n"
+    page.write_text(shown)
+    assert fill_pages.main(["--check", str(page)]) == 1 and page.read_text() == shown
+    assert fill_pages.main([str(page)]) == 0 and "| qmix | 20 | 3.64 ± 1.08 |" in page.read_text()
+    assert fill_pages.main(["--check", str(page)]) == 0
+
+
+def _plots(page: pathlib.Path) -> list[str]:
+    """The page's own plot commands on evidence."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("python src/plot.py") and "evidence" in line]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_plot_commands_of_a_page_work(page, tmp_path, capsys):
+    commands = [line for line in _plots(page) if "--heatmap" not in line]
+    assert commands
+    for line in commands:
+        line = line.replace("$evidence", "results/evidence")
+        if brace := re.search(r"(\S*)\{(\S+?)\}(\S*)", line.split("--where")[0]):
+            paths = " ".join(f"{brace[1]}{name}{brace[3]}" for name in brace[2].split(","))
+            line = line.replace(brace[0], paths)
+        words = [
+            *shlex.split(line.partition(" --out ")[0], comments=True)[2:],
+            "--out",
+            str(tmp_path / "t.md"),
+        ]
+        with contextlib.chdir(ROOT):
+            assert plot.main(words) == 0, (line, capsys.readouterr().err)
+
+
+def test_the_highest_q_of_the_collapse_on_8m():
+    """Stated on the page, and no final value."""
+    (run,) = groups.selected(reader.find_runs([EVIDENCE / "8m.csv.gz"]), ["run=eoi_qmix-1"])
+    assert round(run.metrics["q_abs_mean"].values.max()) == 468
+    assert json.dumps(run.config)
