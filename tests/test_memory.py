@@ -255,12 +255,24 @@ def test_padding_changes_no_policy_loss(critic_input, form):
     assert_equal_losses(made(ours, NOW), made(theirs, NOW))
 
 
+@pytest.mark.parametrize("form", ["none", "pull", "explore", "reward", "lfo"])
+def test_episodes_of_one_length_need_no_mask(form):
+    """The mean is over steps, with and without a mask of ones."""
+    batch, made = batch_of(episodes((7, 7, 7))), q_learner("qmix", attached(form))
+    assert batch.valid is not None and batch.valid.all()
+    assert_equal_losses(made(batch, NOW), made(replace(batch, valid=None), NOW))
+    cfg = PPOConfig(**{**CLIP, "critic_input": "obs", "entropy_coef": 0.1})
+    policy = PPO(SPEC, cfg, controller(obs_last_action=True), [])
+    rollout = policy.study(episodes((7, 7, 7)).batch(), NOW)
+    assert_equal_losses(policy(rollout, NOW), policy(replace(rollout, valid=None), NOW))
+
+
 def slow_td(made: QLearner, batch: Batch) -> float:
     """Episode by episode and step by step, as agents act; the mean is over valid steps."""
-    assert batch.valid is not None and batch.last_actions is not None
+    assert batch.last_actions is not None
     total, count = torch.zeros(()), 0
-    for b in range(len(batch.valid)):
-        steps = int(batch.valid[b].sum())
+    for b in range(len(batch.reward)):
+        steps = batch.reward.shape[1] if batch.valid is None else int(batch.valid[b].sum())
         outputs = []
         for net in (made.controller, made.target_controller):
             carry, found = net.start(1, CPU), []
@@ -286,8 +298,11 @@ def slow_td(made: QLearner, batch: Batch) -> float:
 
 @pytest.mark.parametrize("mixer", ["qmix", "vdn", "none"])
 @pytest.mark.parametrize("double_q", [False, True])
-def test_the_loss_equals_a_slow_computation(mixer, double_q):
-    made, batch = q_learner(mixer, [], double_q=double_q), batch_of(episodes())
+@pytest.mark.parametrize("lengths", [(7, 4, 2), (7, 7, 7)])
+def test_the_loss_equals_a_slow_computation(mixer, double_q, lengths):
+    made, batch = q_learner(mixer, [], double_q=double_q), batch_of(episodes(lengths))
+    if lengths == (7, 7, 7):
+        batch = replace(batch, valid=None)
     assert made(batch, NOW).terms["td"].item() == pytest.approx(slow_td(made, batch), rel=1e-4)
 
 
