@@ -211,7 +211,8 @@ def test_same_init(settings):
 
 
 @pytest.mark.parametrize(
-    ("interval", "start", "updates"), [(10, 0, 12), (40, 0, 3), (10, 100, 12), (10, 120, 12), (10, 121, 0)]
+    ("interval", "start", "updates"),
+    [(10, 0, 12), (40, 0, 3), (10, 100, 12), (10, 120, 12), (10, 121, 0)],
 )
 def test_cadence(interval, start, updates, settings):
     chosen = settings("qmix", update_interval=interval, learning_starts=start)
