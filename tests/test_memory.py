@@ -1,4 +1,4 @@
-"""Agents with memory: networks, losses over padded episodes, episodes from the replay, whole runs."""
+"""Agents with memory: networks, losses over padded episodes, the replay, whole runs."""
 
 import json
 import math
@@ -91,7 +91,7 @@ def test_acting_step_by_step_equals_unrolling(agent, shared, last, ids):
 
 def test_inputs_are_the_observation_the_last_action_and_the_id():
     net, seen = controller(agent="mlp", obs_last_action=True, obs_agent_id=True), []
-    net.agents.unroll = lambda x: seen.append(x) or x[..., :4]
+    net.agents.unroll = lambda x, length: seen.append(x) or x[..., :4]
     obs, actions = torch.randn(2, 3, 3, 6), torch.randint(0, 4, (2, 3, 3))
     net(obs, last_of(actions))
     (x,) = seen
@@ -157,7 +157,7 @@ def batch_of(played: Episodes, seed: int = 0) -> Batch:
 
 
 def with_garbage(batch: Batch, more: int = 4) -> Batch:
-    """Longer by `more` steps; all padding is garbage, but for the observation after the last step."""
+    """Longer by `more` steps. All padding is garbage, but for the row after the last step."""
     assert batch.valid is not None
     g = torch.Generator().manual_seed(5)
 
@@ -255,12 +255,24 @@ def test_padding_changes_no_policy_loss(critic_input, form):
     assert_equal_losses(made(ours, NOW), made(theirs, NOW))
 
 
+@pytest.mark.parametrize("form", ["none", "pull", "explore", "reward", "lfo"])
+def test_episodes_of_one_length_need_no_mask(form):
+    """The mean is over steps, with and without a mask of ones."""
+    batch, made = batch_of(episodes((7, 7, 7))), q_learner("qmix", attached(form))
+    assert batch.valid is not None and batch.valid.all()
+    assert_equal_losses(made(batch, NOW), made(replace(batch, valid=None), NOW))
+    cfg = PPOConfig(**{**CLIP, "critic_input": "obs", "entropy_coef": 0.1})
+    policy = PPO(SPEC, cfg, controller(obs_last_action=True), [])
+    rollout = policy.study(episodes((7, 7, 7)).batch(), NOW)
+    assert_equal_losses(policy(rollout, NOW), policy(replace(rollout, valid=None), NOW))
+
+
 def slow_td(made: QLearner, batch: Batch) -> float:
     """Episode by episode and step by step, as agents act; the mean is over valid steps."""
-    assert batch.valid is not None and batch.last_actions is not None
+    assert batch.last_actions is not None
     total, count = torch.zeros(()), 0
-    for b in range(len(batch.valid)):
-        steps = int(batch.valid[b].sum())
+    for b in range(len(batch.reward)):
+        steps = batch.reward.shape[1] if batch.valid is None else int(batch.valid[b].sum())
         outputs = []
         for net in (made.controller, made.target_controller):
             carry, found = net.start(1, CPU), []
@@ -286,12 +298,39 @@ def slow_td(made: QLearner, batch: Batch) -> float:
 
 @pytest.mark.parametrize("mixer", ["qmix", "vdn", "none"])
 @pytest.mark.parametrize("double_q", [False, True])
-def test_the_loss_equals_a_slow_computation(mixer, double_q):
-    made, batch = q_learner(mixer, [], double_q=double_q), batch_of(episodes())
+@pytest.mark.parametrize("lengths", [(7, 4, 2), (7, 7, 7)])
+def test_the_loss_equals_a_slow_computation(mixer, double_q, lengths):
+    made, batch = q_learner(mixer, [], double_q=double_q), batch_of(episodes(lengths))
+    if lengths == (7, 7, 7):
+        batch = replace(batch, valid=None)
     assert made(batch, NOW).terms["td"].item() == pytest.approx(slow_td(made, batch), rel=1e-4)
 
 
 # --- whole episodes from the replay
+
+
+def assert_episode(batch: Batch, row: int, n: int, length: int, window: int) -> None:
+    """Row `row` is episode number `n`, all of whose entries tell where they belong."""
+    assert batch.last_actions is not None
+    assert batch.earlier is not None and batch.has_earlier is not None
+    for t in range(length):
+        mark = 100 * n + t
+        assert batch.reward[row, t] == mark
+        assert batch.valid is None or batch.valid[row, t] == 1
+        for now, then in ((batch.obs, batch.next_obs), (batch.state, batch.next_state)):
+            assert (now[row, t] == mark).all() and (then[row, t] == mark + 1).all()
+        assert (batch.kept["q"][row, t] == mark).all()
+        assert (batch.actions[row, t] == t % 4).all()
+        assert (batch.last_actions[row, t] == ((t - 1) % 4 if t else -1)).all()
+        assert batch.avail[row, t, :, t % 4].all()
+        assert batch.next_avail[row, t, :, (t + 1) % 4].all()
+        assert batch.terminated[row, t] == (t == length - 1)
+        back = mark - batch.earlier[row, t, 0, 0]
+        assert batch.has_earlier[row, t] == (t > 0)
+        assert (1 <= back <= min(t, window)) if t else back == 0
+    for t in range(length, batch.obs.shape[1]):
+        assert batch.valid is not None and batch.valid[row, t] == 0
+        assert (batch.obs[row, t] == 100 * n + length).all()
 
 
 @pytest.mark.parametrize("fixed", [False, True])
@@ -303,39 +342,16 @@ def test_episodes_from_the_replay_equal_those_inserted(fixed):
     wants = Wants(last_actions=True, window=3)
     for first in range(0, 40, 4):
         replay.insert(numbered(spec, lengths[first : first + 4], first))
-        inserted = first + 4
-        held = range(inserted - replay.episodes, inserted)
-        drawn = replay.draw_episodes(keys(3, seed=first), 4, wants.window)
-        for sequences in drawn:
-            batch = replay.read_episodes(sequences, wants, keys(1)[0])
-            assert batch.valid is not None and batch.earlier is not None
-            assert batch.last_actions is not None and batch.has_earlier is not None
+        held = range(first + 4 - replay.episodes, first + 4)
+        for drawn in replay.draw_episodes(keys(3, seed=first), 4, wants.window):
+            batch = replay.read_episodes(drawn, wants, keys(1)[0])
             numbers = (batch.reward[:, 0] // 100).long().tolist()
             assert len(set(numbers)) == len(numbers) == min(4, len(held))
-            assert set(numbers) <= set(held)
+            assert set(numbers) <= set(held) and (batch.valid is None) is fixed
             longest = spec.episode_limit if fixed else max(lengths[n] for n in numbers)
             assert batch.obs.shape[1] == longest
             for row, n in enumerate(numbers):
-                for t in range(longest):
-                    if t >= lengths[n]:
-                        assert batch.valid[row, t] == 0
-                        assert (batch.obs[row, t] == 100 * n + lengths[n]).all()
-                        continue
-                    mark = 100 * n + t
-                    assert batch.valid[row, t] == 1 and batch.reward[row, t] == mark
-                    assert (batch.obs[row, t] == mark).all()
-                    assert (batch.state[row, t] == mark).all()
-                    assert (batch.next_obs[row, t] == mark + 1).all()
-                    assert (batch.next_state[row, t] == mark + 1).all()
-                    assert (batch.kept["q"][row, t] == mark).all()
-                    assert (batch.actions[row, t] == t % 4).all()
-                    assert (batch.last_actions[row, t] == ((t - 1) % 4 if t else -1)).all()
-                    assert batch.avail[row, t, :, t % 4].all()
-                    assert batch.next_avail[row, t, :, (t + 1) % 4].all()
-                    assert batch.terminated[row, t] == (t == lengths[n] - 1)
-                    back = mark - batch.earlier[row, t, 0, 0]
-                    assert batch.has_earlier[row, t] == (t > 0)
-                    assert (1 <= back <= min(t, 3)) if t else back == 0
+                assert_episode(batch, row, n, lengths[n], wants.window)
 
 
 def test_every_episode_is_drawn_equally_often():
@@ -451,7 +467,15 @@ def test_a_loaded_policy_remembers_until_it_is_reset(run):
     g = torch.Generator().manual_seed(0)
     obs = torch.rand(6, 4, policy.spec.obs_size, generator=g)
     team = policy.learner.controller
+    with torch.no_grad():
+        for p in team.parameters():
+            p.mul_(6)  # so that actions depend on the memory
     first = [policy.act(x) for x in obs]
+    forgetful = []
+    for x in obs:
+        policy.reset()
+        forgetful.append(policy.act(x))
+    assert not torch.equal(torch.stack(forgetful), torch.stack(first))
     actions, carry = [], team.start(1, CPU)
     with torch.no_grad():
         for x in obs:

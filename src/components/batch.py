@@ -52,9 +52,9 @@ class Batch:
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean of `x` [*b, ...] over the batch, padding left out: [...]."""
+        axes = tuple(range(self.reward.dim()))
         if self.valid is None:
-            return x.mean(0)
-        axes = tuple(range(self.valid.dim()))
+            return x.mean(axes)
         valid = self.valid.view(*self.valid.shape, *(1 for _ in x.shape[len(axes) :]))
         return (x * valid).sum(axes) / self.valid.sum()
 

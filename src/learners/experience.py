@@ -82,9 +82,11 @@ class OnPolicy:
         wants: Wants,
         whole: bool,
         study: Callable[[Batch, Scalar], Batch],
+        padded: bool,
     ):
+        """`padded`: episodes may differ in length."""
         self.cfg, self.replay, self.wants, self.whole = cfg, replay, wants, whole
-        self._study = study
+        self._study, self.padded = study, padded
         self._rollout: Batch | None = None
 
     def insert(self, episodes: Episodes) -> None:
@@ -96,7 +98,10 @@ class OnPolicy:
         """`epochs` passes over the rollout."""
         assert self._rollout is not None, "a rollout comes first"
         rollout = self._study(self._rollout, now)
-        rollout = rollout if self.whole else transitions(rollout)
+        if not self.whole:
+            rollout = transitions(rollout)
+        elif not self.padded:
+            rollout = replace(rollout, valid=None)
         count = len(rollout.obs)
         parts, key = max(1, count // self.cfg.batch_size), fold(key, at.updates)
         epochs = torch.arange(self.cfg.epochs, device=key.device)

@@ -73,7 +73,8 @@ class PPO(PolicyLearner[object, PPOConfig]):
 
     def experience(self, replay: Replay) -> OnPolicy:
         memory = replay if self.replays else None
-        return OnPolicy(self.cfg, memory, self.wants, self.controller.remembers, self.study)
+        whole, padded = self.controller.remembers, not replay.fixed_length
+        return OnPolicy(self.cfg, memory, self.wants, whole, self.study, padded)
 
     @torch.no_grad()
     def study(self, rollout: Batch, t: Scalar) -> Batch:
