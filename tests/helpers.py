@@ -160,7 +160,7 @@ def random_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields: 
 
 
 def masked(batch: Batch) -> Batch:
-    """About half of the actions are available, the taken one among them; others at the next step."""
+    """About half of the actions are available, the taken one among them."""
     generator = torch.Generator().manual_seed(4)
     now, then = torch.rand(2, *batch.avail.shape, generator=generator) < 0.5
     then[..., 1] = True

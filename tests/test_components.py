@@ -44,7 +44,7 @@ def test_unavailable_actions_are_never_chosen():
         assert avail.gather(-1, chosen[..., None]).all()
 
 
-def test_random_available_is_uniform_over_what_is_available():
+def test_random_available_is_uniform_over_available_actions():
     avail = torch.tensor([True, False, True, True]).expand(30000, 1, 4)
     chosen = random_available(
         avail, torch.rand(30000, 1, generator=torch.Generator().manual_seed(0))

@@ -247,7 +247,10 @@ sys.exit(status)
 
 
 def test_compiled_losses_are_the_same(tmp_path):
-    """Without code generation, which takes a minute; in a process of its own, because what checks shapes here cannot be compiled."""
+    """Without code generation, which takes a minute.
+
+    In a process of its own: checked shapes cannot be compiled.
+    """
     words = [w for w in TINY_WORDS if not w.startswith("seed")]
     argv = [
         "--config=qmix",
@@ -351,7 +354,7 @@ def test_runs_of_a_fleet_are_recorded_as_they_would_be_alone():
         (["fleet.seeds=[1,2]", "evaluate=True", "checkpoint_path=x"], "evaluate"),
     ],
 )
-def test_what_cannot_be_a_fleet_is_refused(words, expected):
+def test_runs_that_are_not_one_program_are_refused(words, expected):
     with pytest.raises(UserError, match=re.escape(expected)):
         commands(*words)
 

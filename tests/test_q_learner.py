@@ -145,7 +145,7 @@ def test_individual_rewards_reach_each_agent_or_their_sum_the_team():
 
 
 def test_soft_targets():
-    """algorithms.md section 2, fact 5: from 0 to a frozen 1, after 100 updates, 0.633968."""
+    """From 0 to a frozen 1, after 100 updates, 0.633968."""
     target, online = nn.Linear(1, 1), nn.Linear(1, 1)
     for p, value in ((target, 0.0), (online, 1.0)):
         nn.init.constant_(p.weight, value)
