@@ -5,7 +5,7 @@ import torch
 
 from eoi.components.action_selection import epsilon_greedy, masked_argmax, random_available
 from eoi.components.schedules import linear, trapezoid
-from eoi.utils.seeding import fold, skipped, uniform
+from eoi.utils.seeding import named, uniform
 from helpers import keys
 
 
@@ -76,9 +76,6 @@ def test_epsilon_at_its_ends(epsilon, equal):
 
 
 def test_draws_of_a_copy_depend_on_its_key_alone():
-    """Copy by copy and step by step: one stream for each episode, cut into steps."""
     many, one = uniform(keys(5), 4, 3), uniform(keys(5)[2:3], 4, 3)
     assert torch.equal(many[2:3], one)
-    for step in range(4):
-        assert torch.equal(uniform(skipped(keys(5), step * 3), 3), many[:, step])
-    assert not torch.equal(uniform(fold(keys(5), 0)), uniform(fold(keys(5), 1)))
+    assert not torch.equal(uniform(named(keys(5), "step")), uniform(named(keys(5), "episode")))

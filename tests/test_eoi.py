@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from eoi.components.action_selection import Keys
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Losses, Values
 from eoi.learners.eoi import (
@@ -19,7 +18,7 @@ from eoi.learners.eoi import (
     normalised,
 )
 from eoi.modules.layers import AgentLinear, AgentMLP
-from helpers import SPEC, context, keys, masked, random_batch
+from helpers import SPEC, context, masked, random_batch, step_keys
 
 NOW = torch.tensor(0.0)
 BASE = {
@@ -369,7 +368,7 @@ def test_exploring_episodes_follow_the_intrinsic_q():
     made, obs = explore(), torch.randn(2000, 4, 25)
     avail, greedy = torch.rand(2000, 4, 5) < 0.5, torch.full((2000, 4), -1)
     avail[..., 1] = True
-    draws = Keys(keys(2000, "step"), keys(2000, "episode"))
+    draws = step_keys(2000, 4)
     chosen = made.choose(greedy, obs, avail, draws)
     followed = chosen >= 0
     assert torch.equal(followed.any(1), followed.all(1))

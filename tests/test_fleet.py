@@ -273,7 +273,7 @@ def test_compiled_losses_are_the_same(tmp_path):
 def test_lifting_goes_through_trees():
     x = torch.arange(6.0).view(3, 2)
     batch = replace(random_batch(), kept={"q": torch.ones(5, 2)})
-    keys = Keys(x.long(), x.long() + 1)
+    keys = Keys(x[:, None], x.long(), x.long() + 1)
     tree = {"keys": keys, "batches": (stacked([batch] * 3), None)}
 
     def scaled(tree, by):

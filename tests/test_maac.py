@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu, one_hot
 
-from eoi.components.action_selection import Keys, sample
+from eoi.components.action_selection import sample
 from eoi.components.episodes import Episodes
 from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.components.returns import standardised
@@ -21,7 +21,7 @@ from eoi.learners.kl import KLConfig, KLDivergence
 from eoi.learners.maac import MAAC, MAACConfig
 from eoi.learners.policy_learner import log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
-from helpers import CONTROLLER, SPEC, Bonus, context, keys, masked, random_batch
+from helpers import CONTROLLER, SPEC, Bonus, context, keys, masked, random_batch, step_keys
 from test_eoi import WEIGHTED
 from test_q_learner import learner as qmix
 
@@ -462,7 +462,7 @@ def test_unavailable_actions_are_never_drawn(make):
     avail = torch.zeros(500, 3, 4, dtype=torch.bool)
     avail[..., 2] = True
     batch = random_batch(count=500)
-    own = Keys(keys(500, "step"), keys(500, "episode"))
+    own = step_keys(500, 3)
     for greedy in (False, True):
         assert (made.act(batch.obs, avail, {}, own, NOW, greedy).actions == 2).all()
     assert torch.equal(made.policy(batch.obs, avail), avail.float())
