@@ -1,8 +1,8 @@
 """Golden runs: weights after 12 updates, and every test metric, of short runs with a fixed seed.
 
 A refactoring leaves all of them as they are. On the machine that wrote them, weights are compared
-bit for bit; elsewhere to a relative 1e-3, since another processor adds up in another order. A change
-that is meant to alter behaviour rewrites the file, in a commit of its own:
+bit for bit; elsewhere to a relative 1e-3, since another processor adds up in another order. A
+change that is meant to alter behaviour rewrites the file, in a commit of its own:
 
     python tests/test_golden.py
 """
