@@ -1,10 +1,11 @@
-"""How fast does SMAC, unmodified, play through the API server? Client and server share one core.
+"""Speed of unmodified SMAC through the API server. Client and server share one core.
 
     python benchmarks/sc2_server.py [--map 8m ...] [--seconds 10] [--repeats 5]
 
-Random available actions; observations, state and masks are read each step, as a runner does. Needs oxwhirl's SMAC, which is not on PyPI.
-Each figure is the median over the repeats, with the slowest and the fastest beside it. On a busy machine the last column says more: it
-is what the two would do alone on the core, by the processor time they took.
+Random available actions; observations, state and masks are read each step, as a runner does.
+Requires oxwhirl's SMAC, which is not on PyPI. Each figure is the median over the repeats, with the
+slowest and the fastest beside it. On a busy machine the last column is more reliable: the speed of
+both alone on the core, by their processor time.
 """
 
 import argparse
@@ -76,9 +77,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sc2_server.main(["install", folder])
         os.environ["SC2PATH"] = folder
-        print(
-            "| map | steps/s by the clock | range | client, ms | server, ms | steps/s alone |\n|---|---|---|---|---|---|"
-        )
+        print("| map | steps/s by the clock | range | client, ms | server, ms | steps/s alone |")
+        print("|---|---|---|---|---|---|")
         for name in asked.map:
             with contextlib.closing(StarCraft2Env(map_name=name, seed=1)) as env:
                 env.reset()
@@ -90,10 +90,8 @@ def main() -> None:
                 for values in zip(*((*rate, rate.alone) for rate in rates), strict=True)
             )
             low, high = min(rates).by_clock, max(rates).by_clock
-            print(
-                f"| {name} | {clock:.0f} | {low:.0f} - {high:.0f} | {client:.2f} | {server:.2f} | {alone:.0f} |",
-                flush=True,
-            )
+            speed = f"{clock:.0f} | {low:.0f} - {high:.0f}"
+            print(f"| {name} | {speed} | {client:.2f} | {server:.2f} | {alone:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from eoi.build import make_worlds
+from eoi.components.action_selection import Keys
 from eoi.components.batch import Batch
 from eoi.config import loader
 from eoi.envs import configured
@@ -19,7 +20,7 @@ from eoi.run import Run, Trainer
 from eoi.settings import Settings, configure
 from eoi.utils.errors import UserError
 from eoi.utils.logging import RunLog
-from eoi.utils.seeding import fold, root_key
+from eoi.utils.seeding import fold, root_key, uniform
 
 TINY = {
     "seed": 3,
@@ -95,6 +96,12 @@ def keys(n: int, name: str = "test", seed: int = 0) -> torch.Tensor:
     return fold(root_key(seed, name), torch.arange(n))
 
 
+def step_keys(n: int, n_agents: int) -> Keys:
+    """Randomness of one step of N copies."""
+    step = keys(n, "step")
+    return Keys(uniform(step, n_agents, 2), step, keys(n, "episode"))
+
+
 SPEC = EnvSpec(
     n_agents=3,
     n_actions=4,
@@ -160,7 +167,7 @@ def random_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields: 
 
 
 def masked(batch: Batch) -> Batch:
-    """About half of the actions are available, the taken one among them; others at the next step."""
+    """About half of the actions are available, the taken one among them."""
     generator = torch.Generator().manual_seed(4)
     now, then = torch.rand(2, *batch.avail.shape, generator=generator) < 0.5
     then[..., 1] = True

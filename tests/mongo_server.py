@@ -1,7 +1,8 @@
-"""A small MongoDB for tests: the wire protocol (OP_MSG, and OP_QUERY for the first hello) over a real socket, documents in dictionaries.
+"""A small MongoDB for tests: its wire protocol over a real socket, documents in dictionaries.
 
-It knows what pymongo, GridFS and Sacred's MongoObserver ask of it, and it can be ill: `mode` is `well`, `full` (refuses writes), `slow`
-(never answers), `deaf` (drops a connection before it does what it was told) or `mute` (does it, then drops the connection).
+The protocol is OP_MSG, and OP_QUERY for the first hello. It serves the requests of pymongo, GridFS
+and Sacred's MongoObserver. `mode` makes it fail: `full` (refuses writes), `slow` (never answers),
+`deaf` (drops a connection before it carries out a request) or `mute` (after it).
 """
 
 import contextlib
@@ -188,9 +189,17 @@ class Server:
 
 
 _HELLO = {
-    "ok": 1.0, "helloOk": True, "ismaster": True, "isWritablePrimary": True, "minWireVersion": 0, "maxWireVersion": 21,
-    "maxBsonObjectSize": LIMIT, "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "readOnly": False,
-}  # fmt: skip
+    "ok": 1.0,
+    "helloOk": True,
+    "ismaster": True,
+    "isWritablePrimary": True,
+    "minWireVersion": 0,
+    "maxWireVersion": 21,
+    "maxBsonObjectSize": LIMIT,
+    "maxMessageSizeBytes": 48_000_000,
+    "maxWriteBatchSize": 100_000,
+    "readOnly": False,
+}
 
 
 def _cursor(documents: list[Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 
 from eoi.components.action_selection import epsilon_greedy, masked_argmax, random_available
 from eoi.components.schedules import linear, trapezoid
-from eoi.utils.seeding import fold, skipped, uniform
+from eoi.utils.seeding import named, uniform
 from helpers import keys
 
 
@@ -44,7 +44,7 @@ def test_unavailable_actions_are_never_chosen():
         assert avail.gather(-1, chosen[..., None]).all()
 
 
-def test_random_available_is_uniform_over_what_is_available():
+def test_random_available_is_uniform_over_available_actions():
     avail = torch.tensor([True, False, True, True]).expand(30000, 1, 4)
     chosen = random_available(
         avail, torch.rand(30000, 1, generator=torch.Generator().manual_seed(0))
@@ -76,9 +76,6 @@ def test_epsilon_at_its_ends(epsilon, equal):
 
 
 def test_draws_of_a_copy_depend_on_its_key_alone():
-    """Copy by copy and step by step: one stream for each episode, cut into steps."""
     many, one = uniform(keys(5), 4, 3), uniform(keys(5)[2:3], 4, 3)
     assert torch.equal(many[2:3], one)
-    for step in range(4):
-        assert torch.equal(uniform(skipped(keys(5), step * 3), 3), many[:, step])
-    assert not torch.equal(uniform(fold(keys(5), 0)), uniform(fold(keys(5), 1)))
+    assert not torch.equal(uniform(named(keys(5), "step")), uniform(named(keys(5), "episode")))

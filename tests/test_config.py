@@ -193,7 +193,7 @@ def eoi_of(settings: Settings):
     ],
 )
 def test_the_defaults_are_the_papers(world, shape, t_max, replay, hidden, betas):
-    """Table 1; n, |A| and T; 10,000 episodes in the grid worlds (figures 4, 9 and 10). Of 8m the paper does not say how long."""
+    """Table 1; n, |A| and T; 10,000 episodes in the grid worlds (figures 4, 9 and 10)."""
     qmix, maac = (
         configure(loader.load(algorithm, world, {"seed": 1}))
         for algorithm in ("eoi_qmix", "eoi_maac")

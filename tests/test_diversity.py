@@ -13,7 +13,7 @@ from helpers import SPEC
 
 
 def test_neural_diversity_by_hand():
-    """Total variation of (1, 0), (.5, .5) and (0, 1): .5, 1 and .5, on average 2/3; alike agents have none."""
+    """Total variation of (1, 0), (.5, .5) and (0, 1): .5, 1 and .5, on average 2/3."""
     policies = torch.tensor([[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]])
     assert neural_diversity(policies).item() == pytest.approx(2 / 3)
     alike = torch.tensor([[[0.3, 0.7], [0.3, 0.7], [0.3, 0.7]]])
@@ -42,7 +42,7 @@ def test_overlap_by_hand():
     assert overlap(three).item() == pytest.approx(1 / 3, abs=1e-6)
 
 
-def test_the_probe_tells_apart_what_can_be_told_apart():
+def test_the_probe_tells_different_agents_apart():
     torch.manual_seed(0)
     noise, centres = torch.randn(2, 300, 4, 10), 3 * torch.randn(4, 10)
     seen, held_out = noise + centres
@@ -69,7 +69,7 @@ def test_the_probe_disturbs_no_randomness():
     assert math.isfinite(probe_accuracy(torch.ones(4, 2, 3), torch.ones(4, 2, 3)).item())
 
 
-# What is measured of a test's episodes
+# Measures of a test's episodes
 
 
 def episodes(obs: torch.Tensor, length: list[int]) -> Episodes:
@@ -82,8 +82,8 @@ def episodes(obs: torch.Tensor, length: list[int]) -> Episodes:
     )
 
 
-def test_agents_of_one_mind_do_not_differ_by_what_they_see():
-    """All are asked about the same observations with the same masks, of moments that were lived."""
+def test_agents_with_one_policy_do_not_differ():
+    """Policies are compared on the same observations and masks, padding left out."""
     g = torch.Generator().manual_seed(0)
     played = episodes(torch.randn(4, 8, 3, 6, generator=g), [7, 2, 5, 7])
     played.avail[:] = torch.rand(played.avail.shape, generator=g) < 0.5
@@ -105,8 +105,10 @@ def test_agents_of_one_mind_do_not_differ_by_what_they_see():
 
 @pytest.mark.parametrize(("shift", "accuracy"), [(0, 1.0), (1, 0.0)])
 def test_the_probe_is_fitted_to_some_episodes_and_tested_on_the_others(shift, accuracy):
-    """An observation names its agent; in every other episode the names have moved on by `shift`. These last longer, so that a probe
-    that was fitted to all of them would know them."""
+    """An observation names its agent; in every other episode the names are moved by `shift`.
+
+    Those episodes last longer: a probe fitted to all of them would know the moved names.
+    """
     names = torch.eye(4).expand(6, 13, -1, -1).clone()
     names[1::2] = names[1::2].roll(shift, 2)
     played = episodes(names, [4, 12] * 3)

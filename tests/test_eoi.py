@@ -1,11 +1,10 @@
-"""EOI: losses, targets and gradients against numbers worked out by hand."""
+"""EOI's classifier and its forms against hand-worked numbers and plain loops."""
 
 import math
 
 import pytest
 import torch
 
-from eoi.components.action_selection import Keys
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Losses, Values
 from eoi.learners.eoi import (
@@ -25,7 +24,7 @@ from eoi.learners.eoi import (
     normalised,
 )
 from eoi.modules.layers import AgentLinear, AgentMLP
-from helpers import SPEC, context, keys, masked, random_batch
+from helpers import SPEC, context, masked, random_batch, step_keys
 
 NOW = torch.tensor(0.0)
 BASE = {
@@ -111,7 +110,7 @@ def fixed(anchor: Row | list[Row], positive: Row | list[Row], **changes) -> Indi
 
 
 def test_uniform_predictions():
-    """Fact 1: every term is ln 4, the total 1.580375; positive distance and mutual information have no gradient there."""
+    """Every term is ln 4, the total 1.580375; only the likelihood has a gradient there."""
     made = fixed([0.25] * 4, [0.25] * 4)
     (terms, stats, _), p = made.classify(random_batch(FOUR, 1, has_earlier=torch.ones(1)))
     for name in ("classifier_ce", "classifier_pd", "classifier_mi"):
@@ -128,7 +127,7 @@ def test_uniform_predictions():
 
 
 def test_a_hand_worked_loss_and_gradient():
-    """Fact 2, for every agent in turn; fact 5: the logit gradients of an observation sum to 0."""
+    """For every agent in turn; the logit gradients of an observation sum to 0."""
     made = fixed(own_first([0.7, 0.1, 0.1, 0.1]), own_first([0.4, 0.3, 0.2, 0.1]))
     (terms, stats, _), _ = made.classify(random_batch(FOUR, 1, has_earlier=torch.ones(1)))
     found = [stats[f"classifier_{name}"].item() for name in ("ce", "pd", "mi", "loss")]
@@ -146,7 +145,7 @@ def test_a_hand_worked_loss_and_gradient():
 @pytest.mark.parametrize("beta1", [0.0, 0.04, 0.5])
 @pytest.mark.parametrize("beyond", [-0.1, 0.1])
 def test_evenness_is_stable_up_to_a_beta2_of_one_and_beta1(beta1, beyond):
-    """Section 5, consequences: on an observation all agents share, a small lean goes or grows; its positive is even."""
+    """On an observation that all agents share, a small deviation falls or grows."""
     made = fixed(
         [0.2503, 0.2499, 0.2499, 0.2499], [0.25] * 4, beta1=beta1, beta2=1 + beta1 + beyond
     )
@@ -191,7 +190,7 @@ def test_the_positive_distance_is_a_mean_over_all_anchors():
     [(0.6, 0.1, 0.6107), (0.6, 0.2, 0.6237), (0.5, 0.2, 0.5), (0.8, 0.1, 0.8224), (0.7, 0.0, 0.7)],
 )
 def test_the_optimum_over_shared_observations(share, beta2, optimum):
-    """Facts 3 and 4: p(i|o) is the share of visits, sharpened by the mutual information."""
+    """The posterior p(i|o) is the share of visits, sharpened by the mutual information."""
     logit = torch.tensor(0.1, requires_grad=True)
     optimiser = torch.optim.SGD([logit], lr=1.0)
     for _ in range(400):
@@ -212,7 +211,7 @@ def test_the_optimum_over_shared_observations(share, beta2, optimum):
 
 
 def test_reward_is_alpha_p_and_uniform_p_raises_it_by_a_twentieth():
-    """Section 6, fact 2: n = 4, alpha = 0.2, uniform p: 0.05."""
+    """With n = 4, alpha = 0.2 and uniform p: 0.05."""
     made = ShapedReward(WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), context(FOUR))
     for p in made.classifier.parameters():
         torch.nn.init.zeros_(p)
@@ -279,7 +278,10 @@ def test_the_intrinsic_value_loss_equals_a_slow_computation(q_source, q_input):
 
 
 def test_the_pull_is_the_chain_rule():
-    """Fact 3: Q^a(o) = W o and Q^p(o, q) = c q give the gradient -alpha c o^T on W (eq. 7), and 0 for what cannot be done."""
+    """Q^a(o) = W o and Q^p(o, q) = c q: the gradient on W is -alpha c o^T (eq. 7).
+
+    It is 0 for unavailable actions.
+    """
     made = pull(alpha=0.3)
     layer, c = AgentLinear(3, SPEC.obs_size + SPEC.n_actions, 1), torch.randn(3, SPEC.n_actions)
     layer.weight = torch.nn.Parameter(torch.cat([torch.zeros(3, 1, SPEC.obs_size), c[:, None]], -1))
@@ -298,8 +300,8 @@ def test_the_pull_is_the_chain_rule():
     )
 
 
-def test_which_term_reaches_whom():
-    """Fact 2 of section 7: the pull moves the agents' values alone; the regression moves the intrinsic value alone."""
+def test_networks_that_each_term_moves():
+    """The pull moves the agents' values alone, the regression the intrinsic value alone."""
     for term, reached in (
         ("classifier", {"classifier"}),
         ("intrinsic_value", {"value"}),
@@ -336,7 +338,7 @@ def constant(net: torch.nn.Module, value: float) -> None:
 
 @pytest.mark.parametrize(("p", "value"), [(1.0, 50.0), (0.25, 12.5)])
 def test_the_intrinsic_value_of_being_recognised_for_ever(p, value):
-    """Fact 4 of section 7: p / (1 - 0.98) is where the loss is 0; an episode's last step is worth p."""
+    """The loss is 0 at p / (1 - 0.98), and at p in an episode's last step."""
     made, batch = pull(FOUR), random_batch(FOUR, 2, terminated=torch.zeros(2))
     made.classify = lambda batch: (Losses({}, {}), torch.full((2, 4), p))
     constant(made.value, value)
@@ -358,7 +360,7 @@ def explore(**changes) -> Explore:
 
 @pytest.mark.parametrize(("p", "value"), [(1.0, 125.0), (0.25, 31.25)])
 def test_the_intrinsic_q_of_the_exploration_form(p, value):
-    """Section 8, fact 2: 10 / (1 - 0.92) = 125, and a quarter of it."""
+    """10 / (1 - 0.92) = 125, and a quarter of it."""
     made = explore()
     batch = random_batch(FOUR, terminated=torch.zeros(5))
     made.classify = lambda batch: (Losses({}, {}), torch.full((5, 4), p))
@@ -373,7 +375,7 @@ def test_exploring_episodes_follow_the_intrinsic_q():
     made, obs = explore(), torch.randn(2000, 4, 25)
     avail, greedy = torch.rand(2000, 4, 5) < 0.5, torch.full((2000, 4), -1)
     avail[..., 1] = True
-    draws = Keys(torch.rand(2000, 4, 2), keys(2000, "step"), keys(2000, "episode"))
+    draws = step_keys(2000, 4)
     chosen = made.choose(greedy, obs, avail, draws)
     followed = chosen >= 0
     assert torch.equal(followed.any(1), followed.all(1))

@@ -263,7 +263,10 @@ sys.exit(status)
 
 
 def test_compiled_losses_are_the_same(tmp_path):
-    """Without code generation, which takes a minute; in a process of its own, because what checks shapes here cannot be compiled."""
+    """Without code generation, which takes a minute.
+
+    In a process of its own: checked shapes cannot be compiled.
+    """
     words = [w for w in TINY_WORDS if not w.startswith("seed")]
     argv = [
         "--config=qmix",
@@ -286,7 +289,7 @@ def test_compiled_losses_are_the_same(tmp_path):
 def test_lifting_goes_through_trees():
     x = torch.arange(6.0).view(3, 2)
     batch = replace(random_batch(), kept={"q": torch.ones(5, 2)})
-    keys = Keys(x.long(), x.long() + 1)
+    keys = Keys(x[:, None], x.long(), x.long() + 1)
     tree = {"keys": keys, "batches": (stacked([batch] * 3), None)}
 
     def scaled(tree, by):
@@ -367,7 +370,7 @@ def test_runs_of_a_fleet_are_recorded_as_they_would_be_alone():
         (["fleet.seeds=[1,2]", "evaluate=True", "checkpoint_path=x"], "evaluate"),
     ],
 )
-def test_what_cannot_be_a_fleet_is_refused(words, expected):
+def test_runs_that_are_not_one_program_are_refused(words, expected):
     with pytest.raises(UserError, match=re.escape(expected)):
         commands(*words)
 

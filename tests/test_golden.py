@@ -1,8 +1,8 @@
 """Golden runs: weights after 12 updates, and every test metric, of short runs with a fixed seed.
 
-A refactoring leaves all of them as they are. Where the machine is the one the numbers come from, weights are compared bit for
-bit; elsewhere to a relative 1e-3, since another processor adds up in another order. A change that is meant to alter
-behaviour rewrites the file, in a commit of its own:
+A refactoring leaves all of them as they are. On the machine that wrote them, weights are compared
+bit for bit; elsewhere to a relative 1e-3, since another processor adds up in another order. A
+change that is meant to alter behaviour rewrites the file, in a commit of its own:
 
     python tests/test_golden.py
 """
@@ -21,8 +21,10 @@ from eoi.config import loader
 from eoi.main import main
 
 FILE = pathlib.Path(__file__).parent / "golden.json"
-SHORT = "seed=3 hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=400 learning_starts=0 t_max=120 test_nepisode=2"
-SHORT += " test_interval=60 log_interval=60 update_interval=10 save_interval=0"
+SHORT = "seed=3 hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=400 learning_starts=0"
+SHORT += (
+    " t_max=120 test_nepisode=2 test_interval=60 log_interval=60 update_interval=10 save_interval=0"
+)
 GAME = f"{SHORT} t_max=24 update_interval=2 test_interval=24 log_interval=24"
 
 CASES = {algorithm: ("pac_men", algorithm, SHORT) for algorithm in loader.names("algs")}
@@ -90,14 +92,16 @@ def digest(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """What decides the last bits of a sum."""
+    """Properties of this machine that decide the last bits of a sum."""
     cpu = pathlib.Path("/proc/cpuinfo")
     model = (
         next((line for line in cpu.read_text().splitlines() if line.startswith("flags")), "")
         if cpu.exists()
         else ""
     )
-    return f"torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {hashlib.sha256(model.encode()).hexdigest()[:8]}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    processor = hashlib.sha256(model.encode()).hexdigest()[:8]
+    return f"torch {torch.__version__} {capability} {processor}"
 
 
 @pytest.mark.parametrize("case", CASES)

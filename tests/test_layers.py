@@ -56,7 +56,7 @@ def test_same_init_gives_every_agent_the_same_weights():
 
 
 def test_parameter_count_and_range():
-    """algorithms.md section 2, fact 4: MLP 25 -> 128 -> 128 -> 5 has 20,485 parameters."""
+    """MLP 25 -> 128 -> 128 -> 5 has 20,485 parameters."""
     assert sum(p.numel() for p in AgentMLP(1, [25, 128, 128, 5]).parameters()) == 20485
     assert AgentLinear(4, 100, 50).weight.abs().max() <= 0.1
 

@@ -1,4 +1,4 @@
-"""algorithms.md section 9: learning from other agents' experience."""
+"""LFO, learning from other agents' experience."""
 
 from dataclasses import replace
 
@@ -75,13 +75,11 @@ def test_triples_change_hands_together_and_the_rest_stays():
 
 @pytest.mark.parametrize(("right", "mean"), [(0.25, 0.25), (1.0, 0.0), (0.7, 0.1)])
 def test_the_mean_weight_of_others_experience(right, mean):
-    """Fact 1."""
     _, stats = lfo(right).rearrange(batch_of(), NOW)
     assert stats["lfo_weight_mean"].item() == pytest.approx(mean, abs=1e-6)
 
 
 def test_value_and_gradient_of_a_weighted_term():
-    """Fact 2."""
     q, w = torch.tensor([[2.0, -3.0]], requires_grad=True), torch.tensor([[0.25, 1.0]])
     out = weighted(q, w)
     assert torch.equal(out, q)
@@ -92,14 +90,14 @@ def test_value_and_gradient_of_a_weighted_term():
 
 @pytest.mark.parametrize("derangement", [False, True])
 def test_weights_are_of_the_new_owner(derangement):
-    """Fact 4: with a perfect classifier only what an agent keeps of its own has weight, 1/n of a permutation on average."""
+    """With a perfect classifier only an agent's own experience has weight, 1/n on average."""
     handed, _ = lfo(1.0, derangement=derangement).rearrange(batch_of(4000), NOW)
     own = handed.obs[..., 0] == torch.arange(4)
     assert torch.equal(handed.weight, own.float())
     assert own.float().mean().item() == pytest.approx(0.0 if derangement else 0.25, abs=0.02)
 
 
-def test_a_cycle_gives_everybody_anybody_elses():
+def test_a_cycle_gives_every_agent_anothers_place():
     draw = torch.rand(30_000, 4, generator=torch.Generator().manual_seed(0))
     source = cycle(draw)
     assert torch.equal(source.sort(-1).values, torch.arange(4).expand_as(source))
@@ -139,7 +137,7 @@ def test_schedules(schedule, right, t, omega):
 
 
 def test_nothing_handed_over_is_the_plain_update():
-    """Fact 3, for both kinds of learner."""
+    """The same terms and gradients, for both kinds of learner."""
     nothing = lfo_of(classifier(0.6, 3), omega=0.0)
     for make in (qmix, maac):
         plain, ours = make(), make(extras=[nothing])
@@ -201,7 +199,7 @@ def test_a_weight_scales_actors_critics_and_the_pull():
 
 
 @pytest.mark.parametrize("make", [lambda: pull(FOUR), explore])
-def test_a_weight_scales_what_an_agents_intrinsic_value_learns(make):
+def test_a_weight_scales_the_gradient_of_the_intrinsic_value(make):
     extra, batch, weight = make(), random_batch(FOUR), torch.tensor([0.25, 1.0, 0.5, 0.0])
     plain, scaled = (
         extra.losses(type(batch)(**{**vars(batch), "weight": w}), values(FOUR), NOW).terms[
@@ -218,7 +216,7 @@ def test_a_weight_scales_what_an_agents_intrinsic_value_learns(make):
     assert all(b.abs().amax((1, 2)).min() > 0 for b in theirs)
 
 
-def test_the_classifier_learns_from_whose_experience_it_was():
+def test_the_classifier_learns_from_unswapped_observations():
     torch.manual_seed(0)
     made = Individuality(Individuality.Config(**BASE), context())
     batch = random_batch()

@@ -1,4 +1,4 @@
-"""algorithms.md sections 4, 6 and 15: MAAC, EOI and the KL baseline on it, against hand-worked numbers and plain loops."""
+"""MAAC, and EOI and the KL baseline on it, against hand-worked numbers and plain loops."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu, one_hot
 
-from eoi.components.action_selection import Keys, sample
+from eoi.components.action_selection import sample
 from eoi.components.episodes import Episodes
 from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.components.returns import standardised
@@ -21,7 +21,7 @@ from eoi.learners.kl import KLConfig, KLDivergence
 from eoi.learners.maac import MAAC, MAACConfig
 from eoi.learners.policy_learner import log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
-from helpers import CONTROLLER, SPEC, Bonus, context, keys, masked, random_batch
+from helpers import CONTROLLER, SPEC, Bonus, context, keys, masked, random_batch, step_keys
 from test_eoi import WEIGHTED
 from test_q_learner import learner as qmix
 
@@ -119,13 +119,11 @@ def test_the_critic_equals_a_loop_over_transitions_agents_and_heads(agents):
 
 
 def test_parameter_count():
-    """Fact 7."""
     net = critic(replace(SPEC, obs_size=25, n_actions=5, n_agents=4), heads=4, hidden=128)
     assert sum(p.numel() for p in net.parameters()) == 212_628
 
 
 def test_attention_is_over_the_others_and_even_without_a_selector():
-    """Fact 1."""
     net = critic()
     logits = torch.randn(3, 3, 2, 5)
     weights = net.weights(logits)
@@ -136,7 +134,7 @@ def test_attention_is_over_the_others_and_even_without_a_selector():
 
 
 def test_two_agents_have_nothing_to_choose_between():
-    """Fact 1: attention over one other is 1, so keys and selectors are moved by the logits' decay alone."""
+    """Attention over one other agent is 1: the logits' decay alone moves keys and selectors."""
     spec = spec_of(2)
     made = learner(spec)
     terms, *_ = made(random_batch(spec), NOW, 0)
@@ -147,14 +145,13 @@ def test_two_agents_have_nothing_to_choose_between():
     assert all(g.abs().max() > 0 for g in torch.autograd.grad(terms["attention"], chosen))
 
 
-def test_one_agent_alone_has_nobody_to_attend_to():
+def test_a_single_agent_attends_to_no_other():
     spec = spec_of(1)
     Descent(made := learner(spec)).update(random_batch(spec), NOW, 0)
     assert all(torch.isfinite(p).all() for p in made.parameters())
 
 
 def test_an_agents_values_do_not_depend_on_its_own_action():
-    """Fact 2."""
     net, (obs, actions) = critic(), joint(SPEC)
     other = actions.clone()
     other[:, 1] = actions[:, 1].roll(1, -1)
@@ -187,7 +184,7 @@ def with_policy(made: MAAC, p: list[float]) -> MAAC:
 
 @pytest.mark.parametrize(("terminated", "expected"), [(0.0, 2.9698), (1.0, 1.0)])
 def test_the_target_discounts_the_entropy_and_ends_with_the_task(terminated, expected):
-    """Fact 5: r = 1, Q' = 2, log pi' = -1, scale 100."""
+    """With r = 1, Q' = 2, log pi' = -1, scale 100."""
     p = [math.exp(-1)] * 2 + [(1 - 2 * math.exp(-1)) / 2] * 2
     made = with_policy(learner(), p)
     made.target_critic = Says([2.0] * 4)
@@ -218,7 +215,7 @@ def test_the_critics_loss_equals_a_slow_computation():
 
 @pytest.mark.parametrize("final", [1.0, 12.0])
 def test_rewards_are_not_standardised(final):
-    """Fact 6: one reward at the end of 30 steps would be the square root of 29 there and -0.185695 before, whatever it is."""
+    """Standardised, a reward at the end of 30 steps would be sqrt(29), others -0.185695."""
     spec = replace(SPEC, episode_limit=30)
     lived = Episodes.allocate(spec, 1, torch.device("cpu"))
     lived.avail.fill_(True)
@@ -239,7 +236,7 @@ def test_rewards_are_not_standardised(final):
 
 
 def test_the_actors_loss_equals_a_slow_computation():
-    """Eq. 9, moment by moment and agent by agent; the critics judge what everybody would do now, not what was done."""
+    """Eq. 9, step by step and agent by agent; the critics judge freshly drawn actions."""
     made, batch = learner(reward_scale=2.0, logit_decay=0.1), random_batch()
     batch.avail[::2, 0, 1] = batch.avail[1, 2, 0] = False
     logits, (draws, _) = made.controller(batch.obs), made.draws(batch)
@@ -276,7 +273,7 @@ def test_the_actors_loss_equals_a_slow_computation():
 
 
 def test_the_baseline_leaves_no_advantage_on_average():
-    """Fact 3: every action is drawn in turn, and its advantage read off the actors' loss."""
+    """Every action is drawn in turn, and its advantage read off the actors' loss."""
     p = torch.tensor([0.1, 0.2, 0.3, 0.4])
     made, batch = with_policy(learner(), p.tolist()), random_batch()
     made.critic = Says([0.7, -0.2, 0.4, 0.1])
@@ -292,7 +289,7 @@ def test_the_baseline_leaves_no_advantage_on_average():
 
 @pytest.mark.parametrize(("p", "still"), [((0.26894, 0.73106), True), ((0.5, 0.5), False)])
 def test_the_actors_rest_where_the_policy_is_the_softmax_of_scaled_values(p, still):
-    """Fact 4: values (0, 0.01) at scale 100; the expectation is taken by spreading the draws evenly."""
+    """Values (0, 0.01) at scale 100; evenly spread draws give the expectation."""
     spec, count = spec_of(2, 2), 20_000
     made = with_policy(learner(spec, logit_decay=0.0), list(p))
     made.critic = Says([0.0, 0.01])
@@ -314,7 +311,7 @@ def test_each_phase_moves_its_own():
 
 
 def test_actors_learn_from_the_critic_just_moved():
-    """Section 4, order of an update: critic, actors, targets; one Adam is as good as two, for it skips what a phase does not reach."""
+    """Critic, actors, targets. One Adam equals two: it skips parameters without a gradient."""
     made, other, batch = learner(actor_clip=0.0, critic_clip=0.0), learner(), random_batch()
     optimisers = [
         torch.optim.Adam(net.parameters(), lr=1e-2) for net in (other.critic, other.controller)
@@ -345,7 +342,7 @@ def test_every_agents_gradient_is_clipped_by_itself():
 
 @pytest.mark.parametrize("agents", [2, 4])
 def test_actors_are_clipped_one_by_one_and_the_critics_by_their_number(agents):
-    """Section 4, defaults: 0.5, and 10 n."""
+    """Limits 0.5, and 10 n."""
     made = learner(spec_of(agents), actor_lr=1e-3, critic_lr=1e-4)
     actors, critics = made.groups()
     assert (list(actors.modules), actors.lr, actors.clip, actors.axes) == (
@@ -374,7 +371,7 @@ def test_large_gradients_arrive_clipped():
 
 
 def test_shaped_rewards_reach_each_agents_own_target():
-    """Section 6, fact 3: p = 1 shifts every target alike."""
+    """Where p = 1, every target is shifted alike."""
     individual = torch.arange(15.0).view(5, 3)
     plain, shaped = learner(), learner(extras=[Bonus(individual)])
     batch = random_batch()
@@ -413,7 +410,7 @@ def test_rewards_are_recomputed_at_every_update(make):
 
 @pytest.mark.parametrize(("steps", "bound"), [(30, 4.545), (15, 2.614), (20, 3.324)])
 def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
-    """Section 6, fact 3 and the bounds: alpha (1 - gamma^(T - t)) / (1 - gamma), by the target taken back from the end."""
+    """alpha (1 - gamma^(T - t)) / (1 - gamma), by targets from the last step to the first."""
     individuality = ShapedReward(WeightedConfig(**{**WEIGHTED, "alpha": 0.2}), context())
     individuality.recognised = lambda obs: torch.ones(obs.shape[:-1])
     added = []
@@ -436,7 +433,7 @@ def test_being_recognised_adds_a_known_value_whatever_the_actions(steps, bound):
 
 
 def test_a_constant_added_to_all_values_moves_no_actor():
-    """Section 6, fact 3: the optimal critic's shift leaves the policy gradient as it is."""
+    """The optimal critic's shift leaves the policy gradient as it is."""
     made, batch = learner(), random_batch()
     gradients = []
     for shift in (0.0, 22.7258):
@@ -465,14 +462,14 @@ def test_unavailable_actions_are_never_drawn(make):
     avail = torch.zeros(500, 3, 4, dtype=torch.bool)
     avail[..., 2] = True
     batch = random_batch(count=500)
-    own = Keys(keys(500, "step"), keys(500, "episode"))
+    own = step_keys(500, 3)
     for greedy in (False, True):
         assert (made.act(batch.obs, avail, {}, own, NOW, greedy).actions == 2).all()
     assert torch.equal(made.policy(batch.obs, avail), avail.float())
 
 
 def divergence(*p: list[float]) -> torch.Tensor:
-    """The KL term of agents with fixed policies at weight 1, its mean over pairs, and its largest gradient on their logits."""
+    """KL term of fixed policies at weight 1, its mean over pairs, and its largest gradient."""
     logits = torch.tensor([p]).log().requires_grad_()
     everyones = logits.detach().log_softmax(-1)
     spec = spec_of(len(p), len(p[0]))
@@ -486,7 +483,7 @@ def divergence(*p: list[float]) -> torch.Tensor:
 
 
 def test_kl_by_hand():
-    """Section 15, fact 1: 0.8 ln 9 for each of the two; equal policies do not part."""
+    """0.8 ln 9 for each of the two; equal policies do not part."""
     term, mean, _ = divergence([0.9, 0.1], [0.1, 0.9])
     assert mean.item() == pytest.approx(1.757780, abs=1e-5)
     assert term.item() == pytest.approx(-2 * 1.757780, abs=1e-5)
@@ -494,7 +491,7 @@ def test_kl_by_hand():
 
 
 def test_kl_is_bounded_and_not_negative():
-    """Fact 2: at most 10 a pair, 30 for each of four agents."""
+    """At most 10 a pair, 30 for each of four agents."""
     tiny = 1e-30
     term, mean, _ = divergence([1 - tiny, tiny], [tiny, 1 - tiny])
     assert term.item() == pytest.approx(-20, abs=1e-3)

@@ -12,9 +12,19 @@ from eoi.main import Program, main, parse_command
 from eoi.utils import checkpoints
 
 TINY = [
-    "with", "seed=3", "hidden_dim=8", "batch_size=16", "batch_size_run=2", "buffer_size=200", "learning_starts=0", "t_max=120",
-    "test_nepisode=2", "test_interval=60", "log_interval=60", "update_interval=10",
-]  # fmt: skip
+    "with",
+    "seed=3",
+    "hidden_dim=8",
+    "batch_size=16",
+    "batch_size_run=2",
+    "buffer_size=200",
+    "learning_starts=0",
+    "t_max=120",
+    "test_nepisode=2",
+    "test_interval=60",
+    "log_interval=60",
+    "update_interval=10",
+]
 SRC = pathlib.Path(__file__).parent.parent / "src"
 
 
@@ -136,7 +146,7 @@ def test_a_seed_is_drawn_and_recorded():
     assert isinstance(parse_command([]).config["seed"], int)
 
 
-def test_help_lists_what_there_is(capsys):
+def test_help_lists_algorithms_and_environments(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert "eoi_explore_qmix" in out and "pac_men_easy" in out

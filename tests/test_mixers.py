@@ -1,4 +1,4 @@
-"""algorithms.md section 2 (QMIX) and 3 (VDN)."""
+"""QMIX and VDN: values, monotonicity, parameter counts."""
 
 import itertools
 

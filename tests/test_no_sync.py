@@ -1,4 +1,7 @@
-"""Between two log entries nothing is read back from the device: seen on the CPU, where the operations that would do so are the same."""
+"""Between two log entries nothing is read back from the device.
+
+Seen on the CPU, where the operations that would do so are the same.
+"""
 
 import pytest
 import torch
@@ -42,7 +45,7 @@ def test_an_iteration_reads_nothing_back(world, runs, settings):
     assert trainer.at.updates > 0
 
 
-def test_what_would_wait_is_seen():
+def test_operations_that_wait_are_found():
     x = torch.arange(4.0)
     for wait in (lambda: x.sum().item(), lambda: x[x > 1], lambda: bool((x > 1).any())):
         with NothingReadBack(), pytest.raises(AssertionError, match="back"):

@@ -1,4 +1,4 @@
-"""algorithms.md section 14: advantages, the clipped objective, and how on-policy learners are fed."""
+"""Advantages, the clipped objective, and the batches of on-policy learners."""
 
 from dataclasses import replace
 
@@ -71,7 +71,6 @@ def number(x: float) -> torch.Tensor:
 
 
 def test_advantages_by_hand():
-    """Fact 1."""
     reward, value = (
         torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1),
         torch.tensor([0.5, 0.5, 0.5, 9.0]).view(1, 4, 1),
@@ -108,7 +107,7 @@ def test_with_lambda_one_it_is_the_return_less_the_value():
 
 @pytest.mark.parametrize(("steps", "bound"), [(30, 4.545), (15, 2.614), (20, 3.324)])
 def test_individuality_of_one_adds_a_known_return(steps, bound):
-    """Fact 5: alpha (1 - gamma^(T - t)) / (1 - gamma), whatever the actions; section 6: what it is from the start."""
+    """alpha (1 - gamma^(T - t)) / (1 - gamma), whatever the actions."""
     value, valid = torch.zeros(1, steps + 1, 1), torch.ones(1, steps, dtype=torch.bool)
     terminated = torch.arange(steps)[None] == steps - 1
     reward = torch.rand(1, steps, 1)
@@ -128,7 +127,6 @@ def test_individuality_of_one_adds_a_known_return(steps, bound):
     [(1.5, 1.0, 1.2, False), (1.5, -1.0, -1.5, True), (0.5, -1.0, -0.8, False)],
 )
 def test_the_clipped_objective(ratio, advantage, objective, moves):
-    """Fact 2."""
     made, batch = learner(), random_batch()
     log_p = (
         made.log_policy(batch.obs, batch.avail)
@@ -146,7 +144,7 @@ def test_the_clipped_objective(ratio, advantage, objective, moves):
 
 @pytest.mark.parametrize(("critic_input", "loss"), [("obs", 9.5), ("both", 15.0)])
 def test_values_and_entropy_by_hand(critic_input, loss):
-    """IPPO and MAPPO with values that repeat what they see first: (1, 2, 3) and (1, 2, 3), or of the state 1 and 4; returns 0 and 1."""
+    """Values that repeat their first input: observations 1, 2, 3, or states 1 and 4."""
     made, batch = learner(critic_input, entropy_coef=0.01), random_batch(count=2)
     p = torch.tensor([0.5, 0.25, 0.125, 0.125])  # entropy 1.75 ln 2
     for weight in made.parameters():
@@ -170,7 +168,7 @@ def test_values_and_entropy_by_hand(critic_input, loss):
 
 @pytest.mark.parametrize("critic_input", ["obs", "state", "both"])
 def test_before_the_first_step_the_whole_rollout_weighs_nothing(critic_input):
-    """Fact 3: all ratios are 1, and advantages have no mean."""
+    """All ratios are 1, and advantages have no mean."""
     made = learner(critic_input)
     lesson = studied(made, episodes())
     assert len(lesson.obs) == 12
@@ -182,7 +180,7 @@ def test_before_the_first_step_the_whole_rollout_weighs_nothing(critic_input):
     )
 
 
-def test_a_lesson_holds_what_was_lived_and_no_padding():
+def test_transitions_leave_padding_out():
     made, lived = learner(), episodes()
     lesson = studied(made, lived)
     torch.testing.assert_close(
@@ -201,7 +199,7 @@ def test_a_lesson_holds_what_was_lived_and_no_padding():
     )  # one step and an end: nothing is bootstrapped
 
 
-def test_values_see_what_they_are_said_to():
+def test_values_depend_on_their_inputs_alone():
     obs, state = torch.randn(5, 3, SPEC.obs_size), torch.randn(5, SPEC.state_size)
     for sees, on_obs, on_state in (
         ("obs", True, False),

@@ -213,7 +213,7 @@ def test_merged_lays_one_tree_over_the_other(under, over):
 
 @PATIENT
 @given(TREES)
-def test_merged_shares_nothing_with_what_it_was_given(tree):
+def test_merged_shares_nothing_with_its_arguments(tree):
     found = loader.merged({}, tree)
     assert found == tree
 

@@ -4,12 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from eoi.components.action_selection import Keys
 from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.learners.descent import Descent, track, without_conflict
 from eoi.learners.q_learner import QConfig, QLearner
-from eoi.utils.seeding import uniform
-from helpers import CONTROLLER, SPEC, Bonus, keys, masked, random_batch
+from helpers import CONTROLLER, SPEC, Bonus, masked, random_batch, step_keys
 
 NOW = torch.tensor(0.0)
 Q = {
@@ -145,7 +143,7 @@ def test_individual_rewards_reach_each_agent_or_their_sum_the_team():
 
 
 def test_soft_targets():
-    """algorithms.md section 2, fact 5: from 0 to a frozen 1, after 100 updates, 0.633968."""
+    """From 0 to a frozen 1, after 100 updates, 0.633968."""
     target, online = nn.Linear(1, 1), nn.Linear(1, 1)
     for p, value in ((target, 0.0), (online, 1.0)):
         nn.init.constant_(p.weight, value)
@@ -207,12 +205,12 @@ def test_conflicting_gradients_are_projected_agent_by_agent():
 
 def test_acting():
     made, batch = learner(), random_batch()
-    own = Keys(keys(5, "step"), keys(5, "episode"))
+    own = step_keys(5, 3)
     greedy, carry, keep = made.act(batch.obs, batch.avail, {}, own, NOW, True)
     torch.testing.assert_close(keep["q"], made.controller(batch.obs))
     assert torch.equal(greedy, keep["q"].argmax(-1)) and carry == {}
     assert made.epsilon(torch.tensor(50.0)).item() == pytest.approx(0.55)
     late = made.act(batch.obs, batch.avail, {}, own, torch.tensor(1e6), False).actions
-    flip, choice, _ = uniform(own.step, 3, 3).unbind(-1)
+    flip, choice = own.draws.unbind(-1)
     expected = torch.where(flip < 0.1, (choice * 4).long(), greedy)
     assert torch.equal(late, expected)

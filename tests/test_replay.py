@@ -86,7 +86,7 @@ def test_uniform_over_the_newest_whole_episodes(filled):
 
 
 def test_positives_lie_one_to_delta_steps_back_in_the_same_episode(filled):
-    """algorithms.md section 5, fact 6."""
+    """Uniform over the steps within reach; none at the first step of an episode."""
     buffer, _ = filled
     batch = sampled(buffer, 6000)
     step = (batch.reward % 100).long()

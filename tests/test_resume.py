@@ -1,4 +1,4 @@
-"""A resumed run is the uninterrupted one, bit for bit: on disk and back, over every algorithm and world, and after kill -9."""
+"""A resumed run equals the uninterrupted one, bit for bit, and after kill -9 too."""
 
 import contextlib
 import itertools
@@ -29,7 +29,7 @@ from helpers import SPEC, make_run, make_trainer, trained, worlds
 from test_replay import Q, numbered
 
 CPU = torch.device("cpu")
-# Every algorithm, and every world: not every pair of them, which would take minutes and show no more.
+# Every algorithm and every world, but not every pair, which would take minutes.
 PAIRS = [(algorithm, "pac_men") for algorithm in loader.names("algs")] + [
     ("eoi_qmix", world) for world in worlds() if world != "pac_men"
 ]
@@ -247,14 +247,24 @@ def test_old_records_have_no_save_interval(settings):
 # --- the whole program
 
 LONG = [
-    "with", "seed=3", "hidden_dim=8", "batch_size=16", "batch_size_run=2", "buffer_size=400", "learning_starts=0", "t_max=1800",
-    "test_nepisode=2", "test_interval=300", "log_interval=180", "update_interval=60",
-]  # fmt: skip
+    "with",
+    "seed=3",
+    "hidden_dim=8",
+    "batch_size=16",
+    "batch_size_run=2",
+    "buffer_size=400",
+    "learning_starts=0",
+    "t_max=1800",
+    "test_nepisode=2",
+    "test_interval=300",
+    "log_interval=180",
+    "update_interval=60",
+]
 START = ["--config=eoi_qmix", "--env-config=pac_men"]
 
 
 def in_a_child(arguments: list[str], killed_after: int | None = None) -> int:
-    """main() in a process of its own, killed at its so many-th function call. Forked, so that it need not import torch again."""
+    """main() in a forked process, killed at a function call with this number."""
     child = os.fork()
     if child == 0:
         with open(os.devnull, "w") as nothing:
@@ -271,7 +281,7 @@ def in_a_child(arguments: list[str], killed_after: int | None = None) -> int:
 
 
 def countdown(calls: int):
-    """For sys.setprofile: kill -9 at any moment of the program, whatever it is in the middle of, and however fast the machine."""
+    """For sys.setprofile: kill -9 after so many calls, at any moment of the program."""
     left = iter(range(calls))
 
     def count(*_) -> None:
@@ -303,7 +313,7 @@ KILLS = int(os.environ.get("EOI_KILLS", "20"))  # tests/faults/run.sh makes more
 
 
 def test_kill_9_at_random_moments_loses_nothing(tmp_path, monkeypatch):
-    """Between two kills lie at most as many function calls as a start, and a KILLS-th of all the others, take: so none is left out."""
+    """Kills lie closer together than a start and a KILLS-th of all other calls."""
     whole, cut = (f"local_results_path={tmp_path / name}" for name in ("whole", "cut"))
     length = f"t_max={180 * KILLS}"
     assert (
@@ -369,7 +379,7 @@ def test_a_finished_run_can_be_made_longer_and_nothing_else(finished, capsys):
         (["--config=vdn"], ["--config", "no effect"]),
     ],
 )
-def test_what_a_resumed_run_refuses(more, words, finished, capsys):
+def test_settings_of_a_resumed_run_stay(more, words, finished, capsys):
     assert program.main(["--resume", str(finished), *more]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and all(word in err for word in words)

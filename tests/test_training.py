@@ -174,7 +174,7 @@ def test_an_addition_of_no_weight_is_its_base_bit_for_bit(section, key, algorith
         {"schedule": "adaptive"},
     ],
 )
-def test_experience_is_shared_whatever_the_learner(algorithm, lfo, settings):
+def test_lfo_trains_with_every_off_policy_learner(algorithm, lfo, settings):
     chosen = settings(algorithm, lfo={"omega": 0.5, **lfo})
     trainer, seen = trained(chosen)
     assert all(math.isfinite(value) for _, value, _ in seen)
@@ -241,7 +241,7 @@ def test_tests_do_not_change_the_training(settings):
 
 @pytest.mark.parametrize("algorithm", ["qmix", "vdn", "iql", "maac", "ippo", "mappo"])
 def test_it_learns_a_tiny_game(algorithm):
-    """One step, two agents in rooms full of dots: eat at once. A policy that does so returns 2; a random one 0.4."""
+    """Two agents in rooms full of dots: eating at once returns 2, random actions 0.4."""
     rooms = "\n".join(["####", "#ST#", "#BL#", "#RS#", "####"])
     updates = {
         "seed": 1,

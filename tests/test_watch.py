@@ -23,7 +23,8 @@ SRC = pathlib.Path(__file__).parent.parent / "src"
 @pytest.fixture(scope="module")
 def fire(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     results = tmp_path_factory.mktemp("fire")
-    keys = "seed=3 t_max=40 hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200 learning_starts=0 test_nepisode=2"
+    keys = "seed=3 t_max=40 hidden_dim=8 batch_size=16 batch_size_run=2 buffer_size=200"
+    keys += " learning_starts=0 test_nepisode=2"
     assert (
         command.main(
             [
@@ -83,9 +84,10 @@ def watch_picture():
 
 USER = """
 function tell() {
-  const texts = (selector) => [...document.querySelectorAll(selector)].map((each) => each.textContent);
-  const said = {when: at("when").textContent, picture: at("world").src, actions: texts(".agent > i + span + span"),
-    chart: texts("#chart text").slice(2)};
+  const found = (selector) => [...document.querySelectorAll(selector)];
+  const texts = (selector) => found(selector).map((each) => each.textContent);
+  const said = {when: at("when").textContent, picture: at("world").src,
+    actions: texts(".agent > i + span + span"), chart: texts("#chart text").slice(2)};
   const told = document.createElement("pre");
   told.className = "told";
   told.textContent = JSON.stringify(said);

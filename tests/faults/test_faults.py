@@ -32,7 +32,7 @@ SHORT = [*LONG, "t_max=180", "log_interval=60", "test_interval=60", "save_interv
 
 
 def test_a_full_disk_ends_with_status_1_and_a_resumable_run(tmp_path):
-    """A limit on the size of files refuses a checkpoint as a full disk does, but lets the small files through."""
+    """A limit on the size of files refuses a checkpoint, as a full disk does."""
     arguments = ["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]
     child = os.fork()
     if child == 0:
@@ -95,7 +95,7 @@ def test_a_read_only_disk(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("where", ["a full disk", "a closed pipe"])
-def test_a_run_whose_words_nobody_gets_goes_on(where, tmp_path):
+def test_a_run_goes_on_when_its_output_cannot_be_written(where, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     child = os.fork()
@@ -160,7 +160,7 @@ def test_a_corrupted_record_is_named(tmp_path, capsys):
     assert "config.json: damaged" in capsys.readouterr().err
 
 
-def test_so_is_what_sacred_says_of_a_run(tmp_path, capsys):
+def test_a_corrupted_run_json_is_named(tmp_path, capsys):
     assert program.main(["--config=qmix", *SHORT, f"local_results_path={tmp_path}"]) == 0
     record = tmp_path / "sacred" / "1" / "run.json"
     record.write_text(record.read_text()[:-20])
@@ -298,18 +298,18 @@ def test_the_term_that_broke_first_is_named():
     assert watch.broken() == (["pull"], 2)
 
 
-def test_a_replay_larger_than_what_is_free_is_refused_with_advice(monkeypatch):
+def test_a_replay_larger_than_free_memory_is_refused_with_advice(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 50_000)
     with pytest.raises(
         UserError,
-        match=r"buffer_size: .* takes .* MB, but 0 MB are free on cpu; with buffer_size=(\d+) it fits",
+        match=r"buffer_size: .* MB, but 0 MB are free on cpu; with buffer_size=(\d+) it fits",
     ) as refused:
         Replay(SPEC, ReplayConfig(buffer_size=10_000, batch_size=4), CPU)
     fits = int(str(refused.value).split("buffer_size=")[1].split()[0])
     Replay(SPEC, ReplayConfig(buffer_size=fits, batch_size=4), CPU)
 
 
-def test_what_is_free_is_known_here():
+def test_free_memory_is_known_here():
     free = memory.free_bytes(CPU)
     assert free is not None and 10**7 < free < 10**14
     assert memory.free_bytes(torch.device("meta")) is None
@@ -336,10 +336,19 @@ def resident() -> int:
 def test_memory_does_not_grow_over_3000_episodes():
     rooms = "\n".join(["####", "#ST#", "#BL#", "#RS#", "####"])
     updates = {
-        "seed": 1, "env_args": {"layout": rooms, "n_agents": 2, "dots_per_room": 1, "episode_limit": 2}, "t_max": 6000, "hidden_dim": 4,
-        "batch_size_run": 10, "update_interval": 200, "learning_starts": 0, "test_interval": 2000, "log_interval": 200, "buffer_size": 400,
-        "batch_size": 8, "test_nepisode": 2,
-    }  # fmt: skip
+        "seed": 1,
+        "env_args": {"layout": rooms, "n_agents": 2, "dots_per_room": 1, "episode_limit": 2},
+        "t_max": 6000,
+        "hidden_dim": 4,
+        "batch_size_run": 10,
+        "update_interval": 200,
+        "learning_starts": 0,
+        "test_interval": 2000,
+        "log_interval": 200,
+        "buffer_size": 400,
+        "batch_size": 8,
+        "test_nepisode": 2,
+    }
     trainer = make_trainer(configure(loader.load("eoi_qmix", "pac_men", updates)))
     sizes, real = [], trainer.play
 
