@@ -26,7 +26,7 @@ class NoveltyConfig:
 
 
 class Novelty(Extra[object]):
-    Config = NoveltyConfig
+    Config, switch = NoveltyConfig, "weight"
 
     def __init__(self, cfg, context):
         super().__init__()
@@ -56,7 +56,7 @@ class StubbornConfig:
 
 
 class Stubborn(Extra[object]):
-    Config = StubbornConfig
+    Config, switch = StubbornConfig, "share"
 
     def __init__(self, cfg, context):
         super().__init__()
@@ -77,7 +77,7 @@ class SmallConfig:
 
 
 class SmallValues(Extra[Values]):
-    Config, view = SmallConfig, Values
+    Config, view, switch = SmallConfig, Values, "weight"
 
     def __init__(self, cfg, context):
         super().__init__()

@@ -101,6 +101,7 @@ class Extra(nn.Module, Generic[View]):
     Config: ClassVar[type]  # its section of the settings, a frozen dataclass
     view: ClassVar[type] = object  # view of the learner that `losses` reads: Values, Policies
     keeps: frozenset[str] = frozenset()  # tensors of `Choice.keep` that it reads
+    switch: ClassVar[str] = ""  # setting that switches it on when above 0; "": always on
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
     projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
     notice: str = ""  # printed once, when a run starts
@@ -109,7 +110,7 @@ class Extra(nn.Module, Generic[View]):
     @classmethod
     def active(cls, cfg: object) -> bool:
         """False: with these settings the extra is left out."""
-        return True
+        return not cls.switch or getattr(cfg, cls.switch) > 0
 
     def observe(self, episodes: Episodes) -> None:
         """Sees new episodes before the updates; the one hook that may change buffers."""

@@ -28,15 +28,12 @@ class KLDivergence(Extra[Policies]):
 
     Config = KLConfig
     view = Policies
+    switch = "weight"
     weight: Tensor
 
     def __init__(self, cfg: KLConfig, context: Context):
         super().__init__()
         scalar(self, "weight", cfg.weight)
-
-    @classmethod
-    def active(cls, cfg: object) -> bool:
-        return isinstance(cfg, KLConfig) and cfg.weight > 0
 
     def losses(self, batch: Batch, view: Policies, t: Scalar) -> Losses:
         log_p, n_agents = view.log_p[:, :, None], view.log_p.shape[1]  # [B, A, 1, U]

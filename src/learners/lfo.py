@@ -51,6 +51,7 @@ class LFO(Extra[object]):
 
     Config = LFOConfig
     requires = "eoi.classifier"
+    switch = "omega"
     omega: Tensor
     anneal_time: Tensor
 
@@ -61,10 +62,6 @@ class LFO(Extra[object]):
         self.cfg, self.posterior = cfg, classifier.posterior
         scalar(self, "omega", cfg.omega)
         scalar(self, "anneal_time", cfg.anneal_time)
-
-    @classmethod
-    def active(cls, cfg: object) -> bool:
-        return isinstance(cfg, LFOConfig) and cfg.omega > 0
 
     @torch.no_grad()
     def rearrange(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
