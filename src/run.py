@@ -59,6 +59,9 @@ class Run:
         self.settings, self.cfg, self.log, self.folder = settings, settings.run, run_log, folder
         self.spec, self.device = worlds.train.spec, worlds.device
         self.learner = make_learner(settings, self.spec).to(self.device)
+        if runs:
+            for notice in self.learner.notices():
+                log.warning("warning: %s", notice)
         if self.cfg.checkpoint_path:
             restore(self.learner, find_folder(self.cfg.checkpoint_path))
         self.replay = make_replay(settings, worlds, self.learner, runs)

@@ -11,10 +11,16 @@ from eoi.learners.eoi import (
     Explore,
     ExploreConfig,
     Individuality,
+    Invariant,
+    InvariantConfig,
+    Policy,
+    PolicyConfig,
     Pull,
     PullConfig,
     ShapedReward,
     WeightedConfig,
+    cross_entropy,
+    invariant,
     normalised,
 )
 from eoi.modules.layers import AgentLinear, AgentMLP
@@ -29,8 +35,9 @@ BASE = {
     "classifier_lr": 1e-3,
     "centred": False,
 }
-WEIGHTED = BASE | {"alpha": 0.05, "alpha_warmup": 0, "alpha_anneal": 0}
+WEIGHTED = BASE | {"alpha": 0.05, "alpha_warmup": 0, "alpha_anneal": 0, "alpha_floor": 0.0}
 PULL = WEIGHTED | {
+    "strength": "weight",
     "value_lr": 1e-4,
     "value_tau": 0.01,
     "q_source": "recomputed",
@@ -392,3 +399,107 @@ def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
     value = made.value(batch.obs).gather(-1, batch.actions[..., None]).squeeze(-1)
     loss = made.losses(batch, values(FOUR), NOW).terms["intrinsic_value"]
     assert loss.item() == pytest.approx((value - target).square().mean(0).sum().item(), rel=1e-5)
+
+
+# The second reading of eq. 6-7: intrinsic action values, and a cross-entropy of two softmaxes.
+
+
+def policy(spec: EnvSpec = SPEC, gamma: float = 0.98, **changes) -> Policy:
+    torch.manual_seed(0)
+    kept = {name: PULL[name] for name in PULL if name not in ("q_source", "q_input")}
+    made = Policy(
+        PolicyConfig(**{**kept, "temperature": 1.0, **changes}), context(spec, gamma=gamma)
+    )
+    for p in made.target_value.parameters():
+        p.data += 0.2 * torch.randn_like(p)
+    return made
+
+
+def test_a_hand_worked_cross_entropy():
+    q, target = torch.zeros(1, 2, requires_grad=True), torch.tensor([[1.0, 0.0]])
+    loss = cross_entropy(q, target, torch.ones(1, 2, dtype=torch.bool), torch.tensor(1.0))
+    assert loss.item() == pytest.approx(math.log(2))
+    (gradient,) = torch.autograd.grad(loss.sum(), q)
+    assert gradient.flatten().tolist() == pytest.approx([0.5 - 0.731059, 0.5 - 0.268941], abs=1e-6)
+
+
+def test_the_cross_entropy_knows_no_offset_and_no_unavailable_action():
+    g = torch.Generator().manual_seed(0)
+    q, target = (5 * torch.randn(7, 3, 4, generator=g) for _ in range(2))
+    avail = torch.rand(7, 3, 4, generator=g) < 0.6
+    avail[..., 0] = True
+    one = torch.tensor(0.5)
+    loss = cross_entropy(q, target, avail, one)
+    assert torch.allclose(loss, cross_entropy(q + 100, target, avail, one), atol=1e-4)
+    elsewhere = q.masked_fill(~avail, 1e6)
+    assert torch.equal(loss, cross_entropy(elsewhere, target, avail, one))
+    q.requires_grad_()
+    (gradient,) = torch.autograd.grad(cross_entropy(q, target, avail, torch.tensor(1.0)).sum(), q)
+    assert gradient.abs().max() <= 1 and (gradient[~avail] == 0).all()
+
+
+def test_the_intrinsic_action_values_equal_a_slow_computation():
+    extra, batch = policy(), masked(random_batch())
+    torch.manual_seed(1)
+    q, next_q = torch.randn_like(batch.kept["q"]), torch.randn_like(batch.kept["q"])
+    losses = extra.losses(batch, Values(q.requires_grad_(), next_q), NOW)
+    value, following = extra.value(batch.obs), extra.target_value(batch.next_obs)
+    p, total, pull = extra.recognised(batch.obs), 0.0, 0.0
+    for b in range(len(batch.obs)):
+        for i in range(3):
+            open_actions = [u for u in range(4) if batch.next_avail[b, i, u]]
+            best = max(open_actions, key=lambda u, b=b, i=i: next_q[b, i, u].item())
+            target = p[b, i] + 0.98 * (1 - batch.terminated[b]) * following[b, i, best]
+            total += (value[b, i, batch.actions[b, i]] - target.detach()) ** 2 / len(batch.obs)
+            now = batch.avail[b, i]
+            wanted = value[b, i][now].detach().softmax(-1)
+            pull += -(wanted * q[b, i][now].log_softmax(-1)).sum() / len(batch.obs)
+    assert losses.terms["intrinsic_value"].item() == pytest.approx(total.item(), rel=1e-5)
+    assert losses.terms["pull"].item() == pytest.approx(0.05 * pull.item(), rel=1e-5)
+
+
+def test_the_policy_form_moves_the_agents_by_its_pull_alone():
+    extra, batch = policy(), random_batch()
+    q = batch.kept["q"].clone().requires_grad_()
+    terms = extra.losses(batch, Values(q, q.detach()), NOW).terms
+    assert torch.autograd.grad(terms["pull"], q, retain_graph=True)[0].abs().sum() > 0
+    for name in ("intrinsic_value", "classifier"):
+        assert torch.autograd.grad(terms[name], q, retain_graph=True, allow_unused=True)[0] is None
+    values = list(extra.value.parameters())
+    found = torch.autograd.grad(terms["pull"], values, allow_unused=True)
+    assert all(g is None for g in found)
+
+
+# The invariant form.
+
+
+def test_invariant_values_are_centred_and_of_unit_deviation_over_the_batch():
+    batch = masked(random_batch(count=50))
+    q = invariant(batch.kept["q"] * 30 + 7, batch.avail, batch)
+    assert (q[~batch.avail] == 0).all()
+    assert torch.allclose(q.sum(-1), torch.zeros(50, 3), atol=1e-4)
+    for i in range(3):
+        own = q[:, i][batch.avail[:, i]]
+        assert own.square().mean().item() == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 7.0])
+def test_scale_and_offset_of_an_agent_leave_the_invariant_gradient_alone_but_not_the_pulls(scale):
+    """A monotone mixer may take an agent's scale and offset back, so they carry no meaning."""
+    batch = random_batch(count=20)
+    kept = {name: PULL[name] for name in PULL if name != "q_input"}
+    torch.manual_seed(0)
+    forms = {"pull": pull(), "invariant": Invariant(InvariantConfig(**kept), context(SPEC))}
+
+    def direction(form, q):
+        q = q.clone().requires_grad_()
+        term = forms[form].losses(batch, Values(q, q.detach()), NOW).terms["pull"]
+        (gradient,) = torch.autograd.grad(term, q)
+        gradient = gradient[:, 0]  # of the agent that is rescaled
+        return gradient / gradient.norm()
+
+    q, changed = batch.kept["q"], batch.kept["q"].clone()
+    changed[:, 0] = scale * changed[:, 0] + 3
+    cosines = {form: float((direction(form, q) * direction(form, changed)).sum()) for form in forms}
+    assert cosines["invariant"] == pytest.approx(1, abs=1e-4)
+    assert cosines["pull"] < 0.99

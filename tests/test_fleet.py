@@ -55,6 +55,9 @@ VARIED = [
     ("eoi_qmix", "eoi.alpha", (0.0, 0.5)),
     ("eoi_qmix", "eoi.alpha_warmup", (0, 300)),
     ("eoi_qmix", "eoi.alpha_anneal", (0, 40)),
+    ("eoi_qmix", "eoi.temperature", (0.1, 1.0)),
+    ("eoi_qmix", "eoi.alpha_floor", (0.0, 1.0)),
+    ("eoi_qmix_literal", "eoi.alpha", (0.0, 0.5)),
     ("eoi_qmix", "eoi.beta1", (0.0, 1.0)),
     ("eoi_qmix", "eoi.beta2", (0.0, 1.0)),
     ("eoi_qmix", "eoi.delta_t", (1, 20)),
@@ -152,10 +155,23 @@ def trained_fleet(chosen: list[Settings]) -> list[Run]:
     return trainer.runs
 
 
+@pytest.mark.parametrize("form", ["policy", "pull", "invariant"])
+def test_strengths_as_shares_of_the_td_gradient_stack(form, settings):
+    def chosen(alpha: float) -> Settings:
+        eoi = {"form": form, "strength": "share", "alpha": alpha}
+        return settings("eoi_qmix", t_max=60, eoi=eoi)
+
+    every = [chosen(alpha) for alpha in (0.0, 0.3, 1.0)]
+    alone, together = [trained(each)[0].runs[0] for each in every], trained_fleet(every)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert_near(ours.learner, theirs.learner, 1e-4)
+
+
 @pytest.mark.parametrize(("algorithm", "key", "values"), VARIED)
 def test_runs_may_differ_in(algorithm, key, values, settings):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
-    fixed = {"t_max": 60, **lfo}
+    falling = {"eoi": {"alpha_anneal": 20}} if key == "eoi.alpha_floor" else {}
+    fixed = {"t_max": 60, **lfo, **falling}
     if algorithm == "eoi_explore_qmix":
         # Settings of exploration have an effect where some actions are not random.
         fixed |= {"epsilon_start": 0.1, "eoi": {"episode_ratio": 1.0}}

@@ -42,7 +42,7 @@ CASES |= {
     "stored": (
         "pac_men",
         "eoi_qmix",
-        f"{SHORT} eoi.q_source=stored eoi.q_input=normalised eoi.project=True",
+        f"{SHORT} eoi.form=pull eoi.q_source=stored eoi.q_input=normalised eoi.project=True",
     ),
     "individual": ("windy_maze", "iql", f"{SHORT} eoi.form=reward eoi.centred=True"),
 }

@@ -120,7 +120,7 @@ def test_small_counts_are_stored_in_one_byte_and_come_back_as_numbers():
 
 def test_stored_tensors_hold_no_autograd_graph():
     """PyMARL's leak: stored values kept the graph of their computation alive."""
-    trainer = make_trainer(tiny("eoi_qmix", eoi={"q_source": "stored"}))
+    trainer = make_trainer(tiny("eoi_qmix_literal", eoi={"q_source": "stored"}))
     trainer.play()
     (run,) = trainer.runs
     assert any(p.requires_grad for p in run.learner.parameters())

@@ -118,7 +118,7 @@ def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_
 @pytest.mark.parametrize(
     "updates",
     [
-        {"eoi": {"q_source": "stored"}, "update_interval": 30},
+        {"eoi": {"form": "pull", "q_source": "stored"}, "update_interval": 30},
         {"target_update_interval": 3},
         {"buffer_size": 60, "batch_size_run": 1},  # the ring has turned
         {"learning_starts": 100},  # no batch yet when it stops

@@ -36,7 +36,7 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
     trainer, seen = trained(chosen, tmp_path)
     # Every ten steps. PPO: two rollouts of 60 steps, ten epochs of three minibatches each. PyMARL's
     # QMIX: after each of four episodes, as soon as there are two.
-    updates = {"ppo": 60, "q_learner": 3 if algorithm == "qmix_rnn" else 12, "maac": 12}
+    updates = {"ppo": 60, "q_learner": 3 if algorithm.endswith("_rnn") else 12, "maac": 12}
     assert trainer.at.t == 120 and trainer.at.updates == updates[chosen.run.learner]
     assert all(math.isfinite(value) for _, value, _ in seen)
     names = {name for name, _, _ in seen}
@@ -61,10 +61,10 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
             "classifier_accuracy",
             "individuality_mean",
         } <= names
-    if form in ("pull", "explore"):
+    if form in ("policy", "pull", "explore"):
         assert "intrinsic_value_loss" in names
-    if form == "pull":
-        assert {"pull_grad_norm", "pull_td_cosine", "intrinsic_slope"} <= names
+    if form in ("policy", "pull"):
+        assert {"pull_grad_norm", "pull_td_cosine", "q_abs_mean"} <= names
     assert {path.name for path in (tmp_path / "models").iterdir()} == {"best.pt", "last.pt"}
 
 
@@ -91,6 +91,11 @@ def equal(ours, theirs, parts=("controller", "mixer", "critic", "target")) -> bo
     ("algorithm", "base", "off"),
     [
         ("eoi_qmix", "qmix", {"alpha": 0}),
+        ("eoi_qmix", "qmix", {"alpha": 0, "strength": "share"}),
+        ("eoi_qmix_literal", "qmix", {"alpha": 0}),
+        ("eoi_qmix", "qmix", {"form": "invariant", "alpha": 0}),
+        ("eoi_qmix", "qmix", {"form": "invariant", "alpha": 0, "strength": "share"}),
+        ("eoi_qmix_rnn", "qmix_rnn", {"alpha": 0}),
         ("eoi_vdn", "vdn", {"alpha": 0}),
         ("eoi_explore_qmix", "qmix", {"episode_ratio": 0}),
         ("qmix", "qmix", {"form": "reward", "alpha": 0}),
@@ -110,6 +115,8 @@ def test_without_its_weight_eoi_is_the_base_learner_bit_for_bit(algorithm, base,
     ("algorithm", "base"),
     [
         ("eoi_qmix", "qmix"),
+        ("eoi_qmix_literal", "qmix"),
+        ("eoi_qmix_rnn", "qmix_rnn"),
         ("eoi_explore_qmix", "qmix"),
         ("eoi_maac", "maac"),
         ("eoi_ippo", "ippo"),
@@ -183,11 +190,16 @@ def test_lfo_trains_with_every_off_policy_learner(algorithm, lfo, settings):
         {"project": True},
         {"centred": True},
         {"alpha_warmup": 100},
+        {"alpha_anneal": 30},
+        {"strength": "share"},
+        {"form": "invariant"},
+        {"form": "policy"},
     ],
 )
 def test_settings_of_the_pull_change_the_run_and_nothing_breaks(eoi, settings):
     ours, theirs = (
-        trained(chosen)[0] for chosen in (settings("eoi_qmix", eoi=eoi), settings("eoi_qmix"))
+        trained(chosen)[0]
+        for chosen in (settings("eoi_qmix_literal", eoi=eoi), settings("eoi_qmix_literal"))
     )
     assert not equal(ours, theirs)
     assert all(torch.isfinite(v).all() for v in ours.runs[0].learner.state_dict().values())

@@ -13,11 +13,11 @@ def linear(start: Scalar, finish: Scalar, duration: Scalar, t: Scalar) -> Scalar
     return start + (finish - start) * (t / duration.clamp(min=1)).clamp(0, 1)
 
 
-def trapezoid(warmup: Scalar, anneal: Scalar, t: Scalar) -> Scalar:
-    """From 0 to 1 over `warmup` steps, then from 1 to 0 over `anneal` steps.
+def trapezoid(warmup: Scalar, anneal: Scalar, floor: Scalar, t: Scalar) -> Scalar:
+    """From 0 to 1 over `warmup` steps, then from 1 to `floor` over `anneal` steps.
 
     A duration of 0 leaves its part out.
     """
     rise = torch.where(warmup > 0, (t / warmup.clamp(min=1)).clamp(0, 1), 1.0)
     fall = torch.where(anneal > 0, 1 - ((t - warmup) / anneal.clamp(min=1)).clamp(0, 1), 1.0)
-    return rise * fall
+    return rise * (floor + (1 - floor) * fall)

@@ -103,6 +103,7 @@ class Extra(nn.Module, Generic[View]):
     keeps: frozenset[str] = frozenset()  # tensors of `Choice.keep` that it reads
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
     projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
+    notice: str = ""  # printed once, when a run starts
     window: int = 0  # steps back that `Batch.earlier` may lie; 0: it is not read
 
     @classmethod
@@ -229,6 +230,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
             name: [k for k, extra in enumerate(extras) if name in hooks(type(extra))]
             for name in HOOKS
         }
+
+    def notices(self) -> list[str]:
+        """What the user must know of the extras."""
+        return [extra.notice for extra in self._extras() if extra.notice]
 
     def with_hook(self, name: str) -> list[Extra[View]]:
         """Extras that override the hook."""

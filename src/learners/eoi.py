@@ -1,9 +1,12 @@
 """EOI, the emergence of individuality (EOI: Jiang and Lu, ICLR 2021 submission).
 
 A classifier learns p(i | o) from the replay; being recognised is an intrinsic reward. The forms
-differ in how that reward reaches the agents. `ShapedReward` adds it to theirs (eq. 1). `Pull` adds
-a gradient through an intrinsic value function (eq. 6-7). `Explore` lets an intrinsic Q-function act
-in some training episodes (the authors' later code).
+differ in how that reward reaches the agents:
+
+- `ShapedReward` adds it to theirs (eq. 1).
+- `Policy` and `Pull` are two readings of eq. 6-7: a gradient on the agents' values from an
+  intrinsic value function. `Invariant` is a pull that cannot see an agent's offset and scale.
+- `Explore` lets an intrinsic Q-function act in some training episodes (the authors' later code).
 
 Axes: N copies, A agents (also the n classes of the classifier), O observation, U actions; *b is
 B transitions or B T episodes.
@@ -58,15 +61,33 @@ class WeightedConfig(ClassifierConfig):
     alpha: float = setting(0, varies=True)
     alpha_warmup: int = setting(0, varies=True)  # environment steps
     alpha_anneal: int = setting(0, varies=True)  # environment steps
+    alpha_floor: float = setting(0, 1, varies=True)  # share of alpha that remains afterwards
 
 
 @dataclass(frozen=True, kw_only=True)
-class PullConfig(WeightedConfig):
+class GradientConfig(WeightedConfig):
+    """Settings of the forms that add a gradient to the agents' own."""
+
+    strength: Literal["weight", "share"]  # alpha: weight of the term, or share of the TD gradient
     value_lr: float = setting(0, varies=True)
     value_tau: float = setting(0, 1)
+    project: bool  # remove from the term's gradient what opposes the TD gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullConfig(GradientConfig):
     q_source: Literal["recomputed", "stored"]  # which Q^a(o) trains the intrinsic value
     q_input: Literal["raw", "normalised"]
-    project: bool  # remove from the pull what opposes the TD gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvariantConfig(GradientConfig):
+    q_source: Literal["recomputed", "stored"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig(GradientConfig):
+    temperature: float = setting(1e-6, varies=True)  # of both softmaxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +100,46 @@ class ExploreConfig(ClassifierConfig):
     explore_ratio: float = setting(0, 1, varies=True)
 
 
-def normalised(
-    q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"], eps: float = 1e-8
-) -> Float[Tensor, "*b U"]:
-    """Zero mean and unit deviation over the available actions; unavailable actions get 0."""
-    n = avail.sum(-1, keepdim=True).clamp(min=1)
-    centred = q - q.masked_fill(~avail, 0).sum(-1, keepdim=True) / n
-    centred = centred.masked_fill(~avail, 0)
-    return centred * (centred.square().sum(-1, keepdim=True) / n + eps).rsqrt()
+def centred(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b U"]:
+    """Zero mean over the available actions; unavailable actions get 0."""
+    mean = q.masked_fill(~avail, 0).sum(-1, keepdim=True) / _count(avail)
+    return (q - mean).masked_fill(~avail, 0)
+
+
+def normalised(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b U"]:
+    """Zero mean and unit deviation over the available actions of each observation."""
+    q = centred(q, avail)
+    return q * (q.square().sum(-1, keepdim=True) / _count(avail) + 1e-8).rsqrt()
+
+
+def invariant(
+    q: Float[Tensor, "*b A U"], avail: Bool[Tensor, "*b A U"], batch: Batch
+) -> Float[Tensor, "*b A U"]:
+    """Centred over actions, divided by the agent's deviation over the batch.
+
+    It does not change with an agent's offset at an observation, nor with its scale: the two
+    directions that a monotone mixer leaves free.
+    """
+    q = centred(q, avail)
+    variance = batch.mean(q.square().sum(-1)) / batch.mean(avail.sum(-1).float())  # [A]
+    return q * (variance + 1e-8).rsqrt()[..., None]
+
+
+def _count(avail: Bool[Tensor, "*b U"]) -> Int[Tensor, "*b 1"]:
+    return avail.sum(-1, keepdim=True).clamp(min=1)
+
+
+def cross_entropy(
+    q: Float[Tensor, "*b U"],
+    target: Float[Tensor, "*b U"],
+    avail: Bool[Tensor, "*b U"],
+    temperature: Scalar,
+) -> Float[Tensor, "*b"]:
+    """CE(softmax(q / T), softmax(target / T)) over the available actions; `target` is constant."""
+    lowest = torch.finfo(q.dtype).min
+    log_p = (q / temperature).masked_fill(~avail, lowest).log_softmax(-1)
+    p = (target.detach() / temperature).masked_fill(~avail, lowest).softmax(-1)
+    return -(p * log_p.masked_fill(~avail, 0)).sum(-1)
 
 
 class Individuality(Extra[View], Generic[View]):
@@ -184,69 +237,103 @@ class Weight(torch.nn.Module):
     alpha: Tensor
     warmup: Tensor
     anneal: Tensor
+    floor: Tensor
 
     def __init__(self, cfg: WeightedConfig):
         super().__init__()
         scalar(self, "alpha", cfg.alpha)
         scalar(self, "warmup", cfg.alpha_warmup)
         scalar(self, "anneal", cfg.alpha_anneal)
+        scalar(self, "floor", cfg.alpha_floor)
 
     def forward(self, t: Scalar) -> Scalar:
         """alpha at environment step t."""
-        return self.alpha * trapezoid(self.warmup, self.anneal, t)
+        return self.alpha * trapezoid(self.warmup, self.anneal, self.floor, t)
 
 
-class Pull(Individuality[Values]):
-    """An intrinsic value function Q_i^p(o_i, Q_i^a(o_i)), and its gradient on Q^a (eq. 6-7)."""
+class AddedGradient(Individuality[Values]):
+    """Forms that add a term named `pull` to the loss of a value learner's agents.
+
+    Its strength is a weight, or a share of the norm of the TD gradient, agent by agent.
+    """
+
+    Config = GradientConfig
+    view = Values
+
+    def __init__(self, cfg: GradientConfig, context: Context):
+        super().__init__(cfg, context)
+        self.cfg, self.weight = cfg, Weight(cfg)
+        self.projected = frozenset({"pull"} if cfg.project else ())
+
+    def pulled(self, term: Scalar, view: Values, batch: Batch, t: Scalar) -> Losses:
+        """The term with its strength."""
+        weight, q = self.weight(t), view.q.detach()
+        stats = {
+            "q_abs_mean": mean_of(batch, q.abs()),
+            "q_spread": mean_of(batch, q.amax(-1) - q.amin(-1)),
+            "alpha": weight,
+        }
+        if self.cfg.strength == "share":
+            return Losses({"pull": term}, stats, {"pull": weight})
+        return Losses({"pull": weight * term}, stats)
+
+
+class Pull(AddedGradient):
+    """An intrinsic value function Q_i^p(o_i, Q_i^a(o_i)), and its gradient on Q^a (eq. 6-7).
+
+    The value-vector reading of eq. 6-7: Q^p is a state value whose input is the whole vector Q^a.
+    """
 
     Config = PullConfig
-    view = Values
     gamma: Tensor
 
-    def __init__(self, cfg: PullConfig, context: Context):
+    def __init__(self, cfg: PullConfig | InvariantConfig, context: Context):
         super().__init__(cfg, context)
         spec = context.spec
-        self.cfg, self.weight = cfg, Weight(cfg)
+        self.q_source = cfg.q_source
+        self.q_input = cfg.q_input if isinstance(cfg, PullConfig) else "invariant"
+        if self.q_input == "raw" and cfg.strength == "weight" and cfg.alpha > 0:
+            self.notice = (
+                "eoi.form=pull: the gradient rewards large Q-values, which diverge on most worlds; "
+                "docs/algorithms/eoi.md shows why, and eoi.form=policy does not do so"
+            )
         scalar(self, "gamma", context.gamma)
-        self.projected = frozenset({"pull"} if cfg.project else ())
         self.value = IntrinsicValue(spec.n_agents, spec.obs_size, spec.n_actions, context.hidden)
         self.target_value = frozen_copy(self.value)
         self.keeps = frozenset({"q"} if cfg.q_source == "stored" else ())
 
     def prepare(
-        self, q: Float[Tensor, "*b A U"], avail: Bool[Tensor, "*b A U"]
+        self, q: Float[Tensor, "*b A U"], avail: Bool[Tensor, "*b A U"], batch: Batch
     ) -> Float[Tensor, "*b A U"]:
         """Action values as the intrinsic value function sees them; unavailable actions get 0."""
-        return (
-            normalised(q, avail) if self.cfg.q_input == "normalised" else q.masked_fill(~avail, 0)
-        )
+        if self.q_input == "invariant":
+            return invariant(q, avail, batch)
+        return normalised(q, avail) if self.q_input == "normalised" else q.masked_fill(~avail, 0)
 
     def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
         (terms, stats, _), p = self.classify(batch)
         # The intrinsic value function, regressed on p and its own next value (eq. 6).
-        lived = batch.kept["q"] if self.cfg.q_source == "stored" else view.q.detach()
+        lived = batch.kept["q"] if self.q_source == "stored" else view.q.detach()
         encoded = self.value.encode(batch.obs)
-        value = weighted(self.value(encoded, self.prepare(lived, batch.avail)), batch.weight)
+        value = self.value(encoded, self.prepare(lived, batch.avail, batch))
+        value = weighted(value, batch.weight)
         with torch.no_grad():
             target = self.intrinsic(p) + self.gamma * self._following(batch, view)
         error = batch.mean((value - target).square()).sum()
         # Its value of the current Q^a, which the agents climb (eq. 7).
-        reached = self.value(encoded, self.prepare(view.q, batch.avail), frozen=True)
+        reached = self.value(encoded, self.prepare(view.q, batch.avail, batch), frozen=True)
         reached = weighted(reached, batch.weight)
-        pull = -self.weight(t) * batch.mean(reached).sum()
-        q = view.q.detach()
+        pull = self.pulled(-batch.mean(reached).sum(), view, batch, t)
         stats |= {
             "intrinsic_value_loss": error.detach(),
             "intrinsic_value_mean": mean_of(batch, value.detach()),
-            "q_abs_mean": mean_of(batch, q.abs()),
-            "q_spread": mean_of(batch, q.amax(-1) - q.amin(-1)),
-            "alpha": self.weight(t),
         }
-        return Losses(terms | {"intrinsic_value": error, "pull": pull}, stats)
+        terms = terms | {"intrinsic_value": error} | pull.terms
+        return Losses(terms, stats | pull.stats, pull.shares)
 
     def _following(self, batch: Batch, view: Values) -> Float[Tensor, "*b A"]:
         """Target value of the next observation; 0 past the end of a task."""
-        q = self.prepare(view.next_q, batch.next_avail)
+        q = self.prepare(view.next_q, batch.next_avail, batch)
         following = self.target_value(self.target_value.encode(batch.next_obs), q)
         return (1 - batch.terminated[..., None]) * following
 
@@ -260,9 +347,64 @@ class Pull(Individuality[Values]):
         """The slope |dQ^p/dq|: gain of the pull for each unit that it moves an agent's values."""
         q = view.q.detach().requires_grad_()
         encoded = self.value.encode(batch.obs)
-        reached = self.value(encoded, self.prepare(q, batch.avail), frozen=True)
+        reached = self.value(encoded, self.prepare(q, batch.avail, batch), frozen=True)
         (slope,) = torch.autograd.grad(reached.sum(), q)
         return {"intrinsic_slope": mean_of(batch, slope.norm(dim=-1))}
+
+
+class Invariant(Pull):
+    """The pull on values without offset and scale, which cannot make Q-values diverge."""
+
+    Config = InvariantConfig
+
+
+class Policy(AddedGradient):
+    """Intrinsic action values Q_i^p(o), whose softmax the agents' own approaches.
+
+    The second reading of eq. 6-7: Q^a only selects the action in Q^p's target, so Q^p evaluates p
+    under the greedy policy of Q^a. The gradient on Q^a is bounded, and blind to its offset.
+    """
+
+    Config = PolicyConfig
+    gamma: Tensor
+    temperature: Tensor
+
+    def __init__(self, cfg: PolicyConfig, context: Context):
+        super().__init__(cfg, context)
+        spec = context.spec
+        scalar(self, "gamma", context.gamma)
+        scalar(self, "temperature", cfg.temperature)
+        self.value = AgentMLP(spec.n_agents, [spec.obs_size, *context.hidden, spec.n_actions])
+        self.target_value = frozen_copy(self.value)
+
+    def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
+        (terms, stats, _), p = self.classify(batch)
+        # The intrinsic action values, regressed on p and the value of Q^a's next action (eq. 6).
+        every = self.value(batch.obs)  # [*b, A, U]
+        value = weighted(of_actions(every, batch.actions), batch.weight)
+        with torch.no_grad():
+            best = masked_argmax(view.next_q, batch.next_avail)
+            following = of_actions(self.target_value(batch.next_obs), best)
+            following = (1 - batch.terminated[..., None]) * following
+            target = self.intrinsic(p) + self.gamma * following
+        error = batch.mean((value - target).square()).sum()
+        # The agents' softmax approaches the one of the intrinsic values (eq. 7).
+        distance = cross_entropy(view.q, every, batch.avail, self.temperature)
+        distance = batch.mean(weighted(distance, batch.weight)).sum()
+        pull = self.pulled(distance, view, batch, t)
+        stats |= {
+            "intrinsic_value_loss": error.detach(),
+            "intrinsic_value_mean": mean_of(batch, value.detach()),
+            "pull_distance": distance.detach(),
+        }
+        terms = terms | {"intrinsic_value": error} | pull.terms
+        return Losses(terms, stats | pull.stats, pull.shares)
+
+    def groups(self) -> Sequence[Group]:
+        return [*super().groups(), Group([self.value], self.cfg.value_lr)]
+
+    def targets(self) -> Sequence[Pair]:
+        return [Pair(self.target_value, self.value, self.cfg.value_tau)]
 
 
 class Explore(Individuality[object]):
