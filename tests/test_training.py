@@ -218,7 +218,7 @@ def test_same_init(settings):
     learner = make_learner(settings("eoi_qmix", same_init=True), SPEC)
     weight = learner.controller.agents.mlp.layers[0].weight
     assert torch.equal(weight[0], weight[2])
-    value = learner.extras[0].value.first.weight
+    value = learner.extras[0].value.layers[0].weight
     assert not torch.equal(value[0], value[2])
 
 
