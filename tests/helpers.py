@@ -39,7 +39,10 @@ TINY = {
 
 def tiny(algorithm: str, env: str = "pac_men", **updates: Any) -> Settings:
     """A tiny checked configuration."""
-    return configure(loader.load(algorithm, env, loader.merged(TINY, updates)))
+    config = loader.load(algorithm, env, loader.merged(TINY, updates))
+    if config["agent"] == "gru" and "batch_size" not in updates:
+        config["batch_size"] = 2  # episodes
+    return configure(config)
 
 
 def worlds() -> list[str]:

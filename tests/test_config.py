@@ -214,7 +214,7 @@ def test_the_defaults_are_the_papers(world, shape, t_max, replay, hidden, betas)
 
 def test_learners_do_not_name_their_extras():
     known = {name for section in sections() for name in (section, *sections()[section])} - {""}
-    names = known - {"reward", "classifier", "eoi"} | {"individuality"}
+    names = known - {"reward", "classifier", "policy", "eoi"} | {"individuality"}
     assert {"pull", "explore", "lfo", "kl"} <= names
     folder = pathlib.Path(learners.__file__).parent
     for name in ("base", "q_learner", "maac", "ppo", "policy_learner", "experience", "stack"):

@@ -170,10 +170,11 @@ def test_strengths_as_shares_of_the_td_gradient_stack(form, settings):
 @pytest.mark.parametrize(("algorithm", "key", "values"), VARIED)
 def test_runs_may_differ_in(algorithm, key, values, settings):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
-    # Where all actions are random, settings of exploration have no effect.
-    seldom = {"epsilon_start": 0.1} if algorithm == "eoi_explore_qmix" else {}
     falling = {"eoi": {"alpha_anneal": 20}} if key == "eoi.alpha_floor" else {}
-    fixed = {"t_max": 60, **lfo, **seldom, **falling}
+    fixed = {"t_max": 60, **lfo, **falling}
+    if algorithm == "eoi_explore_qmix":
+        # Settings of exploration have an effect where some actions are not random.
+        fixed |= {"epsilon_start": 0.1, "eoi": {"episode_ratio": 1.0}}
     chosen = [settings(algorithm, **loader.merged(fixed, updates(key, value))) for value in values]
     refuse_unstackable(given_fleet({"fleet": {"vary": {key: list(values)}}}), chosen)
     alone, together = [trained(each)[0].runs[0] for each in chosen], trained_fleet(chosen)
