@@ -62,7 +62,7 @@ class Stubborn(Extra[object]):
         super().__init__()
         scalar(self, "share", cfg.share)
 
-    def choose(self, best, obs, avail, keys):
+    def choose(self, best, obs, avail, keys, t):
         stubborn = uniform(named(keys.episode, "stubborn"), best.shape[1]) < self.share
         return torch.where(stubborn, avail.int().argmax(-1), best)
 

@@ -32,7 +32,16 @@ def test_linear(t, value):
     ],
 )
 def test_trapezoid(warmup, anneal, t, value):
-    assert trapezoid(number(warmup), number(anneal), number(t)).item() == pytest.approx(value)
+    found = trapezoid(number(warmup), number(anneal), number(0), number(t)).item()
+    assert found == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("t", "value"), [(0, 0), (50, 0.5), (100, 1), (200, 0.6), (300, 0.2), (999, 0.2)]
+)
+def test_a_trapezoid_falls_to_its_floor(t, value):
+    found = trapezoid(number(100), number(200), number(0.2), number(t)).item()
+    assert found == pytest.approx(value)
 
 
 def test_unavailable_actions_are_never_chosen():

@@ -9,8 +9,8 @@ from eoi.envs.base import EnvSpec
 from eoi.learners.base import Losses, Values
 from eoi.learners.eoi import (
     Explore,
-    ExploreConfig,
     Individuality,
+    IntrinsicQConfig,
     Invariant,
     InvariantConfig,
     Policy,
@@ -33,7 +33,7 @@ BASE = {
     "beta2": 0.1,
     "delta_t": 4,
     "classifier_lr": 1e-3,
-    "centred": False,
+    "intrinsic": "p",
 }
 WEIGHTED = BASE | {"alpha": 0.05, "alpha_warmup": 0, "alpha_anneal": 0, "alpha_floor": 0.0}
 PULL = WEIGHTED | {
@@ -47,10 +47,15 @@ PULL = WEIGHTED | {
 EXPLORE = BASE | {
     "value_lr": 1e-4,
     "value_tau": 0.01,
-    "reward_scale": 10.0,
     "gamma": 0.92,
+    "reward_scale": 10.0,
+    "chooser": "own",
+    "explorers": "all",
     "episode_ratio": 0.4,
     "explore_ratio": 1.0,
+    "explore_hold": 0,
+    "explore_anneal": 0,
+    "explore_floor": 0.0,
 }
 TWO = EnvSpec(2, 5, 1, 1, 9, True, torch.float32, ())
 FOUR = EnvSpec(4, 5, 25, 7, 30, True, torch.float32, ())
@@ -218,7 +223,7 @@ def test_reward_is_alpha_p_and_uniform_p_raises_it_by_a_twentieth():
     batch = random_batch(FOUR)
     (reward,) = made.rewards(batch, NOW).values()
     assert reward.flatten().tolist() == pytest.approx([0.05] * 20)
-    centred = ShapedReward(WeightedConfig(**{**WEIGHTED, "centred": True}), context(FOUR))
+    centred = ShapedReward(WeightedConfig(**{**WEIGHTED, "intrinsic": "centred"}), context(FOUR))
     centred.load_state_dict(made.state_dict())
     assert centred.rewards(batch, NOW)["individuality"].abs().max() < 1e-7
 
@@ -355,7 +360,7 @@ def test_the_intrinsic_value_of_being_recognised_for_ever(p, value):
 
 def explore(**changes) -> Explore:
     torch.manual_seed(0)
-    return Explore(ExploreConfig(**{**EXPLORE, **changes}), context(FOUR))
+    return Explore(IntrinsicQConfig(**{**EXPLORE, **changes}), context(FOUR))
 
 
 @pytest.mark.parametrize(("p", "value"), [(1.0, 125.0), (0.25, 31.25)])
@@ -376,14 +381,14 @@ def test_exploring_episodes_follow_the_intrinsic_q():
     avail, greedy = torch.rand(2000, 4, 5) < 0.5, torch.full((2000, 4), -1)
     avail[..., 1] = True
     draws = step_keys(2000, 4)
-    chosen = made.choose(greedy, obs, avail, draws)
+    chosen = made.choose(greedy, obs, avail, draws, NOW)
     followed = chosen >= 0
     assert torch.equal(followed.any(1), followed.all(1))
     assert followed.all(1).float().mean().item() == pytest.approx(0.4, abs=0.03)
     assert torch.equal(
         chosen[followed], made.value(obs).masked_fill(~avail, -torch.inf).argmax(-1)[followed]
     )
-    rare = explore(explore_ratio=0.05).choose(greedy, obs, avail, draws) >= 0
+    rare = explore(explore_ratio=0.05).choose(greedy, obs, avail, draws, NOW) >= 0
     assert rare.float().mean().item() == pytest.approx(0.02, abs=0.006)
 
 
@@ -407,9 +412,8 @@ def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
 def policy(spec: EnvSpec = SPEC, gamma: float = 0.98, **changes) -> Policy:
     torch.manual_seed(0)
     kept = {name: PULL[name] for name in PULL if name not in ("q_source", "q_input")}
-    made = Policy(
-        PolicyConfig(**{**kept, "temperature": 1.0, **changes}), context(spec, gamma=gamma)
-    )
+    q = EXPLORE | {"reward_scale": 1.0, "chooser": "agents", "gamma": gamma, "temperature": 1.0}
+    made = Policy(PolicyConfig(**{**q, **kept, **changes}), context(spec))
     for p in made.target_value.parameters():
         p.data += 0.2 * torch.randn_like(p)
     return made
@@ -503,3 +507,25 @@ def test_scale_and_offset_of_an_agent_leave_the_invariant_gradient_alone_but_not
     cosines = {form: float((direction(form, q) * direction(form, changed)).sum()) for form in forms}
     assert cosines["invariant"] == pytest.approx(1, abs=1e-4)
     assert cosines["pull"] < 0.99
+
+
+def test_one_agent_explores_and_the_share_falls():
+    made = explore(
+        explorers="one", episode_ratio=0.8, explore_hold=100, explore_anneal=200, explore_floor=0.25
+    )
+    obs, avail = torch.randn(4000, 4, 25), torch.ones(4000, 4, 5, dtype=torch.bool)
+    best = torch.full((4000, 4), -1)
+    for t, share in ((0, 0.8), (100, 0.8), (200, 0.5), (300, 0.2), (900, 0.2)):
+        chosen = made.choose(best, obs, avail, step_keys(4000, 4), torch.tensor(float(t)))
+        explorers = (chosen >= 0).sum(1)
+        assert explorers.max() == 1
+        assert explorers.float().mean().item() == pytest.approx(share, abs=0.03)
+        each = (chosen >= 0).float().mean(0) / share
+        assert each.tolist() == pytest.approx([0.25] * 4, abs=0.05)
+
+
+def test_log_odds_are_0_at_chance_and_grow_without_bound():
+    made = explore(intrinsic="log_odds")
+    p = torch.tensor([[0.25, 0.5, 0.75, 0.999]])
+    expected = [0, math.log(3), math.log(9), math.log(999) + math.log(3)]
+    assert made.intrinsic(p).flatten().tolist() == pytest.approx(expected, rel=1e-3, abs=1e-6)

@@ -134,7 +134,7 @@ def test_an_unregistered_section_is_unknown():
 class Chooser(Toy):
     """Leaves the greedy actions as they are."""
 
-    def choose(self, best, obs, avail, keys):
+    def choose(self, best, obs, avail, keys, t):
         return best
 
 

@@ -41,10 +41,10 @@ CASES |= {
     "lfo maac": ("pac_men", "eoi_maac", f"{SHORT} lfo.omega=0.5"),
     "stored": (
         "pac_men",
-        "eoi_qmix",
-        f"{SHORT} eoi.form=pull eoi.q_source=stored eoi.q_input=normalised eoi.project=True",
+        "eoi_qmix_literal",
+        f"{SHORT} eoi.q_source=stored eoi.q_input=normalised eoi.project=True",
     ),
-    "individual": ("windy_maze", "iql", f"{SHORT} eoi.form=reward eoi.centred=True"),
+    "individual": ("windy_maze", "iql", f"{SHORT} eoi.form=reward eoi.intrinsic=centred"),
 }
 
 

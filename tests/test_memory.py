@@ -17,7 +17,14 @@ from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.config import loader
 from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.learners.base import Extra
-from eoi.learners.eoi import Explore, ExploreConfig, Pull, PullConfig, ShapedReward, WeightedConfig
+from eoi.learners.eoi import (
+    Explore,
+    IntrinsicQConfig,
+    Pull,
+    PullConfig,
+    ShapedReward,
+    WeightedConfig,
+)
 from eoi.learners.lfo import LFO, LFOConfig
 from eoi.learners.ppo import PPO, PPOConfig
 from eoi.learners.q_learner import QConfig, QLearner
@@ -205,7 +212,7 @@ def attached(form: str) -> list[Extra]:
         "stored": Pull(
             PullConfig(**{**PULL, "q_source": "stored", "q_input": "normalised"}), context()
         ),
-        "explore": Explore(ExploreConfig(**EXPLORE), context()),
+        "explore": Explore(IntrinsicQConfig(**EXPLORE), context()),
         "reward": ShapedReward(WeightedConfig(**WEIGHTED), context()),
     }
     if form == "none":

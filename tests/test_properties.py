@@ -124,7 +124,7 @@ def test_a_linear_schedule_goes_from_start_to_finish(start, finish, duration, ti
 @given(warmup=STEPS, anneal=STEPS, times=some.lists(STEPS, min_size=2, max_size=8))
 def test_a_trapezoid_rises_and_falls(warmup, anneal, times):
     def at(t: float) -> float:
-        return trapezoid(number(warmup), number(anneal), number(t)).item()
+        return trapezoid(number(warmup), number(anneal), number(0), number(t)).item()
 
     values = [(t, at(t)) for t in sorted(times)]
     assert all(0 <= value <= 1 for _, value in values)

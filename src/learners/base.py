@@ -129,8 +129,9 @@ class Extra(nn.Module, Generic[View]):
         obs: Float[Tensor, "N A O"],
         avail: Bool[Tensor, "N A U"],
         keys: Keys,
+        t: Scalar,
     ) -> Int[Tensor, "N A"]:
-        """Training actions in place of the greedy ones, `best`."""
+        """Training actions at environment step t, in place of the greedy ones, `best`."""
         return best
 
     def losses(self, batch: Batch, view: View, t: Scalar) -> Losses:

@@ -12,6 +12,7 @@ Axes: N copies, A agents (also the n classes of the classifier), O observation, 
 B transitions or B T episodes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal
@@ -38,7 +39,7 @@ from eoi.learners.base import (
 )
 from eoi.modules.individuality import Classifier, IntrinsicValue
 from eoi.modules.layers import AgentMLP
-from eoi.utils.seeding import named, uniform
+from eoi.utils.seeding import integers, named, uniform
 from eoi.utils.shapes import Bool, Float, Int
 
 
@@ -51,7 +52,9 @@ class ClassifierConfig:
     beta2: float = setting(0, varies=True)  # weight of the mutual information
     delta_t: int = setting(1, varies=True)  # steps back a positive may lie
     classifier_lr: float = setting(0, varies=True)
-    centred: bool  # p - 1/n instead of p
+    intrinsic: Literal[
+        "p", "centred", "log_odds"
+    ]  # reward: p, p - 1/n, log(p / (1 - p)) + log(n - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +72,9 @@ class GradientConfig(WeightedConfig):
     """Settings of the forms that add a gradient to the agents' own."""
 
     strength: Literal["weight", "share"]  # alpha: weight of the term, or share of the TD gradient
+    project: bool  # remove from the term's gradient what opposes the TD gradient
     value_lr: float = setting(0, varies=True)
     value_tau: float = setting(0, 1)
-    project: bool  # remove from the term's gradient what opposes the TD gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +89,25 @@ class InvariantConfig(GradientConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(GradientConfig):
-    temperature: float = setting(1e-6, varies=True)  # of both softmaxes
+class IntrinsicQConfig(ClassifierConfig):
+    """Settings of the forms with an intrinsic Q-function, which may act in training episodes."""
+
+    value_lr: float = setting(0, varies=True)
+    value_tau: float = setting(0, 1)
+    gamma: float = setting(0, 1, varies=True)  # of the intrinsic Q
+    reward_scale: float = setting(0, varies=True)
+    chooser: Literal["agents", "own"]  # next action in its target: of Q^a, or its own best
+    explorers: Literal["all", "one"]  # agents that explore in an exploring episode
+    episode_ratio: float = setting(0, 1, varies=True)
+    explore_ratio: float = setting(0, 1, varies=True)
+    explore_hold: int = setting(0, varies=True)  # environment steps
+    explore_anneal: int = setting(0, varies=True)  # environment steps
+    explore_floor: float = setting(0, 1, varies=True)  # share of episode_ratio that remains
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExploreConfig(ClassifierConfig):
-    value_lr: float = setting(0, varies=True)
-    value_tau: float = setting(0, 1)
-    reward_scale: float = setting(0, varies=True)
-    gamma: float = setting(0, 1, varies=True)  # of the intrinsic Q
-    episode_ratio: float = setting(0, 1, varies=True)
-    explore_ratio: float = setting(0, 1, varies=True)
+class PolicyConfig(GradientConfig, IntrinsicQConfig):
+    temperature: float = setting(1e-6, varies=True)  # of both softmaxes
 
 
 def centred(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b U"]:
@@ -152,7 +162,7 @@ class Individuality(Extra[View], Generic[View]):
     def __init__(self, cfg: ClassifierConfig, context: Context):
         super().__init__()
         spec = context.spec
-        self.centred, self.classifier_lr = cfg.centred, cfg.classifier_lr
+        self.reward, self.classifier_lr = cfg.intrinsic, cfg.classifier_lr
         self.window = cfg.delta_t
         self.classifier = Classifier(spec.obs_size, context.hidden, spec.n_agents)
         scalar(self, "beta1", cfg.beta1)
@@ -167,8 +177,11 @@ class Individuality(Extra[View], Generic[View]):
         return self.classifier(obs).softmax(-1)
 
     def intrinsic(self, p: Float[Tensor, "*b A"]) -> Float[Tensor, "*b A"]:
-        """The intrinsic reward before its weight."""
-        return p - 1 / p.shape[-1] if self.centred else p
+        """The intrinsic reward before its weight; 0 at chance where it is not p itself."""
+        n = p.shape[-1]
+        if self.reward == "log_odds":
+            return p.clamp(1e-6, 1 - 1e-6).logit() + math.log(max(n - 1, 1))
+        return p - 1 / n if self.reward == "centred" else p
 
     def losses(self, batch: Batch, view: View, t: Scalar) -> Losses:
         losses, _ = self.classify(batch)
@@ -251,45 +264,44 @@ class Weight(torch.nn.Module):
         return self.alpha * trapezoid(self.warmup, self.anneal, self.floor, t)
 
 
-class AddedGradient(Individuality[Values]):
-    """Forms that add a term named `pull` to the loss of a value learner's agents.
+class Strength(torch.nn.Module):
+    """Strength of a term named `pull` in the loss of a value learner's agents.
 
-    Its strength is a weight, or a share of the norm of the TD gradient, agent by agent.
+    A weight, or a share of the norm of the TD gradient, agent by agent.
     """
 
-    Config = GradientConfig
-    view = Values
+    def __init__(self, cfg: GradientConfig):
+        super().__init__()
+        self.share, self.weight = cfg.strength == "share", Weight(cfg)
 
-    def __init__(self, cfg: GradientConfig, context: Context):
-        super().__init__(cfg, context)
-        self.cfg, self.weight = cfg, Weight(cfg)
-        self.projected = frozenset({"pull"} if cfg.project else ())
-
-    def pulled(self, term: Scalar, view: Values, batch: Batch, t: Scalar) -> Losses:
-        """The term with its strength."""
+    def forward(self, term: Scalar, batch: Batch, view: Values, t: Scalar) -> Losses:
+        """The term with its strength, and statistics of the agents' values."""
         weight, q = self.weight(t), view.q.detach()
         stats = {
             "q_abs_mean": mean_of(batch, q.abs()),
             "q_spread": mean_of(batch, q.amax(-1) - q.amin(-1)),
             "alpha": weight,
         }
-        if self.cfg.strength == "share":
+        if self.share:
             return Losses({"pull": term}, stats, {"pull": weight})
         return Losses({"pull": weight * term}, stats)
 
 
-class Pull(AddedGradient):
+class Pull(Individuality[Values]):
     """An intrinsic value function Q_i^p(o_i, Q_i^a(o_i)), and its gradient on Q^a (eq. 6-7).
 
     The value-vector reading of eq. 6-7: Q^p is a state value whose input is the whole vector Q^a.
     """
 
     Config = PullConfig
+    view = Values
     gamma: Tensor
 
     def __init__(self, cfg: PullConfig | InvariantConfig, context: Context):
         super().__init__(cfg, context)
         spec = context.spec
+        self.cfg, self.strength = cfg, Strength(cfg)
+        self.projected = frozenset({"pull"} if cfg.project else ())
         self.q_source = cfg.q_source
         self.q_input = cfg.q_input if isinstance(cfg, PullConfig) else "invariant"
         if self.q_input == "raw" and cfg.strength == "weight" and cfg.alpha > 0:
@@ -323,7 +335,7 @@ class Pull(AddedGradient):
         # Its value of the current Q^a, which the agents climb (eq. 7).
         reached = self.value(encoded, self.prepare(view.q, batch.avail, batch), frozen=True)
         reached = weighted(reached, batch.weight)
-        pull = self.pulled(-batch.mean(reached).sum(), view, batch, t)
+        pull = self.strength(-batch.mean(reached).sum(), batch, view, t)
         stats |= {
             "intrinsic_value_loss": error.detach(),
             "intrinsic_value_mean": mean_of(batch, value.detach()),
@@ -358,72 +370,44 @@ class Invariant(Pull):
     Config = InvariantConfig
 
 
-class Policy(AddedGradient):
-    """Intrinsic action values Q_i^p(o), whose softmax the agents' own approaches.
+class IntrinsicQ(Individuality[Values]):
+    """An intrinsic Q-function Q_i^p(o): a DQN on the intrinsic reward.
 
-    The second reading of eq. 6-7: Q^a only selects the action in Q^p's target, so Q^p evaluates p
-    under the greedy policy of Q^a. The gradient on Q^a is bounded, and blind to its offset.
+    It may act in a share of the training episodes. In such an episode all agents follow it, or one
+    agent while the others stay greedy.
     """
 
-    Config = PolicyConfig
-    gamma: Tensor
-    temperature: Tensor
-
-    def __init__(self, cfg: PolicyConfig, context: Context):
-        super().__init__(cfg, context)
-        spec = context.spec
-        scalar(self, "gamma", context.gamma)
-        scalar(self, "temperature", cfg.temperature)
-        self.value = AgentMLP(spec.n_agents, [spec.obs_size, *context.hidden, spec.n_actions])
-        self.target_value = frozen_copy(self.value)
-
-    def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
-        (terms, stats, _), p = self.classify(batch)
-        # The intrinsic action values, regressed on p and the value of Q^a's next action (eq. 6).
-        every = self.value(batch.obs)  # [*b, A, U]
-        value = weighted(of_actions(every, batch.actions), batch.weight)
-        with torch.no_grad():
-            best = masked_argmax(view.next_q, batch.next_avail)
-            following = of_actions(self.target_value(batch.next_obs), best)
-            following = (1 - batch.terminated[..., None]) * following
-            target = self.intrinsic(p) + self.gamma * following
-        error = batch.mean((value - target).square()).sum()
-        # The agents' softmax approaches the one of the intrinsic values (eq. 7).
-        distance = cross_entropy(view.q, every, batch.avail, self.temperature)
-        distance = batch.mean(weighted(distance, batch.weight)).sum()
-        pull = self.pulled(distance, view, batch, t)
-        stats |= {
-            "intrinsic_value_loss": error.detach(),
-            "intrinsic_value_mean": mean_of(batch, value.detach()),
-            "pull_distance": distance.detach(),
-        }
-        terms = terms | {"intrinsic_value": error} | pull.terms
-        return Losses(terms, stats | pull.stats, pull.shares)
-
-    def groups(self) -> Sequence[Group]:
-        return [*super().groups(), Group([self.value], self.cfg.value_lr)]
-
-    def targets(self) -> Sequence[Pair]:
-        return [Pair(self.target_value, self.value, self.cfg.value_tau)]
-
-
-class Explore(Individuality[object]):
-    """An intrinsic Q-function, a DQN on reward_scale * p, that acts in some training episodes."""
-
-    Config = ExploreConfig
+    view = Values
     gamma: Tensor
     reward_scale: Tensor
     episode_ratio: Tensor
     explore_ratio: Tensor
+    explore_hold: Tensor
+    explore_anneal: Tensor
+    explore_floor: Tensor
 
-    def __init__(self, cfg: ExploreConfig, context: Context):
+    def __init__(self, cfg: IntrinsicQConfig, context: Context):
         super().__init__(cfg, context)
         spec = context.spec
         self.cfg = cfg
         self.value = AgentMLP(spec.n_agents, [spec.obs_size, *context.hidden, spec.n_actions])
         self.target_value = frozen_copy(self.value)
-        for name in ("gamma", "reward_scale", "episode_ratio", "explore_ratio"):
+        for name in (
+            "gamma",
+            "reward_scale",
+            "episode_ratio",
+            "explore_ratio",
+            "explore_hold",
+            "explore_anneal",
+            "explore_floor",
+        ):
             scalar(self, name, getattr(cfg, name))
+
+    def share(self, t: Scalar) -> Scalar:
+        """Share of exploring episodes at environment step t."""
+        after = (t - self.explore_hold).clamp(min=0)
+        never = torch.zeros_like(self.explore_anneal)
+        return self.episode_ratio * trapezoid(never, self.explore_anneal, self.explore_floor, after)
 
     def choose(
         self,
@@ -431,29 +415,73 @@ class Explore(Individuality[object]):
         obs: Float[Tensor, "N A O"],
         avail: Bool[Tensor, "N A U"],
         keys: Keys,
+        t: Scalar,
     ) -> Int[Tensor, "N A"]:
-        """In an exploring episode, each agent follows its intrinsic Q with `explore_ratio`."""
-        follow = uniform(named(keys.step, "explore"), best.shape[1]) < self.explore_ratio  # [N, A]
-        explores = uniform(named(keys.episode, "explore"))[:, None] < self.episode_ratio
+        """In an exploring episode, its explorers follow the intrinsic Q with `explore_ratio`."""
+        n_agents = best.shape[1]
+        follow = uniform(named(keys.step, "explore"), n_agents) < self.explore_ratio  # [N, A]
+        explores = uniform(named(keys.episode, "explore"))[:, None] < self.share(t)
+        if self.cfg.explorers == "one":
+            explorer = integers(named(keys.episode, "explorer"), n_agents)[:, None]
+            explores = explores & (explorer == torch.arange(n_agents, device=best.device))
         return torch.where(explores & follow, masked_argmax(self.value(obs), avail), best)
 
-    def losses(self, batch: Batch, view: object, t: Scalar) -> Losses:
+    def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
+        losses, _ = self.regress(batch, view)
+        return losses
+
+    def regress(self, batch: Batch, view: Values) -> tuple[Losses, Float[Tensor, "*b A U"]]:
+        """Loss of the classifier and the intrinsic Q, and the intrinsic Q of all actions."""
         (terms, stats, _), p = self.classify(batch)
-        value = weighted(of_actions(self.value(batch.obs), batch.actions), batch.weight)  # [*b, A]
+        every = self.value(batch.obs)
+        value = weighted(of_actions(every, batch.actions), batch.weight)  # [*b, A]
         with torch.no_grad():
-            following = self.target_value(batch.next_obs)
-            best = following.masked_fill(~batch.next_avail, -torch.inf).amax(-1)
+            next_value = self.target_value(batch.next_obs)
+            chooser = next_value if self.cfg.chooser == "own" else view.next_q
+            following = of_actions(next_value, masked_argmax(chooser, batch.next_avail))
             reward = self.reward_scale * self.intrinsic(p)
-            target = reward + self.gamma * (1 - batch.terminated[..., None]) * best
+            target = reward + self.gamma * (1 - batch.terminated[..., None]) * following
         error = batch.mean((value - target).square()).sum()
         stats |= {
             "intrinsic_value_loss": error.detach(),
             "intrinsic_value_mean": mean_of(batch, value.detach()),
         }
-        return Losses(terms | {"intrinsic_value": error}, stats)
+        return Losses(terms | {"intrinsic_value": error}, stats), every
 
     def groups(self) -> Sequence[Group]:
         return [*super().groups(), Group([self.value], self.cfg.value_lr)]
 
     def targets(self) -> Sequence[Pair]:
         return [Pair(self.target_value, self.value, self.cfg.value_tau)]
+
+
+class Explore(IntrinsicQ):
+    """The authors' later form: the intrinsic Q-function acts, and adds no gradient."""
+
+    Config = IntrinsicQConfig
+
+
+class Policy(IntrinsicQ):
+    """The agents' softmax approaches the one of the intrinsic Q-function.
+
+    The second reading of eq. 6-7: with chooser = agents, Q^a only selects the action in Q^p's
+    target, so Q^p evaluates p under the greedy policy of Q^a. The gradient on Q^a is bounded, and
+    blind to its offset.
+    """
+
+    Config = PolicyConfig
+    temperature: Tensor
+
+    def __init__(self, cfg: PolicyConfig, context: Context):
+        super().__init__(cfg, context)
+        self.strength = Strength(cfg)
+        self.projected = frozenset({"pull"} if cfg.project else ())
+        scalar(self, "temperature", cfg.temperature)
+
+    def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
+        (terms, stats, _), every = self.regress(batch, view)
+        distance = cross_entropy(view.q, every, batch.avail, self.temperature)
+        distance = batch.mean(weighted(distance, batch.weight)).sum()
+        pull = self.strength(distance, batch, view, t)
+        stats |= {"pull_distance": distance.detach()} | pull.stats
+        return Losses(terms | pull.terms, stats, pull.shares)

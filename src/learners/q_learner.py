@@ -95,7 +95,7 @@ class QLearner(Learner[Values, QConfig]):
         actions = masked_argmax(q, avail)
         if not greedy:
             for extra in self.with_hook("choose"):
-                actions = extra.choose(actions, obs, avail, keys)
+                actions = extra.choose(actions, obs, avail, keys, t)
             flip, choice = keys.draws.unbind(-1)  # [N, A] each
             actions = epsilon_greedy(actions, avail, self.epsilon(t), flip, choice)
         return Choice(actions, self.controller.took(carry, actions), {"q": q})
