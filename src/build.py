@@ -37,7 +37,7 @@ def make_env(settings: Settings, n_envs: int, device: torch.device | str = "cpu"
 
 
 def make_worlds(settings: Settings, runs: int = 1) -> Worlds:
-    """Copies for `runs` runs with these settings. Prints what the user must know of them."""
+    """Copies for `runs` runs with these settings. Prints the world's warnings."""
     run, device = settings.run, settings.device
     torch.set_num_threads(run.threads)
     train = make_env(settings, runs * run.batch_size_run, device)

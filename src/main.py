@@ -280,7 +280,7 @@ def _newest_checkpoint(
 
 
 class Program:
-    """What one call of this program does: one run, or a fleet."""
+    """The work of one call: a run, or a fleet."""
 
     def __init__(self, command: Command):
         self.command = command
@@ -311,7 +311,7 @@ class Program:
                 raise self._ended(str(error), 1) from None
             except OSError as error:
                 reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
-                raise self._ended(f"{reason}; what was written before stays", 1) from None
+                raise self._ended(f"{reason}; earlier files stay", 1) from None
 
         return ex
 
@@ -375,13 +375,13 @@ class Program:
         return trainer
 
     def interrupted(self) -> str:
-        """What an interrupt leaves, and how to continue."""
+        """Message after an interrupt: the record that is left, and the command to continue."""
         folder, run = self.records[0].folder.folder, self.command.settings.run
         if folder is None or run.evaluate:
             return "interrupted"
         if not run.save_interval:
             return (
-                f"interrupted; {folder} keeps what was logged, "
+                f"interrupted; {folder} keeps the metrics, "
                 "but no checkpoint to continue from (save_interval=0)"
             )
         others = ", and so on for the other runs of the fleet" if self.command.others else ""
@@ -467,9 +467,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.raiseExceptions = (
-        False  # when nobody reads what is said, the run goes on without a word
-    )
+    logging.raiseExceptions = False  # a closed stdout does not end the run
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if "-h" in argv or "--help" in argv:
         print(usage())

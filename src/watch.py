@@ -113,7 +113,7 @@ def pressed() -> Generator[str]:
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     try:
-        tty.setraw(terminal, termios.TCSADRAIN)  # keeps what was typed already
+        tty.setraw(terminal, termios.TCSADRAIN)  # keeps the keys typed so far
         while found := os.read(terminal, 16).decode(errors="ignore"):
             yield from re.findall(r"\x1b\[[A-D]|.", found, re.DOTALL)
     finally:
@@ -152,7 +152,7 @@ def painted(text: str, agent: int) -> str:
 
 
 def ending(film: Sequence[Shot]) -> str:
-    """Return, length, recognition over the episode, and what the world says of it."""
+    """Return, length, recognition over the episode, and the world's own metrics."""
     last = film[-1]
     parts = [f"return {last.total:.4g}", f"{last.step} steps"]
     if last.recognised:

@@ -234,7 +234,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
         }
 
     def notices(self) -> list[str]:
-        """What the user must know of the extras."""
+        """Warnings of the extras."""
         return [extra.notice for extra in self._extras() if extra.notice]
 
     def with_hook(self, name: str) -> list[Extra[View]]:

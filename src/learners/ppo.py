@@ -78,7 +78,7 @@ class PPO(PolicyLearner[object, PPOConfig]):
 
     @torch.no_grad()
     def study(self, rollout: Batch, t: Scalar) -> Batch:
-        """A rollout [N, T] with what all its updates share: log pi, advantages and returns.
+        """A rollout [N, T] with the fields of all its updates: log pi, advantages and returns.
 
         Intrinsic rewards use the current classifier.
         """

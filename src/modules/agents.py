@@ -123,7 +123,7 @@ class GRUAgent(Agent):
         return x.permute(2, 0, 1).reshape(-1, self.n_agents, x.shape[1])
 
     def _inputs(self, x: Float[Tensor, "G I R"]) -> Float[Tensor, "G K R"]:
-        """What the gates take from the inputs: K = 3 H."""
+        """Share of the inputs in the gates: K = 3 H."""
         return self.input_gates(self.encode(x).relu())
 
     def _cell(

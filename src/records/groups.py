@@ -8,7 +8,7 @@ from eoi.config.schema import nearest
 from eoi.records.record import Record
 from eoi.utils.errors import UserError
 
-# Settings that never set two runs apart: they change where a run computes and what it keeps.
+# Settings that never set two runs apart: they change where a run computes and which files it keeps.
 IGNORED = frozenset(
     {"use_cuda", "threads", "local_results_path", "save_model", "save_interval", "save_replay"}
 )

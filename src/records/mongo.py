@@ -91,7 +91,7 @@ class Pushed:
         self._run = ""
 
     def push(self, database: Database) -> None:
-        """Sends what the database lacks. Raises one of `database.errors`, UserError, OSError."""
+        """Sends the entries that the database lacks. Raises one of `database.errors`, UserError, OSError."""
         record, config, series = (
             _read(self.folder / f"{name}.json") for name in ("run", "config", "metrics")
         )
@@ -274,7 +274,7 @@ class Push(Follower):
                     "warning: MongoDB at %s: %s; metrics wait on disk", self._database.shown, reason
                 )
             self._down = True
-            self._pushed = Pushed(self._pushed.folder)  # it is unknown what arrived
+            self._pushed = Pushed(self._pushed.folder)  # it is unknown which entries arrived
             return False
         if self._down:
             log.warning("MongoDB at %s is back; everything is pushed", self._database.shown)
