@@ -1,7 +1,7 @@
 """Experience replay: whole episodes in one ring of rows, each observation stored once.
 
-An episode of length L takes L + 1 rows; the last one holds only the observation after the
-last action. So the next observation of row k is row k + 1, and an earlier observation of the same agent
+An episode of length L takes L + 1 rows; the last one holds only the observation after the last
+action. So the next observation of row k is row k + 1, and an earlier observation of the same agent
 lies some rows before. Samples are transitions, or whole episodes.
 
 Axes: B batch, T time (T1 = T + 1), A agents, K draws.

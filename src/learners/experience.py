@@ -71,8 +71,8 @@ class OnPolicyConfig(LearnerConfig):
 class OnPolicy:
     """The episodes just played, shuffled and cut into minibatches, `epochs` times.
 
-    `study` adds to a rollout the fields that its updates share. The replay serves extras, which may learn from
-    more than the last rollout: a batch from it goes with each minibatch.
+    `study` adds to a rollout the fields that its updates share. The replay serves extras, which may
+    learn from more than the last rollout: a batch from it goes with each minibatch.
     """
 
     def __init__(

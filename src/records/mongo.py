@@ -91,7 +91,10 @@ class Pushed:
         self._run = ""
 
     def push(self, database: Database) -> None:
-        """Sends the entries that the database lacks. Raises one of `database.errors`, UserError, OSError."""
+        """Sends the entries that the database lacks.
+
+        Raises one of `database.errors`, UserError, OSError.
+        """
         record, config, series = (
             _read(self.folder / f"{name}.json") for name in ("run", "config", "metrics")
         )
