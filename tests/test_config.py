@@ -196,7 +196,7 @@ def test_the_defaults_are_the_papers(world, shape, t_max, replay, hidden, betas)
     """Table 1; n, |A| and T; 10,000 episodes in the grid worlds (figures 4, 9 and 10)."""
     qmix, maac = (
         configure(loader.load(algorithm, world, {"seed": 1}))
-        for algorithm in ("eoi_qmix", "eoi_maac")
+        for algorithm in ("eoi_qmix_literal", "eoi_maac")
     )
     spec = envs.REGISTRY[world](qmix.env, 1, torch.device("cpu")).spec
     assert (spec.n_agents, spec.n_actions, spec.episode_limit) == shape

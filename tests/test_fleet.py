@@ -175,9 +175,12 @@ def test_runs_may_differ_in(algorithm, key, values, settings):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
     falling = {"eoi": {"alpha_anneal": 20}} if key == "eoi.alpha_floor" else {}
     fixed = {"t_max": 60, **lfo, **falling}
-    if algorithm == "eoi_explore_qmix":
+    if "explore" in f"{algorithm} {key}":
         # Settings of exploration have an effect where some actions are not random.
-        fixed |= {"epsilon_start": 0.1, "eoi": {"episode_ratio": 1.0}}
+        falls = {} if key == "eoi.explore_anneal" else {"explore_hold": 0}
+        falls |= {"explore_anneal": 40} if algorithm == "eoi_qmix" else {}
+        # The share of exploring episodes falls after the first rollout, which begins at step 0.
+        fixed |= {"t_max": 120, "epsilon_start": 0.1, "eoi": {"episode_ratio": 1.0, **falls}}
     chosen = [settings(algorithm, **loader.merged(fixed, updates(key, value))) for value in values]
     refuse_unstackable(given_fleet({"fleet": {"vary": {key: list(values)}}}), chosen)
     alone, together = [trained(each)[0].runs[0] for each in chosen], trained_fleet(chosen)

@@ -42,7 +42,7 @@ def test_a_run_leaves_a_whole_record(results, tmp_path, capsys):
     assert run["status"] == "COMPLETED" and run["experiment"]["name"] == "eoi_qmix"
     assert (
         config["seed"] == 3
-        and config["eoi"]["alpha"] == 0.05
+        and config["eoi"]["alpha"] == 0.01
         and config["env_args"]["dots_per_room"] == 10
     )
     assert metrics["test_return_mean"]["steps"] == [0, 60, 120]

@@ -99,6 +99,7 @@ def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_
     with contextlib.closing(make_env(settings(algorithm, world, **place), 1)) as env:
         limit = env.spec.episode_limit
     whole = place | {
+        "buffer_size": max(200, 3 * limit),
         "t_max": 8 * limit,
         "log_interval": 4 * limit,
         "test_interval": 4 * limit,
