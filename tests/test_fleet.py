@@ -177,8 +177,7 @@ def test_runs_may_differ_in(algorithm, key, values, settings):
     fixed = {"t_max": 60, **lfo, **falling}
     if "explore" in f"{algorithm} {key}":
         # Settings of exploration have an effect where some actions are not random.
-        falls = {} if key == "eoi.explore_anneal" else {"explore_hold": 0}
-        falls |= {"explore_anneal": 40} if algorithm == "eoi_qmix" else {}
+        falls = {"explore_hold": 0, "explore_anneal": 40} if algorithm == "eoi_qmix" else {}
         # The share of exploring episodes falls after the first rollout, which begins at step 0.
         fixed |= {"t_max": 120, "epsilon_start": 0.1, "eoi": {"episode_ratio": 1.0, **falls}}
     chosen = [settings(algorithm, **loader.merged(fixed, updates(key, value))) for value in values]
