@@ -98,6 +98,8 @@ class OnPolicy:
         """`epochs` passes over the rollout."""
         assert self._rollout is not None, "a rollout comes first"
         rollout = self._study(self._rollout, now)
+        if not self.wants.last_actions:
+            rollout = replace(rollout, last_actions=None)
         if not self.whole:
             rollout = transitions(rollout)
         elif not self.padded:
@@ -110,7 +112,7 @@ class OnPolicy:
         more = torch.arange(len(chosen), device=key.device)
         keys = fold(fold(key, self.cfg.epochs), more)
         for rows, memory in zip(chosen, self._memories(keys), strict=True):
-            yield replace(at_rows(rollout, rows), memory=memory)
+            yield minibatch(rollout, rows, memory)
 
     def _memories(self, keys: Int[Tensor, " K"]) -> Iterator[Batch | None]:
         """Transitions from the replay for each minibatch."""
@@ -120,6 +122,30 @@ class OnPolicy:
         drawn = self.replay.draw(keys, self.cfg.batch_size, self.wants.window)
         for rows, key in zip(drawn, keys, strict=True):
             yield self.replay.read(rows, self.wants, key)
+
+
+def minibatch(rollout: Batch, rows: Int[Tensor, " B"], memory: Batch | None) -> Batch:
+    """Rows of a rollout that `study` has completed.
+
+    Its updates read no next step, so the fields of the next step are those of the current one:
+    copying them would cost a tenth of an update.
+    """
+    obs, state, avail = rollout.obs[rows], rollout.state[rows], rollout.avail[rows]
+    return Batch(
+        obs=obs,
+        state=state,
+        avail=avail,
+        actions=rollout.actions[rows],
+        reward=rollout.reward[rows],
+        terminated=rollout.terminated[rows],
+        next_obs=obs,
+        next_state=state,
+        next_avail=avail,
+        valid=None if rollout.valid is None else rollout.valid[rows],
+        last_actions=None if rollout.last_actions is None else rollout.last_actions[rows],
+        kept={name: x[rows] for name, x in rollout.kept.items()},
+        memory=memory,
+    )
 
 
 def at_rows(batch: Batch, rows: Tensor) -> Batch:
