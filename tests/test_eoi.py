@@ -10,11 +10,11 @@ from eoi.learners.base import Losses, Values
 from eoi.learners.eoi import (
     Explore,
     Individuality,
+    IntrinsicPolicy,
+    IntrinsicPolicyConfig,
     IntrinsicQConfig,
     Invariant,
     InvariantConfig,
-    Policy,
-    PolicyConfig,
     Pull,
     PullConfig,
     ShapedReward,
@@ -409,11 +409,11 @@ def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
 # The second reading of eq. 6-7: intrinsic action values, and a cross-entropy of two softmaxes.
 
 
-def policy(spec: EnvSpec = SPEC, gamma: float = 0.98, **changes) -> Policy:
+def policy(spec: EnvSpec = SPEC, gamma: float = 0.98, **changes) -> IntrinsicPolicy:
     torch.manual_seed(0)
     kept = {name: PULL[name] for name in PULL if name not in ("q_source", "q_input")}
     q = EXPLORE | {"reward_scale": 1.0, "chooser": "agents", "gamma": gamma, "temperature": 1.0}
-    made = Policy(PolicyConfig(**{**q, **kept, **changes}), context(spec))
+    made = IntrinsicPolicy(IntrinsicPolicyConfig(**{**q, **kept, **changes}), context(spec))
     for p in made.target_value.parameters():
         p.data += 0.2 * torch.randn_like(p)
     return made

@@ -4,7 +4,7 @@ A classifier learns p(i | o) from the replay; being recognised is an intrinsic r
 differ in how that reward reaches the agents:
 
 - `ShapedReward` adds it to theirs (eq. 1).
-- `Policy` and `Pull` are two readings of eq. 6-7: a gradient on the agents' values from an
+- `IntrinsicPolicy` and `Pull` are two readings of eq. 6-7: a gradient on the agents' values from an
   intrinsic value function. `Invariant` is a pull that cannot see an agent's offset and scale.
 - `Explore` lets an intrinsic Q-function act in some training episodes (the authors' later code).
 
@@ -106,7 +106,7 @@ class IntrinsicQConfig(ClassifierConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig(GradientConfig, IntrinsicQConfig):
+class IntrinsicPolicyConfig(GradientConfig, IntrinsicQConfig):
     temperature: float = setting(1e-6, varies=True)  # of both softmaxes
 
 
@@ -461,7 +461,7 @@ class Explore(IntrinsicQ):
     Config = IntrinsicQConfig
 
 
-class Policy(IntrinsicQ):
+class IntrinsicPolicy(IntrinsicQ):
     """The agents' softmax approaches the one of the intrinsic Q-function.
 
     The second reading of eq. 6-7: with chooser = agents, Q^a only selects the action in Q^p's
@@ -469,10 +469,10 @@ class Policy(IntrinsicQ):
     blind to its offset.
     """
 
-    Config = PolicyConfig
+    Config = IntrinsicPolicyConfig
     temperature: Tensor
 
-    def __init__(self, cfg: PolicyConfig, context: Context):
+    def __init__(self, cfg: IntrinsicPolicyConfig, context: Context):
         super().__init__(cfg, context)
         self.strength = Strength(cfg)
         self.projected = frozenset({"pull"} if cfg.project else ())

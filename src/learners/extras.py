@@ -8,7 +8,7 @@ import dataclasses
 
 from eoi.config import loader
 from eoi.learners.base import Extra
-from eoi.learners.eoi import Explore, Individuality, Invariant, Policy, Pull, ShapedReward
+from eoi.learners.eoi import Explore, Individuality, IntrinsicPolicy, Invariant, Pull, ShapedReward
 from eoi.learners.kl import KLDivergence
 from eoi.learners.lfo import LFO
 
@@ -40,7 +40,7 @@ register("eoi.classifier", Individuality)
 register("eoi.reward", ShapedReward)
 register("eoi.pull", Pull)
 register("eoi.invariant", Invariant)
-register("eoi.policy", Policy)
+register("eoi.policy", IntrinsicPolicy)
 register("eoi.explore", Explore)
 register("lfo", LFO)
 register("kl", KLDivergence)
