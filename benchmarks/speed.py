@@ -27,6 +27,7 @@ from eoi.build import make_env, make_worlds
 from eoi.config import loader
 from eoi.envs.pettingzoo import constructor
 from eoi.learners.base import Progress
+from eoi.learners.experience import OffPolicy
 from eoi.run import Run, Trainer
 from eoi.settings import configure
 from eoi.utils.errors import UserError
@@ -133,9 +134,10 @@ def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
     for first in range(0, 160, copies):
         keys = fold(root_key(1, "benchmark"), first + torch.arange(copies))
         run.experience.insert(trainer.rollout.run(trainer.team, keys, now))
-    # So many steps and updates that twelve updates are due.
-    steps, interval = 10**6, getattr(run.settings.learner, "update_interval", 1)
-    at = Progress(steps, 160, steps // interval - 12)
+    # So many steps, episodes and updates that twelve updates are due.
+    at = Progress(10**6, 10**6, 0)
+    if isinstance(run.experience, OffPolicy):
+        at = at._replace(updates=run.experience.due(at) - 12)
 
     def update() -> int:
         done = 0
