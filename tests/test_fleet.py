@@ -71,6 +71,11 @@ VARIED = [
     ("eoi_qmix", "eoi.explore_anneal", (0, 20)),
     ("eoi_qmix", "eoi.explore_floor", (0.0, 1.0)),
     ("kl_maac", "kl.weight", (0.1, 0.5)),
+    ("roma", "roma.entropy_weight", (0.0, 0.1)),
+    ("roma", "roma.kl_weight", (0.0, 0.1)),
+    ("roma", "roma.dissimilarity_weight", (0.0, 0.1)),
+    ("roma", "roma.soft_constraint", (0.5, 1.0)),
+    ("roma", "roma.lr", (1e-4, 1e-3)),
     ("eoi_qmix", "lfo.omega", (0.2, 0.9)),
     ("eoi_qmix", "lfo.anneal_time", (10, 1000)),
 ]

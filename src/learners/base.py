@@ -30,6 +30,7 @@ from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
+from eoi.modules.agents import Agent
 from eoi.utils.shapes import Bool, Float, Int
 
 Scalar = Float[Tensor, ""]
@@ -65,11 +66,16 @@ class Pair(NamedTuple):
     interval: int = 0  # episodes between copies; 0: soft, at every update
 
 
+Given = dict[str, Tensor]  # [*b, A, ...]; what an agents' network gives beside its outputs
+
+
 class Values(NamedTuple):
     """View of a value learner for the loss terms of its extras."""
 
     q: Float[Tensor, "*b A U"]  # Q^a(o), with its graph
     next_q: Float[Tensor, "*b A U"]  # target network at the next observation
+    given: Given = {}  # noqa: RUF012 # beside q, with its graph
+    of: Callable[[Tensor], Given] | None = None  # the same of any observations, without memory
 
 
 class Policies(NamedTuple):
@@ -86,6 +92,7 @@ class Context(NamedTuple):
     hidden: tuple[int, int]  # units of both hidden layers of the agents' networks
     gamma: float  # the learner's discount
     others: Mapping[str, "Extra"]  # extras made before, by their section
+    agents: Agent | None = None  # the agents' network, to read its sizes
 
 
 View = TypeVar("View", contravariant=True)
@@ -101,6 +108,7 @@ class Extra(nn.Module, Generic[View]):
     Config: ClassVar[type]  # its section of the settings, a frozen dataclass
     view: ClassVar[type] = object  # view of the learner that `losses` reads: Values, Policies
     keeps: frozenset[str] = frozenset()  # tensors of `Choice.keep` that it reads
+    reads: ClassVar[frozenset[str]] = frozenset()  # what it reads beside the agents' outputs
     switch: ClassVar[str] = ""  # setting that switches it on when above 0; "": always on
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
     projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
@@ -214,6 +222,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
     serves: ClassVar[frozenset[str]] = frozenset(HOOKS)  # hooks of extras that it calls
     lends: ClassVar[type] = object  # view that it gives to the loss terms of extras
     memory: ClassVar[bool] = False  # True: it can train agents that remember
+    noise: ClassVar[bool] = False  # True: it can train agents that draw random numbers
     phases: int = 1
 
     gamma: Tensor

@@ -11,6 +11,7 @@ from eoi.learners.base import Extra
 from eoi.learners.eoi import Explore, Individuality, IntrinsicPolicy, Invariant, Pull, ShapedReward
 from eoi.learners.kl import KLDivergence
 from eoi.learners.lfo import LFO
+from eoi.learners.roma import Roma
 
 REGISTRY: dict[str, type[Extra]] = {}
 
@@ -44,3 +45,4 @@ register("eoi.policy", IntrinsicPolicy)
 register("eoi.explore", Explore)
 register("lfo", LFO)
 register("kl", KLDivergence)
+register("roma", Roma)
