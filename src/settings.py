@@ -80,6 +80,11 @@ class Settings:
     def device(self) -> torch.device:
         return torch.device("cuda" if self.run.use_cuda else "cpu")
 
+    @property
+    def reads_cells(self) -> bool:
+        """True: an extra reads the agents' cells."""
+        return any(chosen.kind.reads_cells(chosen.cfg) for chosen in self.extras)
+
     def extra(self, section: str) -> ChosenExtra | None:
         """The extra of a section, where it is switched on."""
         return next((chosen for chosen in self.extras if chosen.section == section), None)
@@ -218,6 +223,11 @@ def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:
         choices = ", ".join(sorted(forms))
         raise UserError(f"{section}.form={form}: learner={learner} takes one of {choices}")
     _refuse_agents(settings, kind)
+    if settings.reads_cells and not hasattr(envs.REGISTRY[settings.run.env], "position"):
+        named = [c.section for c in settings.extras if c.kind.reads_cells(c.cfg)]
+        raise UserError(
+            f"{named[0]}: env={settings.run.env} has no cells for its agents' positions"
+        )
     controller = settings.controller
     heads = getattr(settings.learner, "attend_heads", 1)
     if controller.hidden_dim % heads:

@@ -35,6 +35,7 @@ TINY = {
     "test_interval": 60,
     "log_interval": 60,
     "update_interval": 10,
+    "edti": {"buckets": 2**14},
 }
 
 

@@ -85,6 +85,12 @@ class Policies(NamedTuple):
     of: Callable[[Tensor, Tensor], Tensor]  # (obs, avail) of any batch -> log pi
 
 
+class Minibatch(NamedTuple):
+    """View of an on-policy learner for the loss terms of its extras."""
+
+    batch: Batch  # of the last rollout, with the fields that `study` gave
+
+
 class Context(NamedTuple):
     """Facts that an extra may need to make its networks."""
 
@@ -120,11 +126,20 @@ class Extra(nn.Module, Generic[View]):
         """False: with these settings the extra is left out."""
         return not cls.switch or getattr(cfg, cls.switch) > 0
 
+    @classmethod
+    def reads_cells(cls, cfg: object) -> bool:
+        """True: with these settings it reads the agents' cells, which only grid worlds have."""
+        return False
+
     def observe(self, episodes: Episodes) -> None:
         """Sees new episodes before the updates; the one hook that may change buffers."""
 
     def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
         """Rewards of each agent by name, added to the task's."""
+        return {}
+
+    def study(self, rollout: Batch, t: Scalar) -> dict[str, Float[Tensor, "N T ..."]]:
+        """Fields of a rollout [N, T] that its updates find in `Batch.kept`."""
         return {}
 
     def rearrange(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
@@ -163,7 +178,7 @@ class Extra(nn.Module, Generic[View]):
         return {}
 
 
-HOOKS = ("observe", "rewards", "rearrange", "choose", "losses", "diagnose")
+HOOKS = ("observe", "rewards", "study", "rearrange", "choose", "losses", "diagnose")
 
 
 def hooks(kind: type[Extra]) -> frozenset[str]:
@@ -219,7 +234,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
     """Agents that act, and the loss they learn by. A subclass writes its own terms."""
 
     Config: ClassVar[type[LearnerConfig]]
-    serves: ClassVar[frozenset[str]] = frozenset(HOOKS)  # hooks of extras that it calls
+    serves: ClassVar[frozenset[str]] = frozenset(HOOKS) - {"study"}  # hooks of extras it calls
     lends: ClassVar[type] = object  # view that it gives to the loss terms of extras
     memory: ClassVar[bool] = False  # True: it can train agents that remember
     noise: ClassVar[bool] = False  # True: it can train agents that draw random numbers

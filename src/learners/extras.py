@@ -8,6 +8,7 @@ import dataclasses
 
 from eoi.config import loader
 from eoi.learners.base import Extra
+from eoi.learners.edti import EDTI
 from eoi.learners.eoi import Explore, Individuality, IntrinsicPolicy, Invariant, Pull, ShapedReward
 from eoi.learners.kl import KLDivergence
 from eoi.learners.lfo import LFO
@@ -46,3 +47,4 @@ register("eoi.explore", Explore)
 register("lfo", LFO)
 register("kl", KLDivergence)
 register("roma", Roma)
+register("edti", EDTI)

@@ -52,7 +52,9 @@ def diversity(
         )
         found["probe_accuracy"] = probe_accuracy(seen, held_out)
     if episodes.cells is not None:
-        found["position_overlap"] = overlap(occupancy(episodes.cells.flatten(0, 1), n_cells))
+        found["position_overlap"] = overlap(
+            occupancy(episodes.cells[:, :-1].flatten(0, 1), n_cells)
+        )
     return found
 
 
