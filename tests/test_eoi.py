@@ -53,6 +53,7 @@ EXPLORE = BASE | {
     "explorers": "all",
     "episode_ratio": 0.4,
     "explore_ratio": 1.0,
+    "explore_epsilon": 0.0,
     "explore_hold": 0,
     "explore_anneal": 0,
     "explore_floor": 0.0,

@@ -20,7 +20,7 @@ from typing import Generic, Literal
 import torch
 from torch import Tensor
 
-from eoi.components.action_selection import Keys, masked_argmax
+from eoi.components.action_selection import Keys, epsilon_greedy, masked_argmax
 from eoi.components.batch import Batch, mean_of, of_actions, weighted
 from eoi.components.schedules import trapezoid
 from eoi.config.schema import setting
@@ -100,6 +100,7 @@ class IntrinsicQConfig(ClassifierConfig):
     explorers: Literal["all", "one"]  # agents that explore in an exploring episode
     episode_ratio: float = setting(0, 1, varies=True)
     explore_ratio: float = setting(0, 1, varies=True)
+    explore_epsilon: float = setting(0, 1, varies=True)
     explore_hold: int = setting(0, varies=True)  # environment steps
     explore_anneal: int = setting(0, varies=True)  # environment steps
     explore_floor: float = setting(0, 1, varies=True)  # share of episode_ratio that remains
@@ -382,6 +383,7 @@ class IntrinsicQ(Individuality[Values]):
     reward_scale: Tensor
     episode_ratio: Tensor
     explore_ratio: Tensor
+    explore_epsilon: Tensor
     explore_hold: Tensor
     explore_anneal: Tensor
     explore_floor: Tensor
@@ -397,6 +399,7 @@ class IntrinsicQ(Individuality[Values]):
             "reward_scale",
             "episode_ratio",
             "explore_ratio",
+            "explore_epsilon",
             "explore_hold",
             "explore_anneal",
             "explore_floor",
@@ -417,14 +420,20 @@ class IntrinsicQ(Individuality[Values]):
         keys: Keys,
         t: Scalar,
     ) -> Int[Tensor, "N A"]:
-        """In an exploring episode, its explorers follow the intrinsic Q with `explore_ratio`."""
+        """In an exploring episode, its explorers follow the intrinsic Q with `explore_ratio`.
+
+        Where they do, a share `explore_epsilon` of their actions is random.
+        """
         n_agents = best.shape[1]
         follow = uniform(named(keys.step, "explore"), n_agents) < self.explore_ratio  # [N, A]
         explores = uniform(named(keys.episode, "explore"))[:, None] < self.share(t)
         if self.cfg.explorers == "one":
             explorer = integers(named(keys.episode, "explorer"), n_agents)[:, None]
             explores = explores & (explorer == torch.arange(n_agents, device=best.device))
-        return torch.where(explores & follow, masked_argmax(self.value(obs), avail), best)
+        flip, choice = uniform(named(keys.step, "explore_random"), n_agents, 2).unbind(-1)
+        theirs = masked_argmax(self.value(obs), avail)
+        theirs = epsilon_greedy(theirs, avail, self.explore_epsilon, flip, choice)
+        return torch.where(explores & follow, theirs, best)
 
     def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
         losses, _ = self.regress(batch, view)
