@@ -32,6 +32,7 @@ BASE = {
     "beta1": 0.04,
     "beta2": 0.1,
     "delta_t": 4,
+    "log_odds_step": 0.0,
     "classifier_lr": 1e-3,
     "intrinsic": "p",
 }
@@ -53,7 +54,6 @@ EXPLORE = BASE | {
     "explorers": "all",
     "episode_ratio": 0.4,
     "explore_ratio": 1.0,
-    "explore_epsilon": 0.0,
     "explore_hold": 0,
     "explore_anneal": 0,
     "explore_floor": 0.0,
