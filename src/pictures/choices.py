@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from eoi.build import make_env, make_learner
 from eoi.envs.grid import AGENT_COLOURS
 from eoi.pictures.film import action_name
+from eoi.pictures.learning import legend_above
 from eoi.runners.diversity import shared_policies
 from eoi.runners.rollout import Rollout
 from eoi.saved import recorded
@@ -34,12 +35,12 @@ class Choices(NamedTuple):
 def initial_choices(folders: Sequence[pathlib.Path], names: Sequence[str], episodes: int) -> Figure:
     """A panel for each run: bars for each action, one for each agent. Raises UserError."""
     every = [measure(folder, name, episodes) for folder, name in zip(folders, names, strict=True)]
-    figure = Figure(figsize=(3.4 * len(every) + 0.3, 2.9), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(every) + 0.5, 2.6), layout="constrained")
     axes = figure.subplots(1, len(every), squeeze=False, sharey=True)[0]
     for one, choices in zip(axes, every, strict=True):
         _draw(one, choices)
     axes[0].set_ylabel("Share of the observations")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8)
+    legend_above(figure, *axes[0].get_legend_handles_labels(), 0.7)
     return figure
 
 

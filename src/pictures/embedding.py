@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from eoi.envs.grid import AGENT_COLOURS
+from eoi.pictures.learning import legend_above
 from eoi.pictures.positions import shade
 from eoi.runners.diversity import spread
 from eoi.runners.rollout import Rollout
@@ -46,18 +47,15 @@ def embeddings(
         measure(folder, name, episodes, seed, model)
         for folder, name in zip(folders, names, strict=True)
     ]
-    figure = Figure(figsize=(3.0 * len(every) + 0.3, 3.3), layout="constrained")
+    figure = Figure(figsize=(max(3.0 * len(every), 3.6), 3.2), layout="constrained")
     for axes, points in zip(figure.subplots(1, len(every), squeeze=False)[0], every, strict=True):
         _draw(axes, points)
     agents = max(points.places.shape[1] for points in every)
-    dots = [Line2D([], [], marker="o", linestyle="", color=_colour(i)) for i in range(agents)]
-    labels = [f"agent {i}" for i in range(agents)]
-    figure.legend(dots, labels, loc="outside upper center", ncols=min(agents, 8))
-    figure.supxlabel(
-        "kernel PCA of observations (radial basis functions);  darker: higher $p(i\\,|\\,o_i)$",
-        fontsize=7,
-        color="0.45",
-    )
+    dots = [
+        Line2D([], [], marker="o", linestyle="", color=tuple(_colour(i))) for i in range(agents)
+    ]
+    legend_above(figure, dots, [f"agent {i}" for i in range(agents)], 0.6)
+    figure.supxlabel("kernel PCA;  darker: higher $p(i\\,|\\,o_i)$", fontsize=7, color="0.45")
     return figure
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -74,16 +75,18 @@ def finish(
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
     width = round(16 * figure.get_figwidth())  # characters of a line that fits
     labels = [textwrap.fill(f"{name} ({_seeds(rows, name)})", width) for name in styles]
-    _legend(figure, lines, labels)
+    legend_above(figure, lines, labels)
     figure.supxlabel(explanation, fontsize=7, color="0.45")
 
 
-def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
+def legend_above(
+    figure: Figure, lines: Sequence[Artist], labels: Sequence[str], length: float = 1.8
+) -> None:
     """Adds a legend in as many columns as fit, and makes the figure taller by its height."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     for columns in range(len(labels), 0, -1):
         legend = figure.legend(
-            lines, labels, loc="outside upper center", ncols=columns, handlelength=1.8
+            lines, labels, loc="outside upper center", ncols=columns, handlelength=length
         )
         extent = legend.get_window_extent(renderer)
         if columns == 1 or extent.width <= figure.bbox.width:
