@@ -113,8 +113,11 @@ def _seeds(options: Namespace, figure: Figure) -> list[int]:
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """Each run once; figures share runs."""
-    return list({job.identity: job for job in reversed(jobs)}.values())[::-1]
+    """Each run once, in order; figures share runs."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.identity, job)
+    return list(found.values())
 
 
 def trained(jobs: Sequence[Job], options: Namespace, argv: Sequence[str]) -> None:

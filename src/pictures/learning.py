@@ -73,7 +73,7 @@ def finish(
 ) -> None:
     """Adds the legend above the panels and the explanation below them."""
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
-    width = round(16 * figure.get_figwidth())  # characters of a line that fits
+    width = round(12 * figure.get_figwidth()) - 6  # characters of a line that fits
     labels = [textwrap.fill(f"{name} ({_seeds(rows, name)})", width) for name in styles]
     legend_above(figure, lines, labels)
     figure.supxlabel(explanation, fontsize=7, color="0.45")
