@@ -128,9 +128,9 @@ def idle(record: Record, key: str) -> bool:
         return key != f"{section}.form"
     if section == "lfo" and key != "lfo.omega" and settings.get("lfo.omega") == 0:
         return True
-    read = READ.get(section, {}).get(str(form))
-    if read is not None and name not in read:
-        return True
+    forms = READ.get(section, {})
+    if str(form) in forms and name not in forms[str(form)]:
+        return any(name in read for read in forms.values())  # else of an earlier program
     other, values = _IDLE_WHERE.get(key, ("", ()))
     if other in settings and settings[other] in values:
         return True
