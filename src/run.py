@@ -17,7 +17,7 @@ from eoi.build import Worlds, find_folder, make_learner, make_replay, restore
 from eoi.components.batch import Batch, from_plain, plain
 from eoi.components.episodes import Episodes, Outcome
 from eoi.config.schema import varying
-from eoi.learners.base import Progress, Stats
+from eoi.learners.base import Extra, Progress, Stats
 from eoi.learners.descent import Descent
 from eoi.learners.stack import Stack, StackDescent, member, stacked
 from eoi.runners.diversity import diversity
@@ -89,11 +89,20 @@ class Run:
     def take(self, episodes: Episodes, played: int, steps: int) -> None:
         """Takes in new episodes: those left of `played` ones, `steps` environment steps."""
         for extra in self.learner.with_hook("observe"):
-            extra.observe(episodes)
+            self._observe(extra, episodes)
         self.experience.insert(episodes)
         self.at.t += steps
         self.at.episodes += played
         self.since_report.append(episodes.outcome())
+
+    def _observe(self, extra: Extra, episodes: Episodes) -> None:
+        """Raises TypeError when an extra replaces a buffer: a fleet's members share memory."""
+        before = dict(extra.named_buffers())
+        extra.observe(episodes)
+        for name, buffer in extra.named_buffers():
+            if buffer is not before.get(name):
+                kind = type(extra).__name__
+                raise TypeError(f"{kind}.observe: write {name} in place, e.g. by {name}.copy_(...)")
 
     def batches(self) -> Iterator[Batch]:
         """Batches of the updates that are due."""
