@@ -36,7 +36,9 @@ UNREAD = {
     "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY,
 }
 
-_CLASSIFIER = frozenset({"beta1", "beta2", "classifier_lr", "delta_t", "form", "intrinsic"})
+_CLASSIFIER = frozenset(
+    {"beta1", "beta2", "classifier_lr", "delta_t", "form", "intrinsic", "log_odds_step"}
+)
 _ALPHA = frozenset({"alpha", "alpha_anneal", "alpha_floor", "alpha_warmup"})
 _VALUE = frozenset({"value_lr", "value_tau"})
 _GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | {"project", "strength"}
