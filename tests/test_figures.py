@@ -593,3 +593,13 @@ def test_evidence_is_matched_by_settings_one_run_a_seed():
     ]
     assert [r.run for r in figure.among(found, runs, [])["QMIX"]] == [""]
     assert statistics.SCORES.keys() == {"final", "initial", "first", "mean", "half", "swing"}
+
+
+def test_the_page_shows_the_example_as_it_is():
+    text = (figure.PAGE.parent / "figures.md").read_text()
+    example = figure.PAGE.parents[1] / "examples" / "my_figure.yaml"
+    assert f"```yaml title=examples/my_figure.yaml\n{example.read_text()}```" in text
+    found = figures.read(str(example))
+    assert found.arms["VDN, fast"].like == "VDN" and len(jobs_of(found, [0])) == 3
+    assert all(f"`{name}`" in text for name in figures.names())
+    assert all(f"| `{score}` |" in text for score in statistics.SCORES)
