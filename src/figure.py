@@ -147,9 +147,11 @@ def finished(arms: Mapping[str, Sequence[Job]]) -> Arms:
         for job in jobs:
             if job.state == "finished" and job.folder is not None:
                 try:
-                    found.setdefault(name, []).append(reader.read(job.folder))
+                    record = reader.read(job.folder)
                 except UserError as error:
                     note(f"{error}; the run is left out")
+                else:
+                    found.setdefault(name, []).append(record)
     return found
 
 
@@ -310,23 +312,28 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
     if options.runs:
         records = reader.find_runs(options.runs)
         for figure, out in zip(every, outs, strict=True):
-            arms = among(figure, records, given)
-            make(figure, arms, out, options.quick)
+            make(figure, among(figure, records, given), out, options.quick)
         return
-    planned_arms = [planned(options, given, figure) for figure in every]
-    every_job = [job for arms in planned_arms for jobs in arms.values() for job in jobs]
-    find(every_job)
-    jobs = distinct(every_job)
-    if options.only is not None:
-        if not 0 <= options.only < len(jobs):
-            raise UserError(f"--only {options.only}: there are the runs 0 to {len(jobs) - 1}")
-        jobs = [jobs[options.only]]
-    trained(jobs, options, argv)
+    arms = [planned(options, given, figure) for figure in every]
+    jobs = [job for own in arms for members in own.values() for job in members]
+    find(jobs)
+    trained(_chosen(distinct(jobs), options.only), options, argv)
     if options.dry_run or options.only is not None or options.on == "slurm":
         return
-    find(every_job)
-    for figure, arms, out in zip(every, planned_arms, outs, strict=True):
-        make(figure, finished(arms), out, options.quick)
+    find(jobs)
+    for figure, own, out in zip(every, arms, outs, strict=True):
+        make(figure, finished(own), out, options.quick)
+    if any(job.state != "finished" for job in jobs):
+        raise SystemExit(1)
+
+
+def _chosen(jobs: list[Job], only: int | None) -> list[Job]:
+    """All runs, or the one of that number. Raises UserError."""
+    if only is None:
+        return jobs
+    if not 0 <= only < len(jobs):
+        raise UserError(f"--only {only}: there are the runs 0 to {len(jobs) - 1}")
+    return [jobs[only]]
 
 
 def _out(options: Namespace, figure: Figure) -> pathlib.Path:

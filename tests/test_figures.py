@@ -17,7 +17,7 @@ from eoi.batches import durations, engines, stacks
 from eoi.batches.arms import jobs_of
 from eoi.batches.jobs import find
 from eoi.envs import REGISTRY
-from eoi.pictures import choices, embedding, film, labels, learning, paper, positions
+from eoi.pictures import choices, curves, embedding, film, labels, learning, paper, positions
 from eoi.pictures.panels import panels
 from eoi.records import exports, figures, reader, statistics, table, verdicts
 from eoi.records.record import Record, Series
@@ -503,6 +503,13 @@ def test_short_curves_keep_their_shape_beside_long_ones():
     thick = [line.get_ydata() for line in axes.lines if line.get_linewidth() > 1]
     assert [9.0 in list(line) for line in thick] == [False, True] or thick[1].max() == 9
     assert axes.get_ylim()[0] < 0  # a curve at 0 is not hidden by the axis
+
+
+def test_the_band_of_the_interquartile_mean():
+    runs = [curves.Curve(np.arange(2.0), np.array([0.0, end])) for end in (0.0, 1, 2, 30)]
+    found = curves.summarise(runs, "iqm")
+    assert found.mean.tolist() == [0, 1.5] and found.low[1] < 1.5 < found.high[1] <= 30
+    assert (found.low[0], found.high[0]) == (0, 0)
 
 
 def test_unfinished_runs_are_not_averaged_with_finished_ones():

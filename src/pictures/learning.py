@@ -182,4 +182,7 @@ def _explanation(widths: set[int], band: str) -> str:
     averaged = f", each averaged over {low}" if high > 1 else ""
     if averaged:
         averaged += " entries" if low == high else f" to {high} entries"
-    return f"thick: mean over seeds{averaged};  band: {BANDS[band]};  thin: every seed as logged"
+    middle = "interquartile mean" if band == "iqm" else "mean"
+    return (
+        f"thick: {middle} over seeds{averaged};  band: {BANDS[band]};  thin: every seed as logged"
+    )
