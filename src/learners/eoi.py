@@ -99,6 +99,7 @@ class IntrinsicQConfig(ClassifierConfig):
     reward_scale: float = setting(0, varies=True)
     chooser: Literal["agents", "own"]  # next action in its target: of Q^a, or its own best
     explorers: Literal["all", "one"]  # agents that explore in an exploring episode
+    explore_turn: int = setting(0, varies=True)  # environment steps
     episode_ratio: float = setting(0, 1, varies=True)
     explore_ratio: float = setting(0, 1, varies=True)
     explore_hold: int = setting(0, varies=True)  # environment steps
@@ -403,6 +404,7 @@ class IntrinsicQ(Individuality[Values]):
     reward_scale: Tensor
     episode_ratio: Tensor
     explore_ratio: Tensor
+    explore_turn: Tensor
     explore_hold: Tensor
     explore_anneal: Tensor
     explore_floor: Tensor
@@ -418,6 +420,7 @@ class IntrinsicQ(Individuality[Values]):
             "reward_scale",
             "episode_ratio",
             "explore_ratio",
+            "explore_turn",
             "explore_hold",
             "explore_anneal",
             "explore_floor",
@@ -429,6 +432,10 @@ class IntrinsicQ(Individuality[Values]):
         after = (t - self.explore_hold).clamp(min=0)
         never = torch.zeros_like(self.explore_anneal)
         return self.episode_ratio * trapezoid(never, self.explore_anneal, self.explore_floor, after)
+
+    def turn(self, t: Scalar, n_agents: int) -> Int[Tensor, ""]:
+        """The agent whose turn it is to explore; each turn lasts `explore_turn` steps."""
+        return (t / self.explore_turn.clamp(min=1)).floor().long() % n_agents
 
     def choose(
         self,
@@ -443,7 +450,8 @@ class IntrinsicQ(Individuality[Values]):
         follow = uniform(named(keys.step, "explore"), n_agents) < self.explore_ratio  # [N, A]
         explores = uniform(named(keys.episode, "explore"))[:, None] < self.share(t)
         if self.cfg.explorers == "one":
-            explorer = integers(named(keys.episode, "explorer"), n_agents)[:, None]
+            drawn = integers(named(keys.episode, "explorer"), n_agents)
+            explorer = torch.where(self.explore_turn > 0, self.turn(t, n_agents), drawn)[:, None]
             explores = explores & (explorer == torch.arange(n_agents, device=best.device))
         return torch.where(explores & follow, masked_argmax(self.value(obs), avail), best)
 
