@@ -44,7 +44,7 @@ _VALUE = frozenset({"value_lr", "value_tau"})
 _GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | {"project", "strength"}
 _EXPLORE = frozenset(
     {"chooser", "episode_ratio", "explore_anneal", "explore_floor", "explore_hold"}
-    | {"explore_ratio", "explorers", "gamma", "reward_scale"}
+    | {"explore_ratio", "explore_turn", "explorers", "gamma", "reward_scale"}
 )
 # Settings that each form of a section reads.
 READ: dict[str, dict[str, frozenset[str]]] = {
@@ -64,7 +64,7 @@ _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
     "eoi.alpha_floor": ("eoi.alpha_anneal", (0,)),
     **{
         f"eoi.{key}": ("eoi.episode_ratio", (0,))
-        for key in ("explore_anneal", "explore_floor", "explore_hold", "explore_ratio", "explorers")
+        for key in _EXPLORE - {"chooser", "episode_ratio", "gamma", "reward_scale"}
     },
     "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
     **{
