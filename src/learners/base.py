@@ -150,6 +150,10 @@ class Extra(nn.Module, Generic[View]):
         """Statistics that cost too much for every update."""
         return {}
 
+    def marks(self, choice: Choice) -> dict[str, Tensor]:
+        """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D]."""
+        return {}
+
 
 HOOKS = ("observe", "rewards", "rearrange", "choose", "losses", "diagnose")
 
@@ -268,6 +272,13 @@ class Learner(nn.Module, Generic[View, Cfg]):
     ) -> Float[Tensor, "*b A U"]:
         """Distribution over actions of each agent. Agents that remember take episodes [B, T]."""
         raise NotImplementedError
+
+    def marks(self, choice: Choice) -> dict[str, Tensor]:
+        """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D].
+
+        Those of the extras, for example a skill's number, or a role as a vector.
+        """
+        return {name: x for extra in self._extras() for name, x in extra.marks(choice).items()}
 
     def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
         """Tensors of `Choice.keep` that the replay must store."""
