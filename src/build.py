@@ -3,6 +3,7 @@
 Only this file and settings.py see the whole configuration.
 """
 
+import contextlib
 import logging
 import pathlib
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import torch
 
 from eoi import envs, learners
 from eoi.components.replay import Replay
-from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec, VecEnv
 from eoi.learners.base import Context, Extra, Learner
 from eoi.settings import Settings
@@ -69,12 +69,23 @@ def make_learner(settings: Settings, spec: EnvSpec) -> Learner:
     kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        controller = Controller(spec, settings.controller)
+        controller = kind.make_controller(spec, settings.controller, settings.learner)
         return kind(spec, settings.learner, controller, list(extras.values()))
+
+
+def refuse_world(settings: Settings) -> None:
+    """Raises UserError where the learner does not fit the world, before anything is created."""
+
+    def spec() -> EnvSpec:
+        with contextlib.closing(make_env(settings, 1)) as env:
+            return env.spec
+
+    learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, spec)
 
 
 def _refuse_misfits(settings: Settings, spec: EnvSpec) -> None:
     """Raises UserError."""
+    learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, lambda: spec)
     mixer = getattr(settings.learner, "mixer", "none")
     if spec.individual_rewards and mixer != "none":
         raise UserError(

@@ -204,8 +204,8 @@ def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:
         if "" in sections()[section]:
             raise UserError(f"{section}: learner={learner} {_misfit(extra, kind)}")
         form = next(name for name, each in sections()[section].items() if each is extra)
-        choices = ", ".join(sorted(forms))
-        raise UserError(f"{section}.form={form}: learner={learner} takes one of {choices}")
+        takes = f"takes one of {', '.join(sorted(forms))}" if forms else _misfit(extra, kind)
+        raise UserError(f"{section}.form={form}: learner={learner} {takes}")
     controller = settings.controller
     if controller.remembers and not kind.memory:
         raise UserError(f"agent={controller.agent}: learner={learner} takes agents without memory")
