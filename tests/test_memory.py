@@ -16,6 +16,7 @@ from eoi.components.episodes import Episodes
 from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.config import loader
 from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.learners import REGISTRY
 from eoi.learners.base import Extra
 from eoi.learners.eoi import (
     Explore,
@@ -50,7 +51,9 @@ MEMORY = {
     "obs_agent_id": True,
 }
 ALGORITHMS = [
-    name for name in loader.names("algs") if loader.load(name, "pac_men", {})["learner"] != "maac"
+    name
+    for name in loader.names("algs")
+    if REGISTRY[loader.load(name, "pac_men", {})["learner"]].memory
 ]
 
 
@@ -440,9 +443,9 @@ def test_a_fleets_runs_are_the_runs_alone(algorithm):
             assert ours.log.latest[name] == pytest.approx(theirs.log.latest[name], abs=1e-3)
 
 
-@pytest.mark.parametrize("algorithm", ["maac", "eoi_maac", "kl_maac"])
-def test_maac_refuses_agents_with_memory(algorithm):
-    with pytest.raises(UserError, match=r"agent=gru: learner=maac takes agents without memory"):
+@pytest.mark.parametrize("algorithm", ["maac", "eoi_maac", "kl_maac", "hc", "hsd"])
+def test_learners_without_memory_refuse_agents_that_have_one(algorithm):
+    with pytest.raises(UserError, match=r"agent=gru: learner=\w+ takes agents without memory"):
         configure(loader.load(algorithm, "pac_men", {"seed": 1, "agent": "gru"}))
     with pytest.raises(UserError, match=r"agent: expected one of 'mlp', 'gru', got 'gur'"):
         configure(loader.load("qmix", "pac_men", {"seed": 1, "agent": "gur"}))
