@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eoi import watch
+from eoi import evaluate, watch
 from eoi.build import restore
 from eoi.components.action_selection import Keys
 from eoi.controllers.controller import ControllerConfig
@@ -482,6 +482,15 @@ def test_networks_of_the_first_stage_act_as_they_did_there(tmp_path):
     assert later.learner.choosing()
     restore(later.learner, tmp_path, "first")
     assert not later.learner.choosing()
+
+
+def test_a_saved_run_is_evaluated_with_the_skills_that_it_chooses(run, tmp_path, capsys):
+    out = tmp_path / "found.json"
+    assert evaluate.main([str(run), "--episodes=2", "--model=last", f"--out={out}"]) == 0
+    assert len(json.loads(out.read_text())["episodes"]["return"]) == 2
+    saved = [f"checkpoint_path={run}", "evaluate=True", f"local_results_path={tmp_path}"]
+    assert main([*START, *WORDS, *saved]) == 0
+    assert "test_return_mean" in capsys.readouterr().out
 
 
 def test_its_films_show_skills_and_a_page_has_strips_of_all(run, tmp_path, capsys):

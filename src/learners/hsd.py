@@ -51,7 +51,7 @@ LEVELS, DECODER = 0, 1  # phases of the loss
 class HSDConfig(QConfig, SkillsConfig):
     decoder_lr: float = setting(0, varies=True)
     decoder_batch: int = setting(1)  # segments of one step of the decoder, of all agents
-    decoder_skip: int = setting(1)  # the decoder sees every so manieth observation
+    decoder_skip: int = setting(1)  # n: the decoder sees every n-th observation
     decoder_difference: bool  # it sees their differences
     skills_start: int = setting(0)  # skills in use at first; 0: all
     skills_threshold: float = setting(0, 1, varies=True)  # mean p at which more come into use
@@ -159,9 +159,9 @@ class HSD(QLearner[HSDConfig]):
     # Learning
 
     def experience(self, replay: Replay) -> Experience:
-        return Fresh(OffPolicy(self.cfg, replay, self.wants, whole=True), self.fresh(replay))
+        return Fresh(OffPolicy(self.cfg, replay, self.wants, whole=True), self.fresh())
 
-    def fresh(self, replay: Replay) -> int:
+    def fresh(self) -> int:
         """Episodes that hold the segments of one step of the decoder."""
         each = -(-self.limit // self.cfg.hold) * self.controller.n_agents
         return -(-self.cfg.decoder_batch // each)
