@@ -32,6 +32,7 @@ BASE = {
     "beta1": 0.04,
     "beta2": 0.1,
     "delta_t": 4,
+    "log_odds_step": 0.0,
     "classifier_lr": 1e-3,
     "intrinsic": "p",
 }

@@ -51,6 +51,7 @@ class ClassifierConfig:
     beta1: float = setting(0, varies=True)  # weight of the positive distance
     beta2: float = setting(0, varies=True)  # weight of the mutual information
     delta_t: int = setting(1, varies=True)  # steps back a positive may lie
+    log_odds_step: float = setting(0)  # largest change of log-odds in one step; 0: any
     classifier_lr: float = setting(0, varies=True)
     intrinsic: Literal[
         "p", "centred", "log_odds"
@@ -152,6 +153,13 @@ def cross_entropy(
     return -(p * log_p.masked_fill(~avail, 0)).sum(-1)
 
 
+def own_log_odds(logits: Float[Tensor, "*b A n"]) -> Float[Tensor, "*b A"]:
+    """log p(i | o_i) - log(1 - p(i | o_i)) of each agent i."""
+    own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    others = logits.masked_fill(own, torch.finfo(logits.dtype).min).logsumexp(-1)
+    return logits.diagonal(dim1=-2, dim2=-1) - others
+
+
 class Individuality(Extra[View], Generic[View]):
     """The classifier with its regularisers (eq. 5), which all forms share."""
 
@@ -163,6 +171,7 @@ class Individuality(Extra[View], Generic[View]):
         super().__init__()
         spec = context.spec
         self.reward, self.classifier_lr = cfg.intrinsic, cfg.classifier_lr
+        self.log_odds_step = cfg.log_odds_step
         self.window = cfg.delta_t
         self.classifier = Classifier(spec.obs_size, context.hidden, spec.n_agents)
         scalar(self, "beta1", cfg.beta1)
@@ -206,6 +215,8 @@ class Individuality(Extra[View], Generic[View]):
         # H(I|O), with the gradient through both of its places.
         information = -mean_of(batch, (p * log_p).sum(-1))
         loss = likelihood + self.beta1 * distance + self.beta2 * information
+        if self.log_odds_step:
+            loss = loss + self.roughness(batch, log_p)
         names = torch.arange(log_p.shape[-1], device=log_p.device)
         right = (log_p.argmax(-1) == names).float()
         stats = {
@@ -220,6 +231,16 @@ class Individuality(Extra[View], Generic[View]):
             recognised = own.exp() if now is batch else self.recognised(now.obs)
         stats = {name: value.detach() for name, value in stats.items()}
         return Losses({"classifier": loss}, stats), recognised.detach()
+
+    def roughness(self, batch: Batch, log_p: Float[Tensor, "*b A n"]) -> Scalar:
+        """Mean square of what an agent's log-odds change in one step beyond `log_odds_step`.
+
+        Without it p(i|o) is near 1 as soon as agents part, and an agent has no reason to go on.
+        With it the log-odds grow with the steps from where agents meet, as distances do in skills
+        of a Lipschitz map (Park et al. 2022).
+        """
+        before, after = own_log_odds(log_p), own_log_odds(self.classifier(batch.next_obs))
+        return mean_of(batch, ((after - before).abs() - self.log_odds_step).relu().square())
 
     def groups(self) -> Sequence[Group]:
         return [Group([self.classifier], self.classifier_lr)]
