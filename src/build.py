@@ -3,6 +3,7 @@
 Only this file and settings.py see the whole configuration.
 """
 
+import contextlib
 import logging
 import pathlib
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ def make_learner(settings: Settings, spec: EnvSpec) -> Learner:
     kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.run.seed)
-        controller = Controller(spec, settings.controller, settings.agent)
+        controller = kind.make_controller(
+            spec, settings.controller, settings.agent, settings.learner
+        )
         extras = _make_extras(settings, spec, controller)
         return kind(spec, settings.learner, controller, extras)
 
@@ -77,8 +80,19 @@ def _make_extras(settings: Settings, spec: EnvSpec, controller: Controller) -> l
     return list(extras.values())
 
 
+def refuse_world(settings: Settings) -> None:
+    """Raises UserError where the learner does not fit the world, before anything is created."""
+
+    def spec() -> EnvSpec:
+        with contextlib.closing(make_env(settings, 1)) as env:
+            return env.spec
+
+    learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, spec)
+
+
 def _refuse_misfits(settings: Settings, spec: EnvSpec) -> None:
     """Raises UserError."""
+    learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, lambda: spec)
     mixer = getattr(settings.learner, "mixer", "none")
     if spec.individual_rewards and mixer != "none":
         raise UserError(

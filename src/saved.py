@@ -7,18 +7,19 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from eoi.build import find_folder, make_env, make_learner, restore
+from eoi.build import find_folder, make_env, make_learner, restore, saved_networks
 from eoi.components.action_selection import Carry, Keys
 from eoi.config import loader
 from eoi.envs.base import EnvSpec, VecEnv
 from eoi.learners import Learner
+from eoi.learners.base import Reuse
 from eoi.records import reader
 from eoi.runners.rollout import Moment, play
 from eoi.settings import Settings, configure
@@ -200,6 +201,38 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
         return configure(config | changed)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
+
+
+def source(wanted: Reuse, settings: Settings) -> pathlib.Path:
+    """The folder of a run whose networks fit a run with these settings. Raises UserError."""
+    folder = reader.only_run(wanted.run)
+    saved_networks(folder)
+    theirs = recorded(folder)
+    ours = _settings(settings, wanted.alike)
+    for key, value in _settings(theirs, wanted.alike).items():
+        if key not in ours or ours[key] != value:
+            raise UserError(
+                f"{wanted.setting}={wanted.run}: {key} is {value} there, "
+                f"and {ours.get(key, 'not a setting')} here; both runs must agree in it"
+            )
+    return folder
+
+
+def _settings(settings: Settings, names: Sequence[str]) -> dict[str, object]:
+    """The world's settings, and those of `names`."""
+    parts = (settings.run, settings.controller, settings.learner)
+    every: dict[str, object] = {name: x for part in parts for name, x in vars(part).items()}
+    world = {f"env_args.{name}": x for name, x in vars(settings.env).items()}
+    return {name: every.get(name) for name in ("env", *names)} | world
+
+
+def reuse(learner: Learner, settings: Settings) -> None:
+    """Loads the networks that the learner takes from earlier runs. Raises UserError."""
+    for wanted in settings.learner.reuses():
+        path = saved_networks(source(wanted, settings))
+        found: dict[str, Tensor] = checkpoints.load(path)["learner"]
+        taken = {name: x for name, x in found.items() if name.startswith(wanted.networks)}
+        learner.load_state_dict(learner.state_dict() | taken)
 
 
 def elsewhere(settings: Settings) -> list[str]:

@@ -221,8 +221,8 @@ def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:
         if "" in sections()[section]:
             raise UserError(f"{section}: learner={learner} {_misfit(extra, kind)}")
         form = next(name for name, each in sections()[section].items() if each is extra)
-        choices = ", ".join(sorted(forms))
-        raise UserError(f"{section}.form={form}: learner={learner} takes one of {choices}")
+        takes = f"takes one of {', '.join(sorted(forms))}" if forms else _misfit(extra, kind)
+        raise UserError(f"{section}.form={form}: learner={learner} {takes}")
     _refuse_agents(settings, kind)
     if settings.reads_cells and not hasattr(envs.REGISTRY[settings.run.env], "position"):
         named = [c.section for c in settings.extras if c.kind.reads_cells(c.cfg)]

@@ -39,12 +39,19 @@ TINY = {
 }
 
 
+# Settings of a learner with which a short run comes to all that it does.
+SHORT: dict[str, dict[str, Any]] = {
+    "hc": {"skill_episodes": 2, "rollout_episodes": 2},
+    "hsd": {"batch_size": 2, "decoder_batch": 24},
+}
+
+
 def tiny(algorithm: str, env: str = "pac_men", **updates: Any) -> Settings:
     """A tiny checked configuration."""
     config = loader.load(algorithm, env, loader.merged(TINY, updates))
-    if agents.REGISTRY[config["agent"]].remembers and "batch_size" not in updates:
-        config["batch_size"] = 2  # episodes
-    return configure(config)
+    remembers = agents.REGISTRY[config["agent"]].remembers
+    short = {"batch_size": 2} if remembers else SHORT.get(config["learner"], {})  # episodes
+    return configure(config | {key: x for key, x in short.items() if key not in updates})
 
 
 def worlds() -> list[str]:

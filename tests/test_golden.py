@@ -45,6 +45,9 @@ CASES |= {
         f"{SHORT} eoi.q_source=stored eoi.q_input=normalised eoi.project=True",
     ),
     "individual": ("windy_maze", "iql", f"{SHORT} eoi.form=reward eoi.intrinsic=centred"),
+    # Both stages of HC, and updates of all parts of HSD.
+    "hc": ("pac_men", "hc", f"{SHORT} skill_episodes=2 rollout_episodes=2 epochs=2"),
+    "hsd": ("pac_men", "hsd", f"{SHORT} batch_size=2 decoder_batch=24 task_weight_episodes=1"),
 }
 
 

@@ -16,6 +16,7 @@ from eoi.components.episodes import Episodes
 from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.config import loader
 from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.learners import REGISTRY
 from eoi.learners.base import Extra
 from eoi.learners.eoi import (
     Explore,
@@ -53,7 +54,7 @@ LOADED = {name: loader.load(name, "pac_men", {}) for name in loader.names("algs"
 ALGORITHMS = [
     name
     for name, config in LOADED.items()
-    if config["learner"] != "maac" and config["agent"] in ("mlp", "gru")
+    if REGISTRY[config["learner"]].memory and config["agent"] in ("mlp", "gru")
 ]
 
 
@@ -449,9 +450,9 @@ def test_a_fleets_runs_are_the_runs_alone(algorithm):
             assert ours.log.latest[name] == pytest.approx(theirs.log.latest[name], abs=1e-3)
 
 
-@pytest.mark.parametrize("algorithm", ["maac", "eoi_maac", "kl_maac"])
-def test_maac_refuses_agents_with_memory(algorithm):
-    with pytest.raises(UserError, match=r"agent=gru: learner=maac takes agents without memory"):
+@pytest.mark.parametrize("algorithm", ["maac", "eoi_maac", "kl_maac", "hc", "hsd"])
+def test_learners_without_memory_refuse_agents_that_have_one(algorithm):
+    with pytest.raises(UserError, match=r"agent=gru: learner=\w+ takes agents without memory"):
         configure(loader.load(algorithm, "pac_men", {"seed": 1, "agent": "gru"}))
     with pytest.raises(UserError, match=r"agent: expected one of 'mlp', 'gru', got 'gur'"):
         configure(loader.load("qmix", "pac_men", {"seed": 1, "agent": "gur"}))

@@ -41,6 +41,7 @@ class Batch:
     weight: Float[Tensor, "*b A"] | None = None  # of each agent's gradient; None: 1
     unswapped: "Batch | None" = None  # before agents were given each other's experience (LFO)
     memory: "Batch | None" = None  # on-policy learners: transitions of this and earlier rollouts
+    phases: tuple[int, ...] | None = None  # of the loss that it is for; None: all
 
     @property
     def earned(self) -> Float[Tensor, "*b M"]:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from eoi.components.action_selection import Carry
+from eoi.components.action_selection import Carry, Choice
 from eoi.components.batch import Batch
+from eoi.components.episodes import Kept
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
-from eoi.modules.agents import REGISTRY, Sizes
+from eoi.modules.agents import REGISTRY, Agent, Sizes
 from eoi.utils.seeding import named, normal
 from eoi.utils.shapes import Float, Int
 
@@ -57,8 +58,14 @@ class Controller(nn.Module):
 
     ids: Tensor | None
 
-    def __init__(self, spec: EnvSpec, cfg: ControllerConfig, own: object = None):
-        """`own`: settings of the agents' kind of network."""
+    def __init__(
+        self,
+        spec: EnvSpec,
+        cfg: ControllerConfig,
+        own: object = None,
+        kind: type[Agent] | None = None,
+    ):
+        """`own`: settings of the agents' network; `kind`: its class; None: as `cfg` names it."""
         super().__init__()
         self.n_agents, self.n_actions = spec.n_agents, spec.n_actions
         self.hidden = cfg.hidden
@@ -75,10 +82,23 @@ class Controller(nn.Module):
             same_init=cfg.same_init,
             own=own,
         )
-        self.agents = REGISTRY[cfg.agent](sizes)
+        self.agents = (kind or REGISTRY[cfg.agent])(sizes)
         self.remembers = self.agents.remembers
         ids = torch.eye(spec.n_agents) if cfg.obs_agent_id else None
         self.register_buffer("ids", ids, persistent=False)
+
+    @property
+    def reads_last_action(self) -> bool:
+        """True: its batches need the last actions."""
+        return self.sees_last_action
+
+    def keeps(self) -> dict[str, Kept]:
+        """Tensors of `Choice.keep` that its losses need."""
+        return {}
+
+    def marks(self, choice: Choice) -> dict[str, Tensor]:
+        """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D]."""
+        return {}
 
     def start(self, n: int, device: torch.device) -> Carry:
         """Memory before the first step of N episodes."""

@@ -28,7 +28,7 @@ from eoi.components.batch import Batch
 from eoi.components.episodes import Episodes, Kept
 from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
-from eoi.controllers.controller import Controller
+from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.envs.base import EnvSpec
 from eoi.modules.agents import Agent
 from eoi.utils.shapes import Bool, Float, Int
@@ -64,6 +64,7 @@ class Pair(NamedTuple):
     online: nn.Module
     tau: float  # share taken over at each update
     interval: int = 0  # episodes between copies; 0: soft, at every update
+    phase: int | None = None  # it moves after updates of this phase; None: after every update
 
 
 Given = dict[str, Tensor]  # [*b, A, ...]; what an agents' network gives beside its outputs
@@ -186,12 +187,25 @@ def hooks(kind: type[Extra]) -> frozenset[str]:
     return frozenset(name for name in HOOKS if getattr(kind, name) is not getattr(Extra, name))
 
 
+class Reuse(NamedTuple):
+    """Networks that a learner takes from an earlier run in the same world."""
+
+    setting: str  # its name
+    run: str  # a Sacred id or a folder
+    networks: tuple[str, ...]  # beginnings of their names
+    alike: tuple[str, ...]  # settings that both runs must have in common
+
+
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
     gamma: float = setting(0, 1, varies=True)
     optimizer: Literal["adam", "rmsprop"]
     optim_alpha: float = setting(0, 1)  # rmsprop: decay of the squared gradients' mean
     optim_eps: float = setting(0)
+
+    def reuses(self) -> Sequence[Reuse]:
+        """Networks to take from earlier runs before the training."""
+        return []
 
 
 @runtime_checkable
@@ -213,6 +227,12 @@ class Progress(NamedTuple):
     t: int  # environment steps
     episodes: int
     updates: int
+    new: int = 0  # environment steps of the last rollout
+
+    def due(self, interval: int, since: int = 0) -> int:
+        """Ends of intervals within the last rollout; the first interval begins at step `since`."""
+        before, after = (max(t - since, 0) for t in (self.t - self.new, self.t))
+        return after // interval - before // interval
 
 
 @runtime_checkable
@@ -261,6 +281,23 @@ class Learner(nn.Module, Generic[View, Cfg]):
             for name in HOOKS
         }
 
+    @classmethod
+    def make_controller(
+        cls, spec: EnvSpec, cfg: ControllerConfig, agent: object, own: Cfg
+    ) -> Controller:
+        """The agents' networks.
+
+        `agent`: settings of the agents' kind of network; `own`: the learner's settings.
+        """
+        return Controller(spec, cfg, agent)
+
+    @classmethod
+    def refuse_world(cls, cfg: Cfg, spec: Callable[[], EnvSpec]) -> None:
+        """Raises UserError where the settings do not fit a world.
+
+        `spec`: makes a copy of the world for its facts, so it is called where they matter.
+        """
+
     def notices(self) -> list[str]:
         """Warnings of the extras."""
         return [extra.notice for extra in self._extras() if extra.notice]
@@ -300,14 +337,17 @@ class Learner(nn.Module, Generic[View, Cfg]):
     def marks(self, choice: Choice) -> dict[str, Tensor]:
         """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D].
 
-        Those of the extras, for example a skill's number, or a role as a vector.
+        For example a skill's number, or a role as a vector.
         """
-        return {name: x for extra in self._extras() for name, x in extra.marks(choice).items()}
+        found = self.controller.marks(choice)
+        for extra in self._extras():
+            found |= extra.marks(choice)
+        return found
 
     def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
         """Tensors of `Choice.keep` that the replay must store."""
         every = {"q": Kept((spec.n_agents, spec.n_actions))}
-        return {name: every[name] for name in self._keeps}
+        return {name: every[name] for name in self._keeps} | self.controller.keeps()
 
     # Learning
 
@@ -320,7 +360,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
     def wants(self) -> Wants:
         """Optional fields of the batches that it reads."""
         window = max((extra.window for extra in self._extras()), default=0)
-        return Wants(self.controller.sees_last_action, window)
+        return Wants(self.controller.reads_last_action, window)
+
+    def observe(self, episodes: Episodes) -> None:
+        """Sees new episodes before the updates; the one method that may change its buffers."""
 
     def experience(self, replay: Replay) -> Experience:
         """Source of its batches."""

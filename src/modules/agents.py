@@ -4,6 +4,7 @@ Axes: N copies, A agents, I inputs, H hidden, J outputs, T time, L numbers of a 
 of rows, G sets of weights (A, or 1 when shared); *b is any batch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry
-from eoi.modules.layers import AgentLinear, AgentMLP, apart, grouped, start_alike
+from eoi.modules.layers import AgentLinear, AgentMLP, apart, grouped, mlp, start_alike
 from eoi.modules.roles import Roles, RolesConfig
 from eoi.utils.shapes import Float, Int
 
@@ -83,6 +84,23 @@ class MLPAgent(Agent):
         self, x: Float[Tensor, "*b A I"], length: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "*b A J"]:
         return self.mlp(x)
+
+
+class CentralAgent(Agent):
+    """One network for the whole team: the inputs of all agents to the outputs of all agents."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__(sizes)
+        self.shape = (sizes.n_agents, sizes.outputs)
+        self.net = mlp([sizes.n_agents * sizes.inputs, *sizes.hidden, math.prod(self.shape)])
+
+    def step(self, x: Float[Tensor, "N A I"], carry: Carry) -> tuple[Float[Tensor, "N A J"], Carry]:
+        return self.unroll(x), carry
+
+    def unroll(
+        self, x: Float[Tensor, "*b A I"], length: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "*b A J"]:
+        return self.net(x.flatten(-2)).unflatten(-1, self.shape)
 
 
 class GRUBody(Agent):

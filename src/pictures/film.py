@@ -162,9 +162,9 @@ def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
     canvas.paste(world, (0, (canvas.height - world.height) // 2))
     draw, left = ImageDraw.Draw(canvas), world.width + _MARGIN
     for i, title in enumerate(titles):
-        draw.text((left, _MARGIN + 16 * i), title, _FAINT, _font(12))
-    draw.text((left, _MARGIN + 40), f"t = {shot.step}", _INK, _font(18))
-    draw.text((left + 100, _MARGIN + 40), f"return {shot.total:.4g}", _INK, _font(18))
+        draw.text((left, _MARGIN + 16 * i), title, _FAINT, font(12))
+    draw.text((left, _MARGIN + 40), f"t = {shot.step}", _INK, font(18))
+    draw.text((left + 100, _MARGIN + 40), f"return {shot.total:.4g}", _INK, font(18))
     for i in range(agents):
         _agent(draw, shot, i, (left, _HEAD + i * _BLOCK))
     for k, (word, colour) in enumerate(shot.legend.items()):
@@ -177,7 +177,7 @@ def _swatch(draw: ImageDraw.ImageDraw, word: str, colour: RGB, at: tuple[int, in
     """A colour and its word."""
     x, y = at
     draw.rectangle((x, y + 1, x + 12, y + 13), colour, _FAINT)
-    draw.text((x + 19, y), word, _FAINT, _font(11))
+    draw.text((x + 19, y), word, _FAINT, font(11))
 
 
 def with_legend(picture: np.ndarray, legend: Mapping[str, RGB]) -> Image.Image:
@@ -200,20 +200,20 @@ def _agent(draw: ImageDraw.ImageDraw, shot: Shot, i: int, at: tuple[int, int]) -
     """
     x, y = at
     draw.rectangle((x, y + 1, x + 13, y + 14), agent_colour(i))
-    draw.text((x + 22, y), f"agent {i}", _INK, _font(13))
-    draw.text((x + 100, y), shot.actions[i], _INK, _font(13))
+    draw.text((x + 22, y), f"agent {i}", _INK, font(13))
+    draw.text((x + 100, y), shot.actions[i], _INK, font(13))
     if shot.recognised:
         p, left, width, top = shot.recognised[i], x + 68, 128, y + 23
-        draw.text((x + 22, y + 20), "p(i|o)", _FAINT, _font(11))
+        draw.text((x + 22, y + 20), "p(i|o)", _FAINT, font(11))
         draw.rectangle((left, top, left + width, top + 8), _TRACK)
         draw.rectangle((left, top, left + round(p * width), top + 8), agent_colour(i))
         chance = left + round(width / len(shot.actions))
         draw.line((chance, top - 2, chance, top + 10), _INK)
-        draw.text((left + width + 8, y + 20), f"{p:.2f}", _INK, _font(11))
+        draw.text((left + width + 8, y + 20), f"{p:.2f}", _INK, font(11))
     below = y + (36 if shot.recognised else 20)
-    draw.text((x + 22, below), as_text(shot.marks, i), _INK, _font(11))
+    draw.text((x + 22, below), as_text(shot.marks, i), _INK, font(11))
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_FONT, size)
