@@ -44,7 +44,7 @@ _VALUE = frozenset({"value_lr", "value_tau"})
 _GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | {"project", "strength"}
 _EXPLORE = frozenset(
     {"chooser", "episode_ratio", "explore_anneal", "explore_floor", "explore_hold"}
-    | {"explore_ratio", "explorers", "gamma", "reward_scale"}
+    | {"explore_ratio", "explore_turn", "explorers", "gamma", "reward_scale"}
 )
 # Settings that each form of a section reads.
 READ: dict[str, dict[str, frozenset[str]]] = {
@@ -66,6 +66,7 @@ _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
         f"eoi.{key}": ("eoi.episode_ratio", (0,))
         for key in ("explore_anneal", "explore_floor", "explore_hold", "explore_ratio", "explorers")
     },
+    "eoi.explore_turn": ("eoi.explorers", ("all",)),
     "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
     **{
         key: ("mixer", ("vdn", "none"))
