@@ -58,19 +58,23 @@ def make_learner(settings: Settings, spec: EnvSpec) -> Learner:
     Extras are drawn from a seed of their own: the base learner's weights are the same without them.
     """
     _refuse_misfits(settings, spec)
-    seed = settings.run.seed
-    extras: dict[str, Extra] = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 2**32)
-        hidden, gamma = settings.controller.hidden, settings.learner.gamma
-        for chosen in settings.extras:
-            context = Context(spec, hidden, gamma, extras)
-            extras[chosen.section] = chosen.kind(chosen.cfg, context)
     kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        controller = Controller(spec, settings.controller)
-        return kind(spec, settings.learner, controller, list(extras.values()))
+        torch.manual_seed(settings.run.seed)
+        controller = Controller(spec, settings.controller, settings.agent)
+        extras = _make_extras(settings, spec, controller)
+        return kind(spec, settings.learner, controller, extras)
+
+
+def _make_extras(settings: Settings, spec: EnvSpec, controller: Controller) -> list[Extra]:
+    extras: dict[str, Extra] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.run.seed + 2**32)
+        hidden, gamma = settings.controller.hidden, settings.learner.gamma
+        for chosen in settings.extras:
+            context = Context(spec, hidden, gamma, extras, controller.agents)
+            extras[chosen.section] = chosen.kind(chosen.cfg, context)
+    return list(extras.values())
 
 
 def _refuse_misfits(settings: Settings, spec: EnvSpec) -> None:

@@ -238,7 +238,7 @@ class Trainer:
         self.failures: list[Failure | None] = [None] * len(runs)
         first = runs[0]
         keeps = first.learner.keeps(worlds.train.spec)
-        self.rollout = Rollout(worlds.train, worlds.device, keeps)
+        self.rollout = Rollout(worlds.train, worlds.device, keeps, first.settings.reads_cells)
         self.tests = Rollout(worlds.test, worlds.device, with_cells=True)
         if len(runs) == 1:
             self.team, self.descent = first.learner, Descent(first.learner)

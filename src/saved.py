@@ -104,12 +104,14 @@ class LoadedPolicy:
     team = load_policy("results/sacred/3")
     actions = team.act(obs, avail)
 
-    Agents with memory remember from call to call: call `reset` before an episode.
+    Agents with memory remember from call to call: call `reset` before an episode. Agents that draw
+    random numbers, as ROMA's draw roles, draw other ones at each call.
     """
 
     def __init__(self, learner: Learner, settings: Settings, spec: EnvSpec):
         self.learner, self.settings, self.spec = learner, settings, spec
         self._carry: Carry | None = None
+        self._calls = 0
 
     def reset(self) -> None:
         """Clears the agents' memory, before an episode."""
@@ -134,14 +136,16 @@ class LoadedPolicy:
             self._carry = self.learner.start(len(x), x.device)
         if any(len(memory) != len(x) for memory in self._carry.values()):
             raise ValueError("obs: another number of episodes than before; call reset() first")
-        none, undrawn = torch.zeros(len(x), dtype=torch.int64), torch.zeros(*x.shape[:2], 2)
         t = torch.tensor(float(self.settings.run.t_max))
-        choice = self.learner.act(
-            x, allowed, self._carry, Keys(undrawn, none, none), t, greedy=True
-        )
-        self._carry = choice.carry
+        choice = self.learner.act(x, allowed, self._carry, self._keys(x), t, greedy=True)
+        self._carry, self._calls = choice.carry, self._calls + 1
         actions = choice.actions[0] if single else choice.actions
         return actions if isinstance(obs, Tensor) else actions.numpy()
+
+    def _keys(self, x: Float[Tensor, "N A O"]) -> Keys:
+        copies = torch.arange(len(x))
+        step = fold(fold(root_key(0, "policy"), self._calls), copies)
+        return Keys(torch.zeros(*x.shape[:2], 2), step, fold(root_key(0, "policy"), copies))
 
     def _allowed(self, avail: Any, shape: list[int]) -> Bool[Tensor, "*b A U"]:
         if avail is None:

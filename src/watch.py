@@ -22,6 +22,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Generator, Iterator, Sequence
 
 from eoi.pictures.film import Shot, agent_colour, gif, shoot
+from eoi.pictures.marks import as_text
 from eoi.pictures.page import page
 from eoi.records.reader import only_run
 from eoi.saved import film_path, load, title
@@ -133,7 +134,7 @@ def screen(shot: Shot, coloured: bool) -> list[str]:
             if shot.recognised
             else ""
         )
-        lines.append(f"{name}  {action:10}{p}".rstrip())
+        lines.append(f"{name}  {action:10}{p}  {as_text(shot.marks, i)}".rstrip())
     return lines
 
 

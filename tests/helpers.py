@@ -16,6 +16,7 @@ from eoi.envs import configured
 from eoi.envs.base import EnvSpec
 from eoi.learners import Learner
 from eoi.learners.base import Context, Extra
+from eoi.modules import agents
 from eoi.run import Run, Trainer
 from eoi.settings import Settings, configure
 from eoi.utils.errors import UserError
@@ -34,13 +35,14 @@ TINY = {
     "test_interval": 60,
     "log_interval": 60,
     "update_interval": 10,
+    "edti": {"buckets": 2**14},
 }
 
 
 def tiny(algorithm: str, env: str = "pac_men", **updates: Any) -> Settings:
     """A tiny checked configuration."""
     config = loader.load(algorithm, env, loader.merged(TINY, updates))
-    if config["agent"] == "gru" and "batch_size" not in updates:
+    if agents.REGISTRY[config["agent"]].remembers and "batch_size" not in updates:
         config["batch_size"] = 2  # episodes
     return configure(config)
 

@@ -13,6 +13,7 @@ import pytest
 
 from eoi import batch, figure
 from eoi import main as program
+from eoi.config import loader
 from eoi.records import figures, reader
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -103,9 +104,7 @@ def train(words: list[str], here: pathlib.Path, capsys) -> None:
         assert program.parse_command(words).further
         return
     given = [] if "with" in words else ["with"]
-    own = [
-        w for w in SMALL if not (w.startswith("seed") and any("fleet.seeds" in x for x in words))
-    ]
+    own = small(words)
     if "evaluate=True" in words:  # of one of the three runs
         words = ["--config=eoi_qmix" if w.startswith("--config") else w for w in words]
     status = program.main([*words, *given, *own, f"local_results_path={here / 'more'}"])
@@ -117,6 +116,16 @@ def train(words: list[str], here: pathlib.Path, capsys) -> None:
         assert "it is not installed" in error, error
     else:
         assert status == 0, error
+
+
+def small(words: list[str]) -> list[str]:
+    """Settings that make a command's run short: those of `SMALL` that it reads."""
+    named = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
+    config = loader.load(*named, "pac_men", {}) if named else loader.defaults()
+    chosen = [w for w in SMALL if not w.startswith("learning_") or config["learner"] != "ppo"]
+    fleet = any("fleet.seeds" in word for word in words)
+    few_counts = ["edti.buckets=4096"] if config["edti"]["eta"] else []
+    return few_counts + [w for w in chosen if not (fleet and w.startswith("seed"))]
 
 
 def python(script: str, rest: list[str], here: pathlib.Path, capsys) -> None:

@@ -51,7 +51,9 @@ CASES |= {
 def run(case: str, results: pathlib.Path) -> dict[str, Any]:
     """The digest of a short run."""
     env, algorithm, words = CASES[case]
-    if "ppo" in algorithm:  # two rollouts, two epochs of three minibatches
+    if (
+        loader.load(algorithm, env, {})["learner"] == "ppo"
+    ):  # two rollouts, two epochs of three minibatches
         words = " ".join(
             [
                 "epochs=2",

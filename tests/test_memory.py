@@ -49,8 +49,11 @@ MEMORY = {
     "obs_last_action": True,
     "obs_agent_id": True,
 }
+LOADED = {name: loader.load(name, "pac_men", {}) for name in loader.names("algs")}
 ALGORITHMS = [
-    name for name in loader.names("algs") if loader.load(name, "pac_men", {})["learner"] != "maac"
+    name
+    for name, config in LOADED.items()
+    if config["learner"] != "maac" and config["agent"] in ("mlp", "gru")
 ]
 
 
@@ -408,6 +411,12 @@ def test_it_trains_with_finite_numbers(algorithm, shared, tmp_path):
     for name in ("encode", "input_gates", "hidden_gates", "head"):
         key = f"controller.agents.{name}.weight"
         assert not torch.equal(moved[key], before[key])
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "ippo"])
+def test_agents_without_memory_see_their_last_action(algorithm):
+    _, seen = trained(tiny(algorithm, obs_last_action=True, obs_agent_id=True, t_max=60))
+    assert {"test_snd", "loss"} <= {name for name, _, _ in seen}
 
 
 @pytest.mark.parametrize("algorithm", ["eoi_qmix", "eoi_ippo"])

@@ -30,6 +30,7 @@ from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
+from eoi.modules.agents import Agent
 from eoi.utils.shapes import Bool, Float, Int
 
 Scalar = Float[Tensor, ""]
@@ -65,11 +66,16 @@ class Pair(NamedTuple):
     interval: int = 0  # episodes between copies; 0: soft, at every update
 
 
+Given = dict[str, Tensor]  # [*b, A, ...]; what an agents' network gives beside its outputs
+
+
 class Values(NamedTuple):
     """View of a value learner for the loss terms of its extras."""
 
     q: Float[Tensor, "*b A U"]  # Q^a(o), with its graph
     next_q: Float[Tensor, "*b A U"]  # target network at the next observation
+    given: Given = {}  # noqa: RUF012 # beside q, with its graph
+    of: Callable[[Tensor], Given] | None = None  # the same of any observations, without memory
 
 
 class Policies(NamedTuple):
@@ -79,6 +85,12 @@ class Policies(NamedTuple):
     of: Callable[[Tensor, Tensor], Tensor]  # (obs, avail) of any batch -> log pi
 
 
+class Minibatch(NamedTuple):
+    """View of an on-policy learner for the loss terms of its extras."""
+
+    batch: Batch  # of the last rollout, with the fields that `study` gave
+
+
 class Context(NamedTuple):
     """Facts that an extra may need to make its networks."""
 
@@ -86,6 +98,7 @@ class Context(NamedTuple):
     hidden: tuple[int, int]  # units of both hidden layers of the agents' networks
     gamma: float  # the learner's discount
     others: Mapping[str, "Extra"]  # extras made before, by their section
+    agents: Agent | None = None  # the agents' network, to read its sizes
 
 
 View = TypeVar("View", contravariant=True)
@@ -101,6 +114,7 @@ class Extra(nn.Module, Generic[View]):
     Config: ClassVar[type]  # its section of the settings, a frozen dataclass
     view: ClassVar[type] = object  # view of the learner that `losses` reads: Values, Policies
     keeps: frozenset[str] = frozenset()  # tensors of `Choice.keep` that it reads
+    reads: ClassVar[frozenset[str]] = frozenset()  # what it reads beside the agents' outputs
     switch: ClassVar[str] = ""  # setting that switches it on when above 0; "": always on
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
     projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
@@ -112,11 +126,20 @@ class Extra(nn.Module, Generic[View]):
         """False: with these settings the extra is left out."""
         return not cls.switch or getattr(cfg, cls.switch) > 0
 
+    @classmethod
+    def reads_cells(cls, cfg: object) -> bool:
+        """True: with these settings it reads the agents' cells, which only grid worlds have."""
+        return False
+
     def observe(self, episodes: Episodes) -> None:
         """Sees new episodes before the updates; the one hook that may change buffers."""
 
     def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
         """Rewards of each agent by name, added to the task's."""
+        return {}
+
+    def study(self, rollout: Batch, t: Scalar) -> dict[str, Float[Tensor, "N T ..."]]:
+        """Fields of a rollout [N, T] that its updates find in `Batch.kept`."""
         return {}
 
     def rearrange(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
@@ -150,8 +173,12 @@ class Extra(nn.Module, Generic[View]):
         """Statistics that cost too much for every update."""
         return {}
 
+    def marks(self, choice: Choice) -> dict[str, Tensor]:
+        """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D]."""
+        return {}
 
-HOOKS = ("observe", "rewards", "rearrange", "choose", "losses", "diagnose")
+
+HOOKS = ("observe", "rewards", "study", "rearrange", "choose", "losses", "diagnose")
 
 
 def hooks(kind: type[Extra]) -> frozenset[str]:
@@ -207,9 +234,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
     """Agents that act, and the loss they learn by. A subclass writes its own terms."""
 
     Config: ClassVar[type[LearnerConfig]]
-    serves: ClassVar[frozenset[str]] = frozenset(HOOKS)  # hooks of extras that it calls
+    serves: ClassVar[frozenset[str]] = frozenset(HOOKS) - {"study"}  # hooks of extras it calls
     lends: ClassVar[type] = object  # view that it gives to the loss terms of extras
     memory: ClassVar[bool] = False  # True: it can train agents that remember
+    noise: ClassVar[bool] = False  # True: it can train agents that draw random numbers
     phases: int = 1
 
     gamma: Tensor
@@ -268,6 +296,13 @@ class Learner(nn.Module, Generic[View, Cfg]):
     ) -> Float[Tensor, "*b A U"]:
         """Distribution over actions of each agent. Agents that remember take episodes [B, T]."""
         raise NotImplementedError
+
+    def marks(self, choice: Choice) -> dict[str, Tensor]:
+        """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D].
+
+        Those of the extras, for example a skill's number, or a role as a vector.
+        """
+        return {name: x for extra in self._extras() for name, x in extra.marks(choice).items()}
 
     def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
         """Tensors of `Choice.keep` that the replay must store."""

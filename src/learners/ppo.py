@@ -20,6 +20,7 @@ from eoi.envs.base import EnvSpec
 from eoi.learners.base import (
     Extra,
     Losses,
+    Minibatch,
     Scalar,
     Stats,
     norm,
@@ -38,15 +39,16 @@ class PPOConfig(OnPolicyConfig, PolicyConfig, ValueConfig):
     entropy_coef: float = setting(0, varies=True)
 
 
-class PPO(PolicyLearner[object, PPOConfig]):
+class PPO(PolicyLearner[Minibatch, PPOConfig]):
     """The clipped objective on standardised advantages, an entropy bonus, and value regression.
 
-    Loss terms of extras learn from transitions of the replay, not from the rollout; so they are
-    lent no policies.
+    Loss terms of extras learn from transitions of the replay, or from the rollout, which their view
+    holds; they are lent no policies.
     """
 
     Config = PPOConfig
-    serves = frozenset({"observe", "rewards", "losses", "diagnose"})
+    serves = frozenset({"observe", "rewards", "study", "losses", "diagnose"})
+    lends = Minibatch
     memory = True
     critic: StateValue
     gae_lambda: Tensor
@@ -58,7 +60,7 @@ class PPO(PolicyLearner[object, PPOConfig]):
         spec: EnvSpec,
         cfg: PPOConfig,
         controller: Controller,
-        extras: Sequence[Extra[object]] = (),
+        extras: Sequence[Extra[Minibatch]] = (),
     ):
         super().__init__(spec, cfg, controller, extras)
         for name in ("gae_lambda", "eps_clip", "entropy_coef"):
@@ -69,7 +71,7 @@ class PPO(PolicyLearner[object, PPOConfig]):
 
     @property
     def replays(self) -> bool:
-        return len(self.extras) > 0
+        return any(extra.view is not Minibatch for extra in self._extras())
 
     def experience(self, replay: Replay) -> OnPolicy:
         memory = replay if self.replays else None
@@ -96,6 +98,8 @@ class PPO(PolicyLearner[object, PPOConfig]):
             "returns": advantage + value[:, :-1],
         }
         found["advantage"][valid] = standardised(advantage[valid])
+        for extra in self.with_hook("study"):
+            found |= extra.study(rollout, t)
         return replace(rollout, kept=rollout.kept | found)
 
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
@@ -126,9 +130,7 @@ class PPO(PolicyLearner[object, PPOConfig]):
             "policy_change": mean_of(batch, ratio - 1 - change),
         }
         losses = Losses(terms, {name: found.detach() for name, found in stats.items()})
-        if batch.memory is None:
-            return losses
-        return self.with_extras(losses, batch.memory, None, t)
+        return self.with_extras(losses, _memory(batch), Minibatch(batch), t)
 
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
         """Gradient norms of all terms."""
@@ -136,4 +138,9 @@ class PPO(PolicyLearner[object, PPOConfig]):
         critic = [*self.critic.parameters()]
         value = torch.autograd.grad(terms["value"], critic, retain_graph=True)
         stats = {"grad_norm": norm(value)} | term_gradients(terms, self.shared(), "policy")
-        return stats if batch.memory is None else stats | self.diagnosed(batch.memory, None)
+        return stats | self.diagnosed(_memory(batch), Minibatch(batch))
+
+
+def _memory(batch: Batch) -> Batch:
+    """Transitions for the extras: of the replay, where one of them learns from it."""
+    return batch if batch.memory is None else batch.memory

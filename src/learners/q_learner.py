@@ -28,6 +28,7 @@ from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import (
     Extra,
+    Given,
     Group,
     Learner,
     Losses,
@@ -63,6 +64,7 @@ class QLearner(Learner[Values, QConfig]):
     Config = QConfig
     lends = Values
     memory = True
+    noise = True
     epsilon_start: Tensor
     epsilon_finish: Tensor
     epsilon_anneal_time: Tensor
@@ -91,7 +93,7 @@ class QLearner(Learner[Values, QConfig]):
         greedy: bool,
     ) -> Choice:
         """Epsilon-greedy actions at environment step `t`; greedy ones for tests."""
-        q, carry = self.controller.step(obs, carry)
+        q, carry = self.controller.step(obs, carry, keys.step)
         actions = masked_argmax(q, avail)
         if not greedy:
             for extra in self.with_hook("choose"):
@@ -127,11 +129,17 @@ class QLearner(Learner[Values, QConfig]):
     def _values(self, batch: Batch) -> tuple[Values, Float[Tensor, "*b A U"]]:
         """Q^a now and next, and the next values that choose the next action."""
         with torch.no_grad():
-            next_q = self.target_controller.following(batch)
+            next_q = self.target_controller.following(batch, "target")
         if not self.cfg.double_q:
-            return Values(self.controller.now(batch), next_q), next_q
-        q, chooser = self.controller.both(batch)
-        return Values(q, next_q), chooser
+            q, given = self.controller.explained(batch)
+            return Values(q, next_q, given, self._given), next_q
+        q, chooser, given = self.controller.both(batch)
+        return Values(q, next_q, given, self._given), chooser
+
+    def _given(self, obs: Float[Tensor, "*b A O"]) -> Given:
+        """What the agents' network gives at observations, as if they came first."""
+        none = torch.full(obs.shape[:-1], -1, device=obs.device)
+        return self.controller.explain(obs, none)[1]
 
     def _td(
         self, batch: Batch, values: Values, chooser: Float[Tensor, "*b A U"], t: Scalar
