@@ -68,6 +68,7 @@ VARIED = [
     ("eoi_explore_qmix", "eoi.episode_ratio", (0.0, 1.0)),
     ("eoi_explore_qmix", "eoi.explore_ratio", (0.1, 1.0)),
     ("eoi_qmix", "eoi.explore_hold", (0, 300)),
+    ("eoi_qmix", "eoi.explore_turn", (20, 90)),
     ("eoi_qmix", "eoi.explore_anneal", (0, 20)),
     ("eoi_qmix", "eoi.explore_floor", (0.0, 1.0)),
     ("kl_maac", "kl.weight", (0.1, 0.5)),
@@ -192,6 +193,7 @@ def test_runs_may_differ_in(algorithm, key, values, settings):
     if "explore" in f"{algorithm} {key}":
         # Settings of exploration have an effect where some actions are not random.
         falls = {"explore_hold": 0, "explore_anneal": 40} if algorithm == "eoi_qmix" else {}
+        falls = {} if key == "eoi.explore_turn" else falls
         # The share of exploring episodes falls after the first rollout, which begins at step 0.
         fixed |= {"t_max": 120, "epsilon_start": 0.1, "eoi": {"episode_ratio": 1.0, **falls}}
     chosen = [settings(algorithm, **loader.merged(fixed, updates(key, value))) for value in values]

@@ -64,7 +64,7 @@ _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
     "eoi.alpha_floor": ("eoi.alpha_anneal", (0,)),
     **{
         f"eoi.{key}": ("eoi.episode_ratio", (0,))
-        for key in ("explore_anneal", "explore_floor", "explore_hold", "explore_ratio", "explorers")
+        for key in _EXPLORE - {"chooser", "episode_ratio", "gamma", "reward_scale"}
     },
     "eoi.explore_turn": ("eoi.explorers", ("all",)),
     "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
