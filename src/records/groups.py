@@ -76,6 +76,7 @@ _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
         f"eoi.{key}": ("eoi.episode_ratio", (0,))
         for key in _EXPLORE - {"chooser", "episode_ratio", "gamma", "reward_scale"}
     },
+    "eoi.explore_turn": ("eoi.explorers", ("all",)),
     "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
     **{
         key: ("mixer", ("vdn", "none"))
