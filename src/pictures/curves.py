@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eoi.records.statistics import deviation, mean_interval
+from eoi.records.statistics import deviation, mean_interval, smoothed
 from eoi.utils.shapes import Float
+
+__all__ = ["BANDS", "Curve", "Summary", "automatic_width", "smoothed", "summarise"]
 
 BANDS = {
     "std": "± standard deviation",
@@ -30,12 +32,6 @@ class Summary(NamedTuple):
     mean: Float[np.ndarray, " G"]
     low: Float[np.ndarray, " G"]
     high: Float[np.ndarray, " G"]
-
-
-def smoothed(y: Float[np.ndarray, " K"], width: int) -> Float[np.ndarray, " K"]:
-    """Mean over the `width` entries around each entry; over fewer at both ends."""
-    before, after = width // 2, (width + 1) // 2
-    return np.array([y[max(0, i - before) : i + after].mean() for i in range(len(y))])
 
 
 def automatic_width(entries: int) -> int:
