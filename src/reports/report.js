@@ -1,0 +1,181 @@
+"use strict";
+const at = (id) => document.getElementById(id);
+const every = (selector) => [...document.querySelectorAll(selector)];
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const touch = matchMedia("(pointer: coarse)");
+const state = { world: 0, metric: "", against: "", band: "iqm", runs: true, arms: new Set() };
+const near = new Set(); // charts on the screen or close to it
+let data;
+
+async function unpacked(id) {
+  const packed = Uint8Array.from(atob(at(id).textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function readable(figure) { // black lines are white on a dark page
+  const text = JSON.stringify(figure);
+  return JSON.parse(dark.matches ? text.replaceAll("#000000", "#ffffff").replaceAll("rgba(0,0,0,", "rgba(255,255,255,") : text);
+}
+
+function axis(own) {
+  const ink = { gridcolor: colour("rule"), zerolinecolor: colour("faint"), linecolor: colour("rule") };
+  return { automargin: true, zeroline: true, ...ink, ...own };
+}
+
+function themed(own, rows) {
+  const paper = "rgba(0,0,0,0)";
+  return {
+    paper_bgcolor: paper, plot_bgcolor: paper, showlegend: false,
+    font: { family: "system-ui, sans-serif", size: 12, color: colour("ink") },
+    margin: { l: 40, r: 14, t: 26, b: 40 },
+    hoverlabel: { namelength: -1, bgcolor: colour("wash"), bordercolor: colour("rule"), font: { color: colour("ink") } },
+    dragmode: touch.matches ? false : "zoom", // a finger scrolls the page
+    ...own,
+    ...(own.meta?.row ? { height: 80 + own.meta.row * rows } : {}),
+    xaxis: axis(own.xaxis), yaxis: axis(own.yaxis),
+    annotations: (own.annotations ?? []).filter((note) => !note.name || state.arms.has(Number(note.name))),
+  };
+}
+
+function shown({ meta = {} }) {
+  return (meta.arm === undefined || state.arms.has(meta.arm)) && (!meta.band || meta.band === state.band) && (!meta.run || state.runs);
+}
+
+function found(host) {
+  const { kind, key } = host.dataset;
+  if (key) return data.figures[kind][key];
+  return data.figures[kind][state.world]?.[kind === "phases" ? state.against : state.metric];
+}
+
+function draw(host) {
+  const figure = found(host);
+  const traces = figure ? readable(figure.data.filter(shown)) : [];
+  host.dataset.drawn = traces.length;
+  if (!traces.length) {
+    Plotly.purge(host);
+    host.textContent = figure ? "No arm is chosen." : "Not logged in this world.";
+    return;
+  }
+  if (!host.classList.contains("js-plotly-plot")) host.textContent = "";
+  if (figure.layout.meta?.ratio) host.style.aspectRatio = 1 / figure.layout.meta.ratio;
+  const rows = new Set(traces.map((trace) => trace.meta?.arm)).size;
+  Plotly.react(host, traces, themed(figure.layout, rows), {
+    responsive: true, displaylogo: false, displayModeBar: host.dataset.key ? false : undefined,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  });
+}
+
+function refresh() {
+  const { name, arms } = data.worlds[state.world];
+  every("[data-what]").forEach((caption) => {
+    caption.textContent = `${data.metrics[state.metric]} · ${name}`;
+  });
+  at("count").textContent = `${arms.filter((arm) => state.arms.has(arm)).length} of ${arms.length} arms`;
+  every(".chart").forEach((host) => delete host.dataset.drawn);
+  near.forEach(draw);
+}
+
+function options(select, pairs, chosen) {
+  select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value, false, String(value) === String(chosen))));
+  return select.value;
+}
+
+function chip(number) {
+  const { name, colour: stroke, dash } = data.arms[number];
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "arm";
+  const ink = dark.matches && stroke === "#000000" ? "#ffffff" : stroke;
+  button.innerHTML = `<svg width="28" height="8" aria-hidden="true"><line x1="0" y1="4" x2="28" y2="4" stroke="${ink}" stroke-width="3" stroke-dasharray="${dash === "solid" ? "" : dash.replaceAll("px", "")}"/></svg>`;
+  button.append(name);
+  const press = () => button.setAttribute("aria-pressed", state.arms.has(number));
+  button.onclick = () => {
+    state.arms.has(number) ? state.arms.delete(number) : state.arms.add(number);
+    press();
+    refresh();
+  };
+  press();
+  return button;
+}
+
+function chips() {
+  const { arms } = data.worlds[state.world];
+  const all = (text, chosen) => {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", textContent: text, className: "arm" });
+    button.onclick = () => {
+      state.arms = new Set(chosen);
+      chips();
+      refresh();
+    };
+    return button;
+  };
+  const count = document.createElement("span");
+  count.id = "count";
+  const legend = at("arms").querySelector("legend");
+  at("arms").replaceChildren(legend, ...arms.map(chip), ...(arms.length > 1 ? [all("all", arms), all("none", [])] : []), count);
+}
+
+function enter(world) {
+  state.world = world;
+  const { metrics, against, arms, shown } = data.worlds[world];
+  state.arms = new Set(shown);
+  state.metric = options(at("metric"), metrics.map((name) => [name, data.metrics[name]]), state.metric);
+  state.against = options(at("against"), against.map((name) => [name, data.metrics[name]]), state.against);
+  every("[data-world]").forEach((part) => { part.hidden = Number(part.dataset.world) !== world; });
+  const replays = data.replays.filter((replay) => replay.world === world);
+  options(at("replay"), replays.map(({ key, name }) => [key, name]), at("replay").value);
+  at("theatre").hidden = !replays.length;
+  chips();
+  watch();
+  refresh();
+}
+
+function watch() {
+  const player = at("player");
+  player.srcdoc = data.players[at("replay").value] ?? "";
+  player.onload = () => { player.style.height = `${player.contentDocument.documentElement.scrollHeight + 4}px`; };
+}
+
+function change(id, take) {
+  at(id).onchange = (event) => {
+    take(event.target);
+    refresh();
+  };
+}
+
+function listen() {
+  at("world").onchange = (event) => enter(Number(event.target.value));
+  change("metric", (select) => { state.metric = select.value; });
+  change("against", (select) => { state.against = select.value; });
+  change("band", (select) => { state.band = select.value; });
+  change("runs", (box) => { state.runs = box.checked; });
+  at("replay").onchange = watch;
+  at("controls").onsubmit = (event) => event.preventDefault();
+  dark.onchange = () => { chips(); refresh(); };
+  const observer = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
+    isIntersecting ? near.add(target) : near.delete(target);
+    if (isIntersecting && target.dataset.drawn === undefined) draw(target);
+  }), { rootMargin: "400px" });
+  every(".chart").forEach((host) => observer.observe(host));
+}
+
+async function start() {
+  const [library, text] = await Promise.all(["library", "data"].map(unpacked));
+  const script = document.createElement("script");
+  script.textContent = library;
+  document.head.append(script);
+  data = JSON.parse(text);
+  options(at("world"), data.worlds.map(({ name }, number) => [number, name]), 0);
+  enter(0);
+  listen();
+  at("state").hidden = true;
+  document.documentElement.dataset.ready = "";
+}
+
+start().catch((error) => { at("state").textContent = `The figures cannot be shown: ${error.message}. A browser of 2023 or later can.`; });
