@@ -125,7 +125,7 @@ def body(argv: Sequence[str]) -> None:
     content = Report(
         f"Report: {title}",
         worlds,
-        arms_of(rows),
+        arms_of(rows, worlds),
         options.smooth,
         told,
         found,

@@ -152,6 +152,7 @@ def test_scores_are_normalised():
     ("kind", "expected"),
     [
         ("final", 7.0),  # of 20 entries the last two
+        ("initial", 1.0),
         ("first", 1.0),
         ("mean", (1 / 2 + 18 * 1 + 7 / 2 + 3 * 6) / 19),  # trapezoids
         ("half", 16 / 19),  # the mean of 1, 7, 7 is the first beyond 4
@@ -167,7 +168,7 @@ def test_a_score_is_one_number_for_a_run(kind, expected):
 def test_scores_of_a_level_metric():
     steps, values = np.arange(5), np.full(5, 2.0)
     found = [statistics.score(kind, steps, values) for kind in statistics.SCORES]
-    assert found == [2, 2, 2, 1, 0]
+    assert found == [2, 2, 2, 2, 1, 0]
     assert statistics.score("mean", steps[:1], values[:1]) == 2
 
 

@@ -7,11 +7,10 @@ import numpy as np
 
 from eoi.config.schema import nearest
 from eoi.pictures.curves import Curve
+from eoi.pictures.labels import INTRINSIC
 from eoi.records.groups import apart_by_name, grouped, refuse_unknown, setting_apart, worlds
 from eoi.records.record import Record
 from eoi.utils.errors import UserError
-
-INTRINSIC = "individuality_mean"
 
 
 @dataclass(frozen=True)

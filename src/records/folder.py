@@ -71,8 +71,11 @@ class Folder(FileStorageObserver):
         resumed: pathlib.Path | None = None,
         metrics: series.Metrics | None = None,
         then: Sequence[Follower] = (),
+        together: int = 1,
     ):
+        """`together`: runs of the fleet that it is one of."""
         super().__init__(basedir)
+        self._together = together
         self._resumed, self._then = resumed, list(then)
         self._before = reader.read_run(resumed) if resumed else {}
         self._series: series.Metrics = series.copied(metrics or {})  # as of the checkpoint
@@ -104,7 +107,8 @@ class Folder(FileStorageObserver):
         _id: object,
     ) -> str | None:
         """Raises SacredError, which Sacred prints as one line."""
-        meta = dict(meta_info) | {"number": self._before.get("meta", {}).get("number") or number()}
+        own = self._before.get("meta", {}).get("number") or number()
+        meta = dict(meta_info) | {"number": own, "together": self._together}
         try:
             identity = super().started_event(
                 ex_info, command, host_info, start_time, config, meta, _id

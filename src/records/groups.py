@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from eoi.config.schema import nearest
-from eoi.records.record import Record
+from eoi.records.record import Record, flat
 from eoi.utils.errors import UserError
 
 # Settings that never set two runs apart: they change where a run computes and which files it keeps.
@@ -55,6 +55,22 @@ def plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def asks_for(record: Record, config: Mapping[str, object]) -> bool:
+    """Whether a run has these settings, whatever its seed and label.
+
+    A setting that one of them lacks, because it was added or removed between them, does not count,
+    unless a removed one was in use.
+    """
+    own, wanted = record.settings, dict(flat(config))
+    for key in (own.keys() | wanted.keys()) - IGNORED - WITHIN:
+        if key in own and key in wanted:
+            if not idle(record, key) and plain(own[key]) != plain(wanted[key]):
+                return False
+        elif own.get(key) and not key.startswith("fleet."):
+            return False
+    return True
 
 
 def value(record: Record, key: str) -> Value:

@@ -60,7 +60,7 @@ def renamed(config: Config) -> Config:
     return config | {"env": "sc2", "env_args": {"engine": "lite", **config.get("env_args", {})}}
 
 
-def flat(config: Config, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Settings by dotted keys."""
     for key, value in config.items():
         if isinstance(value, dict):

@@ -230,9 +230,10 @@ def normalised(scores: Float[np.ndarray, "*B"], low: float, high: float) -> Floa
     return (scores - low) / (high - low)
 
 
-Score = Literal["final", "first", "mean", "half", "swing"]
+Score = Literal["final", "initial", "first", "mean", "half", "swing"]
 SCORES: dict[Score, str] = {
     "final": "mean of the last 10 % of the entries",
+    "initial": "the first entry",
     "first": "mean of the first 10 % of the entries",
     "mean": "mean over all of training (area under the curve)",
     "half": "share of training after which half of the way to the final value is done",
@@ -244,6 +245,8 @@ def score(kind: Score, steps: np.ndarray, values: Float[np.ndarray, " K"]) -> fl
     """One number for a metric of one run; `SCORES` has the meaning of each kind."""
     if kind == "final":
         return final_value(values)
+    if kind == "initial":
+        return float(values[0])
     if kind == "first":
         return final_value(values[::-1])
     if kind == "mean":

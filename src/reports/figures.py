@@ -5,7 +5,7 @@ adds colours of the paper and the grid, so that a figure fits a light and a dark
 Axes: R runs, A agents, H rows from the top, W columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from eoi.pictures.curves import Curve, Summary, smoothed
-from eoi.pictures.learning import LABELS
-from eoi.pictures.panels import INTRINSIC, Panel, curve
+from eoi.pictures import labels
+from eoi.pictures.labels import chance
+from eoi.pictures.panels import Panel, curve
 from eoi.records.record import Record
 from eoi.records.statistics import performance_profile, profile_interval
 from eoi.records.summary import finals, number
@@ -28,7 +29,16 @@ _LEVELS = 60  # of a performance profile
 _TRAIL = 40  # points of a phase plot's line
 _TEXT = 10  # agents, at most, for numbers in the cells of a matrix
 _DISTANCE = [[0, "#f7fbff"], [0.5, "#6baed6"], [1, "#08306b"]]  # light: alike; dark: apart
-_CHANCE = (INTRINSIC, "classifier_accuracy", "test_probe_accuracy")  # 1 / agents by chance
+# TeX of the labels as letters.
+_LETTERS = {
+    "$": "",
+    r"\,": "",
+    r"\alpha": "α",
+    r"\omega": "ω",
+    r"\varepsilon": "ε",
+    "_i": "ᵢ",
+    "^a": "ᵃ",
+}
 
 
 @dataclass(frozen=True)
@@ -140,17 +150,10 @@ def _transparent(colour: str, alpha: float = 0.18) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def chance(panel: Panel) -> float | None:
-    """Value of the metric by chance, where it is the same for all runs."""
-    members = [record for records in panel.groups.values() for record in records]
-    agents = {record.settings.get("env_args.n_agents") for record in members}
-    known = panel.metric in _CHANCE and len(agents) == 1
-    return 1 / n if known and isinstance(n := agents.pop(), int) else None
-
-
 def _chance_line(panel: Panel, axis: str = "y") -> dict[str, object]:
     """A dotted line at chance, with its name."""
-    at = chance(panel)
+    members = [record for records in panel.groups.values() for record in records]
+    at = chance(panel.metric, members)
     if at is None:
         return {}
     other = "x" if axis == "y" else "y"
@@ -189,7 +192,7 @@ def final_values(panel: Panel, arms: Arms) -> Figure:
         xaxis={"rangemode": "tozero"},
         yaxis={"type": "category", "showticklabels": False, "autorange": "reversed"},
         annotations=labels,
-        meta={"row": 32 + 15 * max(label["text"].count("<br>") + 1 for label in labels)},
+        meta={"rows": True},
         **{key: value for key, value in _chance_line(panel, "x").items() if key == "shapes"},
     )
 
@@ -217,10 +220,10 @@ def _interval(arm: Arm, band: str, values: Float[np.ndarray, " R"]) -> go.Scatte
 
 
 def _row_label(arm: Arm) -> dict[str, Any]:
-    """The arm's name above its row, where it has the figure's whole width."""
+    """The arm's name above its row, where it has the figure's whole width: the page wraps it."""
     return {
         "name": str(arm.number),
-        "text": wrapped(arm.name),
+        "text": arm.name,
         "x": 0,
         "xref": "paper",
         "y": arm.name,
@@ -233,30 +236,15 @@ def _row_label(arm: Arm) -> dict[str, Any]:
     }
 
 
-def wrapped(text: str, width: int = 46) -> str:
-    """Lines of at most `width` characters, which fit a phone's screen."""
-    lines = [""]
-    for word in text.replace(", ", ", \0").split("\0"):
-        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > width:
-            lines.append("")
-        lines[-1] += word
-    return "<br>".join(line.rstrip() for line in lines)
-
-
 def profiles(panel: Panel, arms: Arms) -> Figure:
     """Share of each arm's runs whose final value exceeds each level, with a bootstrap interval."""
     scores = {name: finals(records, panel.metric).values for name, records in panel.groups.items()}
-    every = np.concatenate(list(scores.values()))
-    every = every[np.isfinite(every)]
-    if not len(every):
-        return figure([])
-    low, high = min(every.min(), 0.0), every.max()
-    levels = np.linspace(low, high + 0.02 * (high - low), _LEVELS)
+    levels = _levels(np.concatenate(list(scores.values())))
     data: list[go.Scatter] = []
     for name, values in scores.items():
         share = performance_profile(values, levels)
         edges = profile_interval([values], levels) if len(values) > 1 else (share, share)
-        found = Summary(levels, share, *edges)
+        found = Summary(*_steps(levels, share, *edges))
         for trace in _middle(arms[name], found, "", len(values)):
             data.append(trace.update(meta={"arm": arms[name].number}))
     return figure(
@@ -264,6 +252,26 @@ def profiles(panel: Panel, arms: Arms) -> Figure:
         xaxis={"title": {"text": "Final value"}},
         yaxis={"range": [0, 1.03], "tickformat": ".0%"},
     )
+
+
+def _levels(scores: Float[np.ndarray, " R"]) -> Float[np.ndarray, " G"]:
+    """Levels at which a profile can change, from zero to beyond the highest score."""
+    known = np.unique(scores[np.isfinite(scores)])
+    if not len(known):
+        return np.zeros(1)
+    low, high = min(known[0], 0.0), known[-1]
+    if len(known) > _LEVELS:
+        known = np.linspace(low, high, _LEVELS)
+    return np.unique([low, *known, high + 0.03 * (high - low or 1)])
+
+
+def _steps(
+    levels: Float[np.ndarray, " G"], *shares: Float[np.ndarray, " G"]
+) -> Iterator[Float[np.ndarray, " K"]]:
+    """Corners of stairs: each share lasts until the next level."""
+    yield np.repeat(levels, 2)[1:]
+    for share in shares:
+        yield np.repeat(share, 2)[:-1]
 
 
 def phases(panel: Panel, against: str, arms: Arms) -> Figure:
@@ -396,5 +404,8 @@ def _position_map(share: Float[np.ndarray, "H W"], colour: str, top: float) -> F
 
 
 def label(metric: str) -> str:
-    """The metric's name for readers."""
-    return LABELS.get(metric, metric)
+    """The metric's name for readers, with its unit, as plain text."""
+    text = labels.label(metric)
+    for tex, letter in _LETTERS.items():
+        text = text.replace(tex, letter)
+    return text

@@ -27,7 +27,22 @@ function axis(own) {
   return { automargin: true, zeroline: true, ...ink, ...own };
 }
 
-function themed(own, rows) {
+function wrapped(text, letters) { // lines break after commas
+  const lines = [""];
+  text.split(/(?<=, )/).forEach((word) => {
+    const last = lines.at(-1);
+    if (last && last.length + word.trimEnd().length > letters) lines.push(word);
+    else lines[lines.length - 1] = last + word;
+  });
+  return lines.join("<br>");
+}
+
+function notes(own, width) { // a note with a name is the label of that arm
+  return (own.annotations ?? []).filter(({ name }) => !name || state.arms.has(Number(name)))
+    .map((note) => note.name ? { ...note, text: wrapped(note.text, width / 7) } : note);
+}
+
+function themed(own, annotations) {
   const paper = "rgba(0,0,0,0)";
   return {
     paper_bgcolor: paper, plot_bgcolor: paper, showlegend: false,
@@ -36,9 +51,7 @@ function themed(own, rows) {
     hoverlabel: { namelength: -1, bgcolor: colour("wash"), bordercolor: colour("rule"), font: { color: colour("ink") } },
     dragmode: touch.matches ? false : "zoom", // a finger scrolls the page
     ...own,
-    ...(own.meta?.row ? { height: 80 + own.meta.row * rows } : {}),
-    xaxis: axis(own.xaxis), yaxis: axis(own.yaxis),
-    annotations: (own.annotations ?? []).filter((note) => !note.name || state.arms.has(Number(note.name))),
+    xaxis: axis(own.xaxis), yaxis: axis(own.yaxis), annotations,
   };
 }
 
@@ -63,8 +76,12 @@ function draw(host) {
   }
   if (!host.classList.contains("js-plotly-plot")) host.textContent = "";
   if (figure.layout.meta?.ratio) host.style.aspectRatio = 1 / figure.layout.meta.ratio;
-  const rows = new Set(traces.map((trace) => trace.meta?.arm)).size;
-  Plotly.react(host, traces, themed(figure.layout, rows), {
+  const annotations = notes(figure.layout, host.clientWidth - 60);
+  if (figure.layout.meta?.rows) {
+    const lines = Math.max(...annotations.map(({ text }) => text.split("<br>").length));
+    host.style.height = `${80 + annotations.length * (34 + 15 * lines)}px`;
+  }
+  Plotly.react(host, traces, themed(figure.layout, annotations), {
     responsive: true, displaylogo: false, displayModeBar: host.dataset.key ? false : undefined,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   });
@@ -118,7 +135,8 @@ function chips() {
   const count = document.createElement("span");
   count.id = "count";
   const legend = at("arms").querySelector("legend");
-  at("arms").replaceChildren(legend, ...arms.map(chip), ...(arms.length > 1 ? [all("all", arms), all("none", [])] : []), count);
+  const both = arms.length > 1 ? [all("all", arms), all("none", [])] : [];
+  at("arms").replaceChildren(legend, count, ...both, ...arms.map(chip));
 }
 
 function enter(world) {

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eoi.pictures.learning import styles_of
-from eoi.pictures.panels import INTRINSIC, Panel
+from eoi.pictures.labels import INTRINSIC
+from eoi.pictures.panels import Panel
 from eoi.records.record import Record
 from eoi.records.summary import finals
 from eoi.reports.curves import centre
@@ -52,11 +53,17 @@ def worlds_of(rows: Sequence[Sequence[Panel]]) -> list[World]:
     return found
 
 
-def arms_of(rows: Sequence[Sequence[Panel]]) -> dict[str, Arm]:
-    """Every arm by its name, with the colour and dashes that it has in all figures."""
+def arms_of(rows: Sequence[Sequence[Panel]], worlds: Sequence[World]) -> dict[str, Arm]:
+    """Every arm by its name, with the colour and dashes that it has in all figures.
+
+    Those that are drawn at first have the most distinct ones.
+    """
+    styles = styles_of(rows)
+    first = [name for world in worlds for name in first_shown(world)]
+    names = list(dict.fromkeys([*first, *styles] if len(styles) > _SHOWN else styles))
     return {
         name: Arm(number, name, style["color"], _dash(style["linestyle"]))
-        for number, (name, style) in enumerate(styles_of(rows).items())
+        for number, (name, style) in enumerate(zip(names, styles.values(), strict=True))
     }
 
 
