@@ -37,7 +37,9 @@ def parser() -> Parser:
         metavar="FILE.html",
         help="default: report.html in results/figures",
     )
-    result.add_argument("--metric", metavar="NAME[,NAME]", help="the main metric first; default: all")
+    result.add_argument(
+        "--metric", metavar="NAME[,NAME]", help="the main metric first; default: all"
+    )
     result.add_argument(
         "--where",
         nargs="+",

@@ -1,5 +1,6 @@
 """The command that asks for a recorded run."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,13 +8,13 @@ from functools import cache
 from typing import Any
 
 from eoi.config import loader
-from eoi.records.groups import IGNORED, idle, plain
+from eoi.records.groups import IGNORED, WITHIN, idle, plain
 from eoi.records.record import Record, flat
 from eoi.settings import configure
 from eoi.utils.errors import UserError
 from eoi.utils.places import command
 
-_ANYWHERE = {"env": "pac_men", "env_args": {}, "use_cuda": False, "evaluate": False}
+_ANYWHERE = {"env": "pac_men", "env_args": {}, "use_cuda": False, "evaluate": False, "seed": 0}
 _UNTOLD = IGNORED | {"label"}
 
 
@@ -23,9 +24,8 @@ def training_command(record: Record) -> str:
     Settings that have no effect, or that this version lacks, are left out. Empty where the run's
     world is not installed.
     """
-    effective = cache(lambda key: _effective(record, key))
     found = [
-        (list(filter(effective, _different(record.settings, settings))), algorithm, env)
+        (_different(record, settings), algorithm, env)
         for algorithm in _candidates("algs", record.config.get("name"), "learner", record)
         for env in _candidates("envs", None, "env", record)
         if (settings := _settings(algorithm, env))
@@ -33,7 +33,9 @@ def training_command(record: Record) -> str:
     if not found:
         return ""
     keys, algorithm, env = min(found, key=lambda each: (len(each[0]), each[1:]))
-    pairs = [f"{key}={_written(record.settings[key])}" for key in keys]
+    fixed = {key: value for key, value in record.config.items() if key not in WITHIN}
+    text = json.dumps(fixed, sort_keys=True)
+    pairs = [f"{key}={_written(record.settings[key])}" for key in keys if _is_read(text, key)]
     files = f"--config={algorithm} --env-config={env}"
     return " ".join([command("train"), files, "with", *pairs])
 
@@ -61,31 +63,39 @@ def _settings(algorithm: str, env: str) -> Mapping[str, object]:
         return {}
 
 
-def _different(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
-    """Keys of the settings in `ours` that have another value in `theirs`."""
+def _different(record: Record, other: Mapping[str, object]) -> list[str]:
+    """Settings of the run that have another value in `other`."""
     return [
         key
-        for key, value in ours.items()
-        if key in theirs and key not in _UNTOLD and plain(value) != plain(theirs[key])
+        for key, value in record.settings.items()
+        if key in other
+        and key not in _UNTOLD
+        and plain(value) != plain(other[key])
+        and not idle(record, key)
     ]
 
 
-def _effective(record: Record, key: str) -> bool:
-    """Whether the run reads the setting, so that its command may give it."""
-    if idle(record, key):
-        return False
-    if key.startswith("env_args."):
-        return True
-    config = loader.merged(loader.defaults(), record.config) | _ANYWHERE
+@cache
+def _is_read(config: str, key: str) -> bool:
+    """Whether a run with this configuration, as JSON, reads the setting, so that it may be given.
+
+    True where that cannot be judged, as for a configuration of another version.
+    """
+    whole = loader.merged(_defaults(), json.loads(config)) | _ANYWHERE
     try:
-        configure(config)
-    except UserError:  # settings of another version, which cannot be judged
-        return True
-    try:
-        configure(config, loader.parse_updates([f"{key}=0"]))
+        configure(whole)
     except UserError:
-        return False
+        return True
+    try:
+        configure(whole, loader.parse_updates([f"{key}=0"]))
+    except UserError:
+        return key.startswith("env_args.")
     return True
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    return loader.defaults()
 
 
 def _written(value: object) -> str:

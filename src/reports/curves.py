@@ -21,8 +21,8 @@ BANDS = {
     "std": "mean ± standard deviation",
     "minmax": "mean, lowest to highest run",
 }
-_MOST, _FEWEST = 200, 50  # points of a curve
-_BUDGET = 500_000  # points of all curves together: some 3 MB
+_MOST, _FEWEST = 200, 40  # points of a curve
+_BUDGET = 400_000  # points of all curves together: some 5 MB
 
 
 def points(curves: int) -> int:

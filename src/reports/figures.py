@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from eoi.pictures.curves import Curve, Summary, smoothed
 from eoi.pictures import labels
+from eoi.pictures.curves import Curve, Summary, smoothed
 from eoi.pictures.labels import chance
 from eoi.pictures.panels import Panel, curve
 from eoi.records.record import Record
 from eoi.records.statistics import performance_profile, profile_interval
 from eoi.records.summary import finals, number
-from eoi.reports.curves import BANDS, centre, middle, points, thinned
+from eoi.reports.curves import BANDS, centre, middle, thinned
 from eoi.utils.shapes import Float
 
 Figure = dict[str, Any]  # plotly's JSON: data, layout
@@ -33,9 +33,9 @@ _DISTANCE = [[0, "#f7fbff"], [0.5, "#6baed6"], [1, "#08306b"]]  # light: alike; 
 _LETTERS = {
     "$": "",
     r"\,": "",
-    r"\alpha": "α",
-    r"\omega": "ω",
-    r"\varepsilon": "ε",
+    r"\alpha": "\N{GREEK SMALL LETTER ALPHA}",
+    r"\omega": "\N{GREEK SMALL LETTER OMEGA}",
+    r"\varepsilon": "\N{GREEK SMALL LETTER EPSILON}",
     "_i": "ᵢ",
     "^a": "ᵃ",
 }
@@ -180,6 +180,7 @@ def final_values(panel: Panel, arms: Arms) -> Figure:
                 text=[f"run {record.run}, seed {record.seed}" for record in logged],
                 mode="markers",
                 marker={"color": arm.colour, "size": 9, "opacity": 0.5},
+                cliponaxis=False,
                 name=name,
                 hovertemplate="%{x:.4g}, %{text}",
                 meta={"arm": arm.number},
@@ -204,7 +205,8 @@ def _interval(arm: Arm, band: str, values: Float[np.ndarray, " R"]) -> go.Scatte
         x=rounded([at]),
         y=[arm.name],
         mode="markers",
-        marker={"color": arm.colour, "size": 13, "symbol": "diamond", "line": {"width": 1.5}},
+        marker={"color": arm.colour, "size": 13, "symbol": "diamond"},
+        cliponaxis=False,
         error_x={
             "type": "data",
             "symmetric": False,
@@ -332,7 +334,7 @@ def _mean_trail(arm: Arm, trails: Sequence[Trail]) -> go.Scatter:
         marker={
             "size": [11, *inside, 14],
             "symbol": ["circle-open", *("circle" for _ in inside), "diamond"],
-            "opacity": 1,
+            "line": {"width": [2, *(0 for _ in inside), 0]},
         },
         name=f"{arm.name}<br>mean of {len(trails)} run{'s' * (len(trails) != 1)}",
         hovertemplate="%{y:.4g} at %{x:.3f}, step %{customdata:,.0f}",
@@ -368,9 +370,7 @@ def matrix(values: Float[np.ndarray, "A A"], what: str) -> Figure:
 def position_maps(share: Float[np.ndarray, "A H W"], colours: Sequence[str]) -> list[Figure]:
     """A map for each agent; the deeper the colour, the more of its time it spends there."""
     top = float(np.sqrt(np.nanmax(share)))
-    return [
-        _position_map(own, colour, top) for own, colour in zip(share, colours, strict=True)
-    ]
+    return [_position_map(own, colour, top) for own, colour in zip(share, colours, strict=True)]
 
 
 def _position_map(share: Float[np.ndarray, "H W"], colour: str, top: float) -> Figure:

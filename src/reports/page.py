@@ -8,7 +8,7 @@ import gzip
 import html
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from string import Template
 
@@ -21,11 +21,13 @@ from eoi.reports import figures, tables
 from eoi.reports.curves import BANDS, points
 from eoi.reports.figures import Arms, Figure, label
 from eoi.reports.played import Played
-from eoi.reports.worlds import World, first_shown
-from eoi.utils.places import command
+from eoi.reports.worlds import SHOWN, World, first_shown
 
 _FOLDER = pathlib.Path(__file__).parent
+_THIN = 40  # runs, at most, of which each is drawn until it is asked for
 _WHAT = '<figcaption class="what" data-what></figcaption>'
+_THEATRE = """<div id="theatre" hidden><p><label>Run <select id="replay"></select></label></p>
+<iframe id="player" title="Replay of an episode"></iframe></div>"""
 _PLAYER_STYLE = """<style>
 :root { color-scheme: light dark; } body { margin: 12px auto; }
 @media (prefers-color-scheme: dark) {
@@ -57,6 +59,8 @@ class Report:
 
 def page(report: Report) -> str:
     sections = list(_sections(report))
+    texts = [("library", get_plotlyjs()), ("data", _json(_data(report)))]
+    texts += [(name, _json(piece)) for name, piece in _pieces(report)]
     parts = {
         "title": html.escape(report.title),
         "summary": html.escape(_summary(report)),
@@ -64,16 +68,11 @@ def page(report: Report) -> str:
         "contents": _contents(sections),
         "sections": "\n".join(section.html for section in sections),
         "bands": "".join(f'<option value="{key}">{text}</option>' for key, text in BANDS.items()),
-        "library": _packed(get_plotlyjs()),
-        "data": _packed(json.dumps(_data(report), separators=(",", ":"), allow_nan=False)),
+        "data": "\n".join(_packed(name, text) for name, text in texts),
     }
     for name, file in (("style", "report.css"), ("script", "report.js")):
         parts[name] = (_FOLDER / file).read_text()
     return Template((_FOLDER / "report.html").read_text()).substitute(parts)
-
-
-def _packed(text: str) -> str:
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def _summary(report: Report) -> str:
@@ -112,7 +111,8 @@ def _contents(sections: Iterable[Section]) -> str:
 def _chart(kind: str, key: str = "", shape: str = "tall", name: str = "") -> str:
     own = f' data-key="{key}"' if key else ""
     what = html.escape(name or kind)
-    return f'<div class="chart {shape}" data-kind="{kind}"{own} role="group" aria-label="{what}"></div>'
+    data = f'data-kind="{kind}"{own}'
+    return f'<div class="chart {shape}" {data} role="group" aria-label="{what}"></div>'
 
 
 def _figure(kind: str, name: str, what: bool = True) -> str:
@@ -124,9 +124,10 @@ def _sections(report: Report) -> Iterable[Section]:
     yield Section(
         "curves",
         "Learning curves",
-        "Thin: every run. Thick: the middle of an arm's runs, over the range that they share, with"
+        "Thin: every run, if chosen. Thick: the middle of an arm's runs, over the range that they share, with"
         f" its band.{averaged} A run with more than {report.points} entries is drawn as"
-        f" {report.points} means of neighbouring entries. Drag to zoom; a double click resets.",
+        f" {report.points} means of neighbouring entries. Drag to zoom; a double click resets."
+        f" Of more than {SHOWN} arms, those that end highest are drawn at first.",
         _figure("curves", "Learning curves"),
     )
     yield Section(
@@ -176,7 +177,7 @@ def _phase_section(report: Report) -> Section:
         "phases",
         "Individuality beside return",
         "How both change in training, from the circle to the diamond. A thick line is the mean"
-        " over an arm's runs, a thin one is a run.",
+        " over an arm's runs, a thin one is a run. Arms that have not logged both are not drawn.",
         chooser + _figure("phases", "Individuality beside return", what=False),
     )
 
@@ -190,29 +191,30 @@ def _untold(report: Report) -> str:
 
 
 def _played_sections(report: Report) -> Iterable[Section]:
-    missing = f"<p>{report.unplayed}</p>" if report.unplayed else ""
+    if report.unplayed:
+        text = f"Distances between agents, position maps and replays: {report.unplayed}"
+        yield Section("alike", "Agents", text, _THEATRE)
+        return
     matrices = [_played(each, _matrices(each)) for each in report.played if each.distances]
     yield Section(
         "alike",
         "Which agents are alike",
         "Distance of each two agents: 0 alike, 1 apart. Policies: total variation on the same"
         " observations. Positions: Jensen-Shannon divergence of the cells they visit, in bits.",
-        missing + "".join(matrices),
+        f'<div class="row">{"".join(matrices)}</div>',
     )
     maps = [_played(each, _maps(each)) for each in report.played if each.shares is not None]
     yield Section(
         "positions",
         "Position maps",
         "Where each agent spends its time in greedy episodes. Walls are grey.",
-        missing + "".join(maps),
+        "".join(maps),
     )
     yield Section(
         "replays",
         "Replays",
         "One greedy episode. Arrow keys step, the space bar plays.",
-        missing
-        + '<div id="theatre" hidden><p><label>Run <select id="replay"></select></label></p>'
-        '<iframe id="player" title="Replay of an episode"></iframe></div>',
+        _THEATRE,
     )
 
 
@@ -251,7 +253,9 @@ def _extremes(values: np.ndarray) -> str:
 def _data(report: Report) -> dict[str, object]:
     """What the page's script reads."""
     arms = report.arms
+    drawn = [[len(w.groups[name]) for name in first_shown(w)] for w in report.worlds]
     return {
+        "runs": max(map(sum, drawn)) <= _THIN,
         "arms": [{"name": a.name, "colour": a.colour, "dash": a.dash} for a in arms.values()],
         "worlds": [
             {
@@ -264,36 +268,34 @@ def _data(report: Report) -> dict[str, object]:
             for world in report.worlds
         ],
         "metrics": {name: label(name) for world in report.worlds for name in world.panels},
-        "figures": _figures(report),
+        "figures": _agents(report),
         "replays": [
-            {"key": each.key, "world": each.run.world, "name": each.title}
-            for each in report.played
+            {"key": each.key, "world": each.run.world, "name": each.title} for each in report.played
         ],
-        "players": {
-            each.key: each.player.replace("</head>", _PLAYER_STYLE, 1) for each in report.played
-        },
     }
 
 
-def _figures(report: Report) -> dict[str, object]:
-    arms, smooth, most = report.arms, report.smooth, report.points
-    panels = [world.panels for world in report.worlds]
+def _pieces(report: Report) -> Iterator[tuple[str, object]]:
+    """Parts of the data that the page unpacks when they are needed, by the name it asks for."""
+    for world in report.worlds:
+        for name, panel in world.panels.items():
+            yield (
+                f"{world.number} {name}",
+                {
+                    "curves": figures.learning(panel, report.arms, report.smooth, report.points),
+                    "finals": figures.final_values(panel, report.arms),
+                    "profiles": figures.profiles(panel, report.arms),
+                },
+            )
+        for name in world.against:
+            yield f"{world.number} against {name}", figures.phases(world.main, name, report.arms)
+    for each in report.played:
+        yield f"player {each.key}", each.player.replace("</head>", _PLAYER_STYLE, 1)
+
+
+def _agents(report: Report) -> dict[str, dict[str, Figure]]:
+    """Figures of the runs that were played."""
     return {
-        "curves": [
-            {name: figures.learning(panel, arms, smooth, most) for name, panel in own.items()}
-            for own in panels
-        ],
-        "finals": [
-            {name: figures.final_values(panel, arms) for name, panel in own.items()}
-            for own in panels
-        ],
-        "profiles": [
-            {name: figures.profiles(panel, arms) for name, panel in own.items()} for own in panels
-        ],
-        "phases": [
-            {name: figures.phases(world.main, name, arms) for name in world.against}
-            for world in report.worlds
-        ],
         "matrices": {
             f"{each.key} {what}": figures.matrix(values, what)
             for each in report.played
@@ -306,3 +308,13 @@ def _figures(report: Report) -> dict[str, object]:
             for i, drawn in enumerate(figures.position_maps(each.shares, each.colours))
         },
     }
+
+
+def _packed(name: str, content: str) -> str:
+    """Text as a part of the page that its script can unpack by name."""
+    packed = base64.b64encode(gzip.compress(content.encode(), 9, mtime=0)).decode()
+    return f'<script type="application/gzip" id="{html.escape(name)}">{packed}</script>'
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False)

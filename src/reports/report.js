@@ -5,12 +5,18 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const touch = matchMedia("(pointer: coarse)");
 const state = { world: 0, metric: "", against: "", band: "iqm", runs: true, arms: new Set() };
 const near = new Set(); // charts on the screen or close to it
-let data;
+const pieces = new Map(); // unpacked parts of the page's data
+let data, current = {}, turn = 0;
 
 async function unpacked(id) {
   const packed = Uint8Array.from(atob(at(id).textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
+}
+
+function piece(name) {
+  if (!pieces.has(name)) pieces.set(name, unpacked(name).then(JSON.parse));
+  return pieces.get(name);
 }
 
 function colour(name) {
@@ -61,8 +67,7 @@ function shown({ meta = {} }) {
 
 function found(host) {
   const { kind, key } = host.dataset;
-  if (key) return data.figures[kind][key];
-  return data.figures[kind][state.world]?.[kind === "phases" ? state.against : state.metric];
+  return key ? data.figures[kind][key] : current[kind];
 }
 
 function draw(host) {
@@ -87,7 +92,13 @@ function draw(host) {
   });
 }
 
-function refresh() {
+async function refresh() {
+  const mine = ++turn;
+  delete document.documentElement.dataset.ready;
+  const own = await piece(`${state.world} ${state.metric}`);
+  const phases = state.against ? await piece(`${state.world} against ${state.against}`) : undefined;
+  if (mine !== turn) return; // another choice was made in the meantime
+  current = { ...own, phases };
   const { name, arms } = data.worlds[state.world];
   every("[data-what]").forEach((caption) => {
     caption.textContent = `${data.metrics[state.metric]} · ${name}`;
@@ -95,6 +106,7 @@ function refresh() {
   at("count").textContent = `${arms.filter((arm) => state.arms.has(arm)).length} of ${arms.length} arms`;
   every(".chart").forEach((host) => delete host.dataset.drawn);
   near.forEach(draw);
+  document.documentElement.dataset.ready = turn;
 }
 
 function options(select, pairs, chosen) {
@@ -154,10 +166,10 @@ function enter(world) {
   refresh();
 }
 
-function watch() {
-  const player = at("player");
-  player.srcdoc = data.players[at("replay").value] ?? "";
+async function watch() {
+  const player = at("player"), chosen = at("replay").value;
   player.onload = () => { player.style.height = `${player.contentDocument.documentElement.scrollHeight + 4}px`; };
+  if (chosen) player.srcdoc = await piece(`player ${chosen}`);
 }
 
 function change(id, take) {
@@ -184,16 +196,15 @@ function listen() {
 }
 
 async function start() {
-  const [library, text] = await Promise.all(["library", "data"].map(unpacked));
   const script = document.createElement("script");
-  script.textContent = library;
+  script.textContent = await unpacked("library");
   document.head.append(script);
-  data = JSON.parse(text);
+  data = await piece("data");
+  state.runs = at("runs").checked = data.runs;
   options(at("world"), data.worlds.map(({ name }, number) => [number, name]), 0);
-  enter(0);
   listen();
+  enter(0);
   at("state").hidden = true;
-  document.documentElement.dataset.ready = "";
 }
 
 start().catch((error) => { at("state").textContent = `The figures cannot be shown: ${error.message}. A browser of 2023 or later can.`; });

@@ -1,7 +1,6 @@
 """The runs of a report: which can be used, what is wrong with the others, where each came from."""
 
 import datetime
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ class Origin(NamedTuple):
     commit: str  # twelve digits, and `+ changes` if files differed from it
     engine: str  # of the world, if it has several
     began: str  # date and time, UTC
-    hours: str
+    lasted: str
     steps: str  # environment steps at the last entry
 
 
@@ -76,13 +75,19 @@ def _commit(content: dict[str, Any]) -> str:
 
 
 def _time(content: dict[str, Any]) -> tuple[str, str]:
-    """Beginning of a run, and its hours from there to the end; without those between resumptions."""
+    """Beginning of a run, and the time from there to its end, breaks included."""
     try:
         start = datetime.datetime.fromisoformat(content["start_time"])
         end = datetime.datetime.fromisoformat(content["stop_time"])
     except (KeyError, TypeError, ValueError):
         return str(content.get("start_time") or "")[:16].replace("T", " "), ""
-    hours = (end - start).total_seconds() / 3600
-    resumed = " with breaks" if content.get("resumed") else ""
-    digits = max(0, 1 - math.floor(math.log10(hours))) if hours > 0 else 0
-    return start.isoformat(" ", "minutes"), f"{hours:.{min(digits, 4)}f}{resumed}"
+    breaks = " with breaks" if content.get("resumed") else ""
+    return start.isoformat(" ", "minutes"), f"{lasting((end - start).total_seconds())}{breaks}"
+
+
+def lasting(seconds: float) -> str:
+    """Seconds, minutes or hours with two significant digits at least."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.{1 if seconds < 10 * length else 0}f} {unit}"
+    return f"{seconds:.0f} s"

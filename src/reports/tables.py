@@ -12,7 +12,7 @@ from eoi.reports.runs import origin
 from eoi.reports.worlds import AGAINST, World
 
 _LONG = 60  # characters of a setting's value
-NONE = "–"
+NONE = "\N{EN DASH}"  # a cell without a value
 
 
 def table(rows: Rows, title: str, kind: str = "") -> str:
@@ -74,13 +74,13 @@ def common_table(world: World) -> str:
 
 def runs_table(world: World) -> str:
     """Where each run came from, and the command that asks for it."""
-    head = ["run", "arm", "seed", "status", "steps", "commit", "engine", "began (UTC)", "hours"]
+    head = ["run", "arm", "seed", "status", "steps", "commit", "engine", "began (UTC)", "lasted"]
     rows = [[*head, "command"]]
     for name, records in world.groups.items():
-        for record in records:
+        for record in sorted(records, key=lambda each: each.seed or 0):
             found = origin(record)
             seed = str(record.seed)
-            cells = [found.steps, found.commit, found.engine, found.began, found.hours]
+            cells = [found.steps, found.commit, found.engine, found.began, found.lasted]
             rows.append([record.run, name, seed, record.status, *(cell or NONE for cell in cells)])
             rows[-1].append(training_command(record) or NONE)
     return table(rows, f"Runs, {world.name}", "runs")

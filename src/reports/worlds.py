@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eoi.pictures.learning import styles_of
 from eoi.pictures.labels import INTRINSIC
+from eoi.pictures.learning import styles_of
 from eoi.pictures.panels import Panel
 from eoi.records.record import Record
 from eoi.records.summary import finals
@@ -13,7 +13,7 @@ from eoi.reports.figures import Arm
 
 MAIN = "test_return_mean"
 AGAINST = (INTRINSIC, "test_probe_accuracy", "test_snd", "test_position_overlap")
-_SHOWN = 8  # arms that are drawn until others are chosen
+SHOWN = 8  # arms that are drawn until others are chosen
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def arms_of(rows: Sequence[Sequence[Panel]], worlds: Sequence[World]) -> dict[st
     """
     styles = styles_of(rows)
     first = [name for world in worlds for name in first_shown(world)]
-    names = list(dict.fromkeys([*first, *styles] if len(styles) > _SHOWN else styles))
+    names = list(dict.fromkeys([*first, *styles] if len(styles) > SHOWN else styles))
     return {
         name: Arm(number, name, style["color"], _dash(style["linestyle"]))
         for number, (name, style) in enumerate(zip(names, styles.values(), strict=True))
@@ -77,12 +77,12 @@ def _dash(style: str | tuple[float, Sequence[float]]) -> str:
 def first_shown(world: World) -> list[str]:
     """Arms that are drawn at first: all, or of many those that end highest."""
     names = list(world.groups)
-    if len(names) <= _SHOWN:
+    if len(names) <= SHOWN:
         return names
     panel = world.main
     ends = {
         name: centre(finals(records, panel.metric).values, "std")[0]
         for name, records in panel.groups.items()
     }
-    best = sorted(ends, key=lambda name: (ends[name] != ends[name], -ends[name]))[:_SHOWN]
+    best = sorted(ends, key=lambda name: (ends[name] != ends[name], -ends[name]))[:SHOWN]
     return [name for name in names if name in best]
