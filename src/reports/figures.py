@@ -386,7 +386,7 @@ def _position_map(share: Float[np.ndarray, "H W"], colour: str, top: float) -> F
     visits = go.Heatmap(
         z=[rounded(row) for row in np.sqrt(share)],
         customdata=[rounded(row) for row in share],
-        colorscale=[[0, _transparent(colour, 0.05)], [1, _transparent(colour, 1)]],
+        colorscale=[[0, _transparent(colour, 0.05)], [1, _transparent(colour, 1.0)]],
         zmin=0,
         zmax=top,
         showscale=False,
