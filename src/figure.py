@@ -18,6 +18,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+import numpy as np
 
 from eoi import batch
 from eoi.batches import durations
@@ -41,6 +42,7 @@ Arms = dict[str, list[Record]]  # runs of each arm
 EVIDENCE = ROOT / "results" / "evidence"
 PAGE = ROOT / "docs" / "results.md"
 _QUICK_SEEDS = 2
+_PROTOCOL_SEEDS, _PROTOCOL = 10, ("test_nepisode=32", "absolute_nepisode=320")
 
 
 def parser() -> Parser:
@@ -67,6 +69,11 @@ def parser() -> Parser:
         help="a hundredth of the episodes and two seeds, in results/quick: shows that all works",
     )
     result.add_argument(
+        "--protocol",
+        choices=("gorsane",),
+        help="of Gorsane et al. 2022: ten seeds, 32 episodes a test, and 320 of the best networks",
+    )
+    result.add_argument(
         "--runs", nargs="+", metavar="RUNS", help="draw these runs or tables, and start none"
     )
     result.add_argument(
@@ -91,16 +98,26 @@ def planned(options: Namespace, given: Sequence[str], figure: Figure) -> dict[st
     """The runs of each arm, with their states; notes the arms that cannot run. Raises UserError."""
     for arm, reason in figures.unavailable(figure).items():
         note(f"figure {figure.name}: {arm} is left out: {reason}")
-    seeds = options.seeds or list(range(_QUICK_SEEDS if options.quick else figure.seeds))
-    arms = jobs_of(figure, seeds, given, options.quick)
+    arms = jobs_of(figure, _seeds(options, figure), given, options.quick)
     if not arms:
         raise UserError(f"figure {figure.name}: no arm of it can run")
     return arms
 
 
+def _seeds(options: Namespace, figure: Figure) -> list[int]:
+    if options.seeds:
+        return options.seeds
+    if options.quick:
+        return list(range(_QUICK_SEEDS))
+    return list(range(_PROTOCOL_SEEDS if options.protocol else figure.seeds))
+
+
 def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """Each run once; figures share runs."""
-    return list({job.identity: job for job in reversed(jobs)}.values())[::-1]
+    """Each run once, in order; figures share runs."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.identity, job)
+    return list(found.values())
 
 
 def trained(jobs: Sequence[Job], options: Namespace, argv: Sequence[str]) -> None:
@@ -130,20 +147,34 @@ def finished(arms: Mapping[str, Sequence[Job]]) -> Arms:
         for job in jobs:
             if job.state == "finished" and job.folder is not None:
                 try:
-                    found.setdefault(name, []).append(reader.read(job.folder))
+                    record = reader.read(job.folder)
                 except UserError as error:
                     note(f"{error}; the run is left out")
+                else:
+                    found.setdefault(name, []).append(record)
     return found
 
 
 def among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> Arms:
-    """Those of the runs that are an arm's, whatever their seeds."""
+    """Those of the runs that are an arm's and have finished, one of each seed."""
     arms = jobs_of(figure, [0], given)
-    found = {
-        name: [r for r in records if r.metrics and asks_for(r, job.config)]
-        for name, (job,) in arms.items()
-    }
-    return {name: members for name, members in found.items() if members}
+    found: Arms = {}
+    for name, (job,) in arms.items():
+        own = [r for r in records if r.status == "COMPLETED" and asks_for(r, job.config)]
+        if own:
+            found[name] = list({record.seed: record for record in reversed(own)}.values())[::-1]
+    return found
+
+
+def note_nan(figure: Figure, arms: Arms) -> None:
+    """Names the runs in which a metric of the figure is nan or infinite."""
+    for name, records in arms.items():
+        for record in records:
+            for metric in figure.metrics:
+                series = record.metrics.get(metric)
+                if series is not None and not np.isfinite(series.values).all():
+                    step = series.steps[np.argmin(np.isfinite(series.values))]
+                    note(f"{name}: {metric} of {record.folder} is not finite at step {step}")
 
 
 # What is made of them
@@ -156,7 +187,12 @@ def verdicts(figure: Figure, arms: Arms) -> list[Verdict]:
 def section(figure: Figure, arms: Arms) -> str:
     """The figure's verdicts and final values in Markdown."""
     parts = [f"{figure.caption}\n"] if figure.caption else []
-    parts += [_verdict(verdict) for verdict in verdicts(figure, arms)]
+    says = ""
+    for verdict in verdicts(figure, arms):
+        if verdict.claim.says != says:
+            says = verdict.claim.says
+            parts.append(f"- {says}")
+        parts.append(f"  - {verdict.claim.test}: **{verdict.outcome}**; {verdict.sentence}.")
     if arms:
         metrics = [
             m for m in figure.metrics if any(m in r.metrics for g in arms.values() for r in g)
@@ -168,15 +204,11 @@ def section(figure: Figure, arms: Arms) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _verdict(verdict: Verdict) -> str:
-    claim = verdict.claim
-    return f"- {claim.says} *{claim.test}:* **{verdict.outcome}**. {verdict.sentence}."
-
-
 def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
     """Writes the pictures, the verdicts and the table of runs, and prints the verdicts."""
     if not arms:
-        raise UserError(f"figure {figure.name}: no finished run yet, so there is nothing to draw")
+        raise UserError(f"figure {figure.name}: no finished run of it, so there is nothing to draw")
+    note_nan(figure, arms)
     with matplotlib.rc_context(LOOK):
         for suffix, picture in drawn(figure, arms, note):
             path = out.with_name(f"{out.stem}{suffix}{out.suffix}")
@@ -218,8 +250,7 @@ def listed(options: Namespace, given: Sequence[str]) -> str:
 
 
 def _runs_of(options: Namespace, given: Sequence[str], figure: Figure) -> list[Job]:
-    seeds = options.seeds or list(range(_QUICK_SEEDS if options.quick else figure.seeds))
-    arms = jobs_of(figure, seeds, given, options.quick)
+    arms = jobs_of(figure, _seeds(options, figure), given, options.quick)
     return distinct([job for jobs in arms.values() for job in jobs])
 
 
@@ -263,6 +294,7 @@ def note(text: str) -> None:
 def body(argv: Sequence[str]) -> None:
     words, given = batch.split(argv)
     options = parser().parse_args(words)
+    given = [*(_PROTOCOL if options.protocol else ()), *given]
     if options.page:
         write_text(PAGE, page())
         print(PAGE)
@@ -280,23 +312,28 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
     if options.runs:
         records = reader.find_runs(options.runs)
         for figure, out in zip(every, outs, strict=True):
-            arms = among(figure, records, given)
-            make(figure, arms, out, options.quick)
+            make(figure, among(figure, records, given), out, options.quick)
         return
-    planned_arms = [planned(options, given, figure) for figure in every]
-    every_job = [job for arms in planned_arms for jobs in arms.values() for job in jobs]
-    find(every_job)
-    jobs = distinct(every_job)
-    if options.only is not None:
-        if not 0 <= options.only < len(jobs):
-            raise UserError(f"--only {options.only}: there are the runs 0 to {len(jobs) - 1}")
-        jobs = [jobs[options.only]]
-    trained(jobs, options, argv)
+    arms = [planned(options, given, figure) for figure in every]
+    jobs = [job for own in arms for members in own.values() for job in members]
+    find(jobs)
+    trained(_chosen(distinct(jobs), options.only), options, argv)
     if options.dry_run or options.only is not None or options.on == "slurm":
         return
-    find(every_job)
-    for figure, arms, out in zip(every, planned_arms, outs, strict=True):
-        make(figure, finished(arms), out, options.quick)
+    find(jobs)
+    for figure, own, out in zip(every, arms, outs, strict=True):
+        make(figure, finished(own), out, options.quick)
+    if any(job.state != "finished" for job in jobs):
+        raise SystemExit(1)
+
+
+def _chosen(jobs: list[Job], only: int | None) -> list[Job]:
+    """All runs, or the one of that number. Raises UserError."""
+    if only is None:
+        return jobs
+    if not 0 <= only < len(jobs):
+        raise UserError(f"--only {only}: there are the runs 0 to {len(jobs) - 1}")
+    return [jobs[only]]
 
 
 def _out(options: Namespace, figure: Figure) -> pathlib.Path:

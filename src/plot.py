@@ -66,7 +66,7 @@ def _add_choice_of_runs(parser: Parser) -> None:
         "--by",
         metavar="KEY[,KEY]",
         help="settings that make a group, as name,eoi.alpha; default: name, and each other setting"
-        " in which runs of one name differ",
+        " in which runs of one name differ; without --by, unfinished runs are a group of their own",
     )
     group.add_argument(
         "--until", type=positive, metavar="STEP", help="entries up to this environment step alone"

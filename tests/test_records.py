@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from eoi import export, learners, plot
+from eoi.learners import extras
 from eoi.pictures.panels import panels
 from eoi.records import groups, reader, statistics, summary, table
 from eoi.records.record import Record, Series
@@ -243,6 +244,39 @@ def test_the_settings_that_a_learner_reads_are_those_of_its_classes():
     every = set().union(*read.values())
     for name, unread in groups.UNREAD.items():
         assert unread == every - read[name], name
+
+
+def test_the_settings_that_a_form_reads_are_those_of_its_class():
+    for section, forms in groups.READ.items():
+        kinds = extras.sections()[section]
+        assert {form: set(kind.Config.__dataclass_fields__) for form, kind in kinds.items()} == {
+            form: set(read) for form, read in forms.items()
+        }
+
+
+def test_settings_without_effect_set_no_runs_apart():
+    def differ(first, second, **shared):
+        return groups.setting_apart([record(**first, **shared), record(**second, **shared)])
+
+    reward, pull = ({"form": form, "alpha": 0.1} for form in ("reward", "pull"))
+    assert differ({"eoi": reward | {"q_input": "raw"}}, {"eoi": reward | {"q_input": "x"}}) == []
+    assert differ({"eoi": pull | {"q_input": "raw"}}, {"eoi": pull | {"q_input": "x"}}) == [
+        "eoi.q_input"
+    ]
+    one, other = ({"form": "policy", "beta1": 0, "delta_t": steps} for steps in (1, 4))
+    assert differ({"eoi": one}, {"eoi": other}) == []
+    assert differ({"eoi": one | {"beta1": 1}}, {"eoi": other | {"beta1": 1}}) == ["eoi.delta_t"]
+    assert differ({"optim_alpha": 0.9}, {"optim_alpha": 0.99}, optimizer="adam") == []
+    assert differ({"optim_alpha": 0.9}, {"optim_alpha": 0.99}, optimizer="rmsprop") != []
+
+
+def test_a_run_belongs_to_an_arm_if_it_asks_for_the_same():
+    arm = {"name": "qmix", "seed": 0, "env": "pac_men", "learner": "q_learner", "lr": 1, "new": 5}
+    assert groups.asks_for(record(lr=1.0, seed=9, label="x", threads=4), arm)
+    assert not groups.asks_for(record(lr=2), arm)
+    assert groups.asks_for(record(lr=1, removed=False), arm)
+    assert not groups.asks_for(record(lr=1, removed=True), arm)
+    assert groups.asks_for(record(lr=1, reward_scale=3), arm | {"reward_scale": 4})  # unread
 
 
 def test_a_setting_that_an_older_run_lacks_sets_it_not_apart():

@@ -1,9 +1,10 @@
 """The runs of a figure's arms."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 
+from eoi import learners
 from eoi.batches.jobs import Job, plan
 from eoi.records.figures import Arm, Figure, unavailable
 from eoi.records.record import Config
@@ -41,13 +42,15 @@ def _shorter(config: Config) -> list[str]:
     """Settings of a run with a hundredth of the steps and few, small tests."""
     steps = max(1, config["t_max"] // QUICK)
     interval = max(1, steps // 4)
-    starts = min(config["learning_starts"], steps // 10)
-    return [
-        f"t_max={steps}",
-        f"test_interval={interval}",
-        f"log_interval={interval}",
-        f"learning_starts={starts}",
-        "test_nepisode=8",
-        "save_interval=0",
-        "local_results_path=results/quick",
-    ]
+    found = {
+        "t_max": steps,
+        "test_interval": interval,
+        "log_interval": interval,
+        "test_nepisode": 8,
+        "save_interval": 0,
+        "local_results_path": "results/quick",
+    }
+    reads = {field.name for field in fields(learners.REGISTRY[config["learner"]].Config)}
+    if "learning_starts" in reads:
+        found["learning_starts"] = min(config["learning_starts"], steps // 10)
+    return [f"{key}={value}" for key, value in found.items()]

@@ -12,10 +12,17 @@ from eoi.utils.errors import UserError
 class Task(Protocol):
     """One process of a batch: a run, or a stack of runs."""
 
-    remark: str  # the last line of a process that failed
-
     @property
     def title(self) -> str: ...
+
+    @property
+    def remark(self) -> str:
+        """The last line of a process that failed."""
+        ...
+
+    @remark.setter
+    def remark(self, text: str) -> None: ...
+
     def command(self, mongo: str = "") -> list[str]: ...
 
 
@@ -54,8 +61,10 @@ def stacked(jobs: Sequence[Job], processes: int) -> list[Task]:
         if job.state == "new":
             arms.setdefault(" ".join(job.fresh("")), []).append(job)
     parts = -(-processes // max(len(arms), 1))
-    new = [task for members in arms.values() for task in _divided(members, parts)]
-    return [*begun, *new]
+    found: list[Task] = [*begun]
+    for members in arms.values():
+        found += _divided(members, parts)
+    return found
 
 
 def _divided(members: Sequence[Job], parts: int) -> list[Task]:
@@ -63,7 +72,10 @@ def _divided(members: Sequence[Job], parts: int) -> list[Task]:
     if size > 1 and not _stacks(members[0]):
         size = 1
     pieces = [members[k : k + size] for k in range(0, len(members), size)]
-    return [Stack(piece) if len(piece) > 1 else piece[0] for piece in pieces]
+    found: list[Task] = []
+    for piece in pieces:
+        found.append(Stack(piece) if len(piece) > 1 else piece[0])
+    return found
 
 
 def _stacks(job: Job) -> bool:

@@ -40,7 +40,8 @@ def initial_choices(folders: Sequence[pathlib.Path], names: Sequence[str], episo
     for one, choices in zip(axes, every, strict=True):
         _draw(one, choices)
     axes[0].set_ylabel("Share of the observations")
-    legend_above(figure, *axes[0].get_legend_handles_labels(), 0.7)
+    bars, labels = axes[0].get_legend_handles_labels()
+    legend_above(figure, bars, labels, 0.7)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eoi.records.statistics import deviation, mean_interval, smoothed
+from eoi.records.statistics import deviation, mean_interval, sample_efficiency, smoothed
 from eoi.utils.shapes import Float
 
 __all__ = ["BANDS", "Curve", "Summary", "automatic_width", "smoothed", "summarise"]
@@ -17,6 +17,7 @@ BANDS = {
     "std": "± standard deviation",
     "ci": "95 % confidence interval of the mean (Student's t)",
     "minmax": "lowest to highest seed",
+    "iqm": "95 % bootstrap interval of the interquartile mean",
 }
 
 
@@ -29,7 +30,7 @@ class Summary(NamedTuple):
     """Several runs as one curve, over the range that they share."""
 
     x: Float[np.ndarray, " G"]
-    mean: Float[np.ndarray, " G"]
+    mean: Float[np.ndarray, " G"]  # with band `iqm` the interquartile mean
     low: Float[np.ndarray, " G"]
     high: Float[np.ndarray, " G"]
 
@@ -50,6 +51,8 @@ def summarise(curves: Sequence[Curve], band: str) -> Summary:
     mean = y.mean(0)
     if band == "minmax" or len(y) == 1:
         return Summary(x, mean, y.min(0), y.max(0))
+    if band == "iqm":
+        return Summary(x, *sample_efficiency([y]))
     if band == "ci":
         return Summary(x, mean, *mean_interval(y))
     return Summary(x, mean, mean - deviation(y), mean + deviation(y))

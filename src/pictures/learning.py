@@ -73,7 +73,7 @@ def finish(
 ) -> None:
     """Adds the legend above the panels and the explanation below them."""
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
-    width = round(16 * figure.get_figwidth())  # characters of a line that fits
+    width = round(12 * figure.get_figwidth()) - 6  # characters of a line that fits
     labels = [textwrap.fill(f"{name} ({_seeds(rows, name)})", width) for name in styles]
     legend_above(figure, lines, labels)
     figure.supxlabel(explanation, fontsize=7, color="0.45")
@@ -182,4 +182,7 @@ def _explanation(widths: set[int], band: str) -> str:
     averaged = f", each averaged over {low}" if high > 1 else ""
     if averaged:
         averaged += " entries" if low == high else f" to {high} entries"
-    return f"thick: mean over seeds{averaged};  band: {BANDS[band]};  thin: every seed as logged"
+    middle = "interquartile mean" if band == "iqm" else "mean"
+    return (
+        f"thick: {middle} over seeds{averaged};  band: {BANDS[band]};  thin: every seed as logged"
+    )

@@ -1,5 +1,6 @@
 """The pictures of a figure of the paper: a picture for each kind of its panels."""
 
+import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from matplotlib.figure import Figure as Picture
@@ -12,9 +13,10 @@ from eoi.pictures.positions import heat_maps
 from eoi.records.figures import Figure, Part
 from eoi.records.record import Record
 from eoi.records.statistics import final_value
+from eoi.utils.errors import UserError
 
 Note = Callable[[str], None]
-_EPISODES = 64  # greedy episodes that a picture is made of
+EPISODES = 64  # greedy episodes that a picture is made of
 Arms = Mapping[str, Sequence[Record]]  # runs of each arm
 
 
@@ -66,12 +68,20 @@ def _played(kind: str, figure: Figure, part: Part, arms: Arms, note: Note) -> Pi
         note(f"figure {figure.name}: {kind}: {name} has no saved networks at {chosen[name].folder}")
     if not saved:
         return None
-    names, folders = list(saved), [record.folder for record in saved.values()]
+    try:
+        return _of_saved(kind, [record.folder for record in saved.values()], list(saved))
+    except UserError as error:  # a world without positions, or damaged networks
+        note(f"figure {figure.name}: {kind}: {error}")
+        return None
+
+
+def _of_saved(kind: str, folders: Sequence[pathlib.Path], names: Sequence[str]) -> Picture:
+    """Raises UserError."""
     if kind == "positions":
-        return heat_maps(folders, _EPISODES, 0, "best", names)
+        return heat_maps(folders, EPISODES, 0, "best", names)
     if kind == "embedding":
-        return embeddings(folders, names, _EPISODES, 0, "best")
-    return initial_choices(folders, names, _EPISODES)
+        return embeddings(folders, names, EPISODES, 0, "best")
+    return initial_choices(folders, names, EPISODES)
 
 
 def typical(records: Sequence[Record], metric: str) -> Record:

@@ -64,7 +64,7 @@ def heat_maps(
     bar = figure.colorbar(
         ScalarMappable(norm, grey), ax=list(axes.flat), fraction=0.02, aspect=22, pad=0.01
     )
-    bar.set_label("share of the agent's time", fontsize=8, color="0.3")
+    bar.set_label("share of time", fontsize=8, color="0.3")
     bar.ax.tick_params(labelsize=7)
     figure.supxlabel("grey: walls", fontsize=7, color="0.45")
     return figure

@@ -173,7 +173,7 @@ def _claims(content: Mapping[str, Any], arms: Mapping[str, Arm], where: str) -> 
             raise UserError(f"{where}{relation}: expected an arm or a number, got {other!r}")
         sides = [side.arm for side in (first, second) if isinstance(side, Side)]
         _refuse_unknown_arms(sides, arms, f"{where}{relation}")
-        yield Claim(written.says, first, relation, second, written.margin)
+        yield Claim(" ".join(written.says.split()), first, relation, second, written.margin)
 
 
 def _score(name: str) -> Score:

@@ -10,14 +10,13 @@ import pathlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, cast
+from typing import TypedDict
 
 from sacred.observers import FileStorageObserver, RunObserver
 from sacred.serializer import flatten
 from sacred.utils import SacredError
 
 from eoi.records import reader
-from eoi.records.record import Config
 from eoi.utils import series
 from eoi.utils.files import sweep
 from eoi.utils.locks import Lock
@@ -123,7 +122,8 @@ class Folder(FileStorageObserver):
 
     def _begin(self, meta: dict[str, object]) -> None:
         """Completes Sacred's record with that of the run before it was resumed."""
-        entry = cast(Config, self.run_entry)
+        entry = self.run_entry
+        assert isinstance(entry, dict), "Sacred has begun the run"
         if self._before:
             entry["resumed"] = [*self._before.get("resumed", []), entry["start_time"]]
             entry |= {

@@ -26,7 +26,8 @@ from eoi.records.statistics import (
 )
 from eoi.records.summary import number
 
-FEWEST = 3  # runs of a group; with fewer there is no interval worth the name
+# Runs of a group; of three against three, no order is rarer than one in ten by chance.
+FEWEST = 4
 
 Relation = Literal["above", "below", "level", "not_above"]
 Outcome = Literal["holds", "level", "contradicted", "undecided", "not measured"]
@@ -46,6 +47,9 @@ class Side:
     metric: str
     score: Score
 
+    def __str__(self) -> str:
+        return self.metric if self.score == "final" else f"{self.metric} ({self.score})"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -60,19 +64,14 @@ class Claim:
     @property
     def test(self) -> str:
         """The claim as a statement about one number of each run."""
-        other = self.second
+        other, word = self.second, _WORDS[self.relation]
         within = f" (within {number(self.margin)})" if self.margin else ""
-        if isinstance(other, Side):
-            theirs = "" if other.arm == self.first.arm else f"{other.arm}"
-            if (other.metric, other.score) != (self.first.metric, self.first.score):
-                theirs = f"{theirs}'s {_named(other)}" if theirs else f"its {_named(other)}"
-        else:
-            theirs = number(other)
-        return f"{self.first.arm} {_WORDS[self.relation]} {theirs}{within} in {_named(self.first)}"
-
-
-def _named(side: Side) -> str:
-    return f"{side.score} {side.metric}"
+        if not isinstance(other, Side):
+            return f"{self.first.arm} {word} {number(other)}{within} in {self.first}"
+        if (other.metric, other.score) == (self.first.metric, self.first.score):
+            return f"{self.first.arm} {word} {other.arm}{within} in {self.first}"
+        theirs = "" if other.arm == self.first.arm else f" of {other.arm}"
+        return f"{self.first.arm}: {self.first} {word} {other}{theirs}{within}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Verdict:
     def sentence(self) -> str:
         """The numbers in words."""
         if self.found is None:
-            return "no run of " + " and ".join(self.missing)
+            return f"no run of {' or '.join(self.missing)} has it"
         ours, theirs = (number(middle) for middle in self.middles)
         found, fixed = self.found, not isinstance(self.claim.second, Side)
         gap = f"difference of interquartile means {signed(found.difference)}"
