@@ -87,7 +87,7 @@ def played(runs: Sequence[Chosen], problems: list[str]) -> list[Played]:
     for place, run in enumerate(runs, 1):
         print(f"playing run {run.record.run} ({place} of {len(runs)})", file=sys.stderr)
         try:
-            found.append(play(run))
+            found.append(play(run, str(place)))
         except UserError as error:
             problems.append(f"run {run.record.run} not played: {error}")
     return found

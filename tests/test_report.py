@@ -97,12 +97,11 @@ def test_the_middle_of_three_runs():
     middle = curves.middle(runs, "iqm")
     assert (middle.mean[1], middle.low[1], middle.high[1]) == (4, 1, 9)  # all three of one run
     single = curves.middle(runs[:1], "iqm")
-    assert single.mean.tolist() == [0, 1] and np.isnan(single.low).all()
+    assert single.mean.tolist() == single.low.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("band", curves.BANDS)
 def test_a_run_without_a_value_leaves_a_gap(band):
-    """An interquartile mean would trim it as the highest."""
     x, good = np.arange(3.0), np.ones(3)
     found = curves.middle([*[Curve(x, good)] * 4, Curve(x, np.array([1, np.nan, np.nan]))], band)
     assert found.mean[0] == 1 and np.isnan(found.mean[1:]).all() and np.isnan(found.high[1:]).all()
@@ -256,7 +255,7 @@ def test_a_single_run_has_a_page(tmp_path, capsys):
         ([".", "--out", "page.pdf"], "--out page.pdf: the name of a page ends with .html"),
         ([".", "--metric", "test_retrun_mean"], "Did you mean 'test_return_mean'?"),
         ([".", "--by", "eoi.alhpa"], "--by eoi.alhpa: there is no such setting"),
-        ([".", "--play", "q9"], "--play q9: there is no such run"),
+        ([".", "--play", "q9"], "--play q9: none of these runs"),
         ([".", "--play", "q1"], "--play q1: has no networks (models/best.pt)"),
         ([".", "--where", "seed=77"], "--where seed=77: no run meets it"),
     ],
@@ -265,6 +264,21 @@ def test_bad_input_is_refused_in_a_line(words, message, folder, capsys, monkeypa
     monkeypatch.chdir(folder)
     assert message in refused(report, words, capsys)
     assert not list(folder.glob("*.html"))
+
+
+def test_a_run_to_play_is_named_by_as_much_of_its_path_as_needed(folder, tmp_path, capsys):
+    for place in ("a", "b"):
+        shutil.copytree(folder / "q1", tmp_path / place / "q1")
+    assert "2 runs" in refused(report, [tmp_path, "--play", "q1"], capsys)
+    assert "--play b/q1: has no networks" in refused(report, [tmp_path, "--play", "b/q1"], capsys)
+
+
+def test_a_world_without_the_metric_is_left_out(folder, tmp_path):
+    out = tmp_path / "report.html"
+    assert report.main([str(folder), "--metric", "individuality_mean", "--out", str(out)]) == 0
+    (world,) = parts(out)["data"]["worlds"]
+    assert world["name"] == "pac_men" and world["metrics"] == ["individuality_mean"]
+    assert [arm["name"] for arm in parts(out)["data"]["arms"]] == ["eoi_qmix"]
 
 
 def test_runs_that_logged_nothing_are_named(folder):
@@ -328,11 +342,11 @@ def played(real: pathlib.Path) -> pathlib.Path:
 def test_saved_runs_are_played(played):
     data = parts(played)
     (run,) = data["data"]["replays"]
-    assert run["key"] == "0-1" and '"episodes": [[{"picture"' in data["player 0-1"]
-    square = np.array(data["data"]["figures"]["matrices"]["0-1 policies"]["data"][0]["z"], float)
+    assert run["key"] == "1" and '"episodes": [[{"picture"' in data["player 1"]
+    square = np.array(data["data"]["figures"]["matrices"]["1 policies"]["data"][0]["z"], float)
     assert square.shape == (4, 4) and (square == square.T).all() and (square.diagonal() == 0).all()
     shares = [
-        np.array(data["data"]["figures"]["maps"][f"0-1 {i}"]["data"][1]["customdata"], float)
+        np.array(data["data"]["figures"]["maps"][f"1 {i}"]["data"][1]["customdata"], float)
         for i in range(4)
     ]
     assert [np.nansum(share) for share in shares] == pytest.approx([1] * 4, abs=1e-3)

@@ -8,12 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eoi.pictures.curves import Curve, Summary, summarise
-from eoi.records.statistics import (
-    bootstrap_interval,
-    deviation,
-    interquartile_mean,
-    sample_efficiency,
-)
+from eoi.records.statistics import bootstrap_interval, deviation, interquartile_mean
 from eoi.utils.shapes import Float
 
 BANDS = {
@@ -53,12 +48,11 @@ def on_grid(curves: Sequence[Curve]) -> tuple[Float[np.ndarray, " G"], Float[np.
 def middle(curves: Sequence[Curve], band: str) -> Summary:
     """Several runs as one curve with a band; nan where a run has no finite value.
 
-    band: a key of BANDS. The edges are nan for the bootstrap of a single run.
+    band: a key of BANDS.
     """
     x, y = on_grid(curves)
-    whole = [Curve(x, row) for row in y]
-    found = Summary(x, *sample_efficiency([y])) if band == "iqm" else summarise(whole, band)
-    gaps = np.isnan(y).any(0)
+    found = summarise([Curve(x, row) for row in y], band)
+    gaps = np.isnan(y).any(0)  # an interquartile mean would trim them as the highest values
     return Summary(x, *(np.where(gaps, np.nan, z) for z in found[1:]))
 
 

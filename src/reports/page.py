@@ -32,7 +32,7 @@ _PLAYER_STYLE = """<style>
 :root { color-scheme: light dark; } body { margin: 12px auto; }
 @media (prefers-color-scheme: dark) {
   body { background: #14171c; color: #e4e7eb; }
-  .bar, #info, #info2, svg text { color: #9aa3af !important; fill: #9aa3af; }
+  .bar, #info, #info2, #legend, svg text { color: #9aa3af !important; fill: #9aa3af; }
   .bar span { background: #343b45; }
 }
 </style></head>"""
@@ -124,8 +124,8 @@ def _sections(report: Report) -> Iterable[Section]:
     yield Section(
         "curves",
         "Learning curves",
-        "Thin: every run, if chosen. Thick: the middle of an arm's runs, over the range that they share, with"
-        f" its band.{averaged} A run with more than {report.points} entries is drawn as"
+        "Thin: every run, if chosen. Thick: the middle of an arm's runs, over the range that they"
+        f" share, with its band.{averaged} A run with more than {report.points} entries is drawn as"
         f" {report.points} means of neighbouring entries. Drag to zoom; a double click resets."
         f" Of more than {SHOWN} arms, those that end highest are drawn at first.",
         _figure("curves", "Learning curves"),

@@ -43,6 +43,7 @@ class Chosen(NamedTuple):
 class Played:
     """Greedy episodes of one saved run, with its best networks."""
 
+    key: str  # tells it from the others on the page
     run: Chosen
     networks: str  # which ones, in words
     colours: list[str]  # of the agents
@@ -51,16 +52,12 @@ class Played:
     player: str  # a page of one episode
 
     @property
-    def key(self) -> str:
-        return f"{self.run.world}-{self.run.record.run}"
-
-    @property
     def title(self) -> str:
         record = self.run.record
         return f"{self.run.arm}: run {record.run}, seed {record.seed}, {self.networks}"
 
 
-def play(run: Chosen) -> Played:
+def play(run: Chosen, key: str) -> Played:
     """Raises UserError where the run has no networks, or its world cannot be played here."""
     folder = run.record.folder
     apart, colours = _distances(run.record)
@@ -69,6 +66,7 @@ def play(run: Chosen) -> Played:
         located = hasattr(env, "position") or hasattr(env, "xy")
         films = shoot(env, learner, _SEED, settings.run.t_max)
     return Played(
+        key,
         run,
         which_networks(folder, _MODEL),
         colours,
@@ -96,14 +94,22 @@ def _distances(record: Record) -> tuple[dict[str, Float[np.ndarray, "A A"]], lis
 
 
 def named_runs(worlds: Sequence[World], names: Sequence[str]) -> list[Chosen]:
-    """The runs of these names, as the table of runs has them. Raises UserError."""
-    every = {each.record.run: each for each in _every(worlds)}
-    for name in names:
-        if name not in every:
-            raise UserError(f"--play {name}: there is no such run; name a folder, as 3")
-        if not has_networks(every[name].record):
-            raise UserError(f"--play {name}: has no networks (models/{_MODEL}.pt)")
-    return [every[name] for name in names]
+    """Runs by their folders' names, or by as much of the path as tells them. Raises UserError."""
+    return [_named(_every(worlds), name) for name in names]
+
+
+def _named(every: Sequence[Chosen], name: str) -> Chosen:
+    found = [each for each in every if f"/{each.record.folder.resolve()}".endswith(f"/{name}")]
+    if not found:
+        raise UserError(f"--play {name}: none of these runs; name the folder of one of them")
+    if len(found) > 1:
+        raise UserError(
+            f"--play {name}: {len(found)} runs, {found[0].record.folder} and"
+            f" {found[1].record.folder}; write more of the path"
+        )
+    if not has_networks(found[0].record):
+        raise UserError(f"--play {name}: has no networks (models/{_MODEL}.pt)")
+    return found[0]
 
 
 def _every(worlds: Sequence[World]) -> list[Chosen]:

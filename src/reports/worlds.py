@@ -40,17 +40,27 @@ class World:
 
 
 def worlds_of(rows: Sequence[Sequence[Panel]]) -> list[World]:
-    """A world for each row of panels."""
-    found = []
-    for number, row in enumerate(rows):
+    """A world for each row of panels in which a run has logged something."""
+    found: list[World] = []
+    for row in rows:
         logged = {panel.metric: panel for panel in row if panel.groups}
-        groups: dict[str, list[Record]] = {}
-        for panel in logged.values():
-            for name, records in panel.groups.items():
-                own = groups.setdefault(name, [])
-                own += [record for record in records if all(record is not each for each in own)]
-        found.append(World(number, row[0].world, logged, dict(sorted(groups.items()))))
+        if logged:
+            groups = _groups(list(logged.values()))
+            found.append(World(len(found), row[0].world, logged, groups))
     return found
+
+
+def _groups(panels: Sequence[Panel]) -> dict[str, list[Record]]:
+    """Every run once, under the arm that it has in the first of the panels that show it."""
+    first: dict[int, tuple[str, Record]] = {}
+    for panel in panels:
+        for name, records in panel.groups.items():
+            for record in records:
+                first.setdefault(id(record), (name, record))
+    groups: dict[str, list[Record]] = {}
+    for name, record in first.values():
+        groups.setdefault(name, []).append(record)
+    return dict(sorted(groups.items()))
 
 
 def arms_of(rows: Sequence[Sequence[Panel]], worlds: Sequence[World]) -> dict[str, Arm]:
