@@ -123,7 +123,7 @@ def body(argv: Sequence[str]) -> None:
     worlds = worlds_of(rows)
     told = [*damaged, *others, *(text for world in worlds for text in remarks(world.main))]
     found = played(chosen(options, worlds), told)
-    title = ", ".join(pathlib.Path(path).name for path in options.runs)
+    title = ", ".join(dict.fromkeys(pathlib.Path(path).name for path in options.runs))
     content = Report(
         f"Report: {title}",
         worlds,

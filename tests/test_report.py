@@ -406,6 +406,16 @@ def chart(tab: Any, kind: str) -> list[dict[str, Any]]:
     return tab.evaluate(f"({found}.data ?? []).map(t => ({{meta: t.meta, y: [...(t.y ?? [])]}}))")
 
 
+CLIPPED = """[...document.querySelectorAll(".js-plotly-plot")].flatMap((plot) => {
+  const room = plot.getBoundingClientRect();
+  return [...plot.querySelectorAll("text")].filter((text) => {
+    const own = text.getBoundingClientRect();
+    return own.width && (own.left < room.left - 1 || own.right > room.right + 1
+      || own.top < room.top - 1 || own.bottom > room.bottom + 1);
+  }).map((text) => plot.dataset.kind + ": " + text.textContent);
+})"""
+
+
 def begin(tab: Any) -> None:
     """Chooses what a page shows at first."""
     tab.get_by_label("Metric").select_option("test_return_mean")
@@ -440,6 +450,7 @@ def test_choices_change_all_figures(opened):
     settled(opened)
     assert opened.locator("[data-what]").first.inner_text() == "Test return · windy_maze"
     assert not opened.locator('[data-world="0"]').first.is_visible()
+    assert chart(opened, "finals") and opened.evaluate(CLIPPED) == []
 
 
 def test_figures_zoom_and_tell_values(opened):
@@ -470,16 +481,6 @@ def test_the_page_can_be_used_by_keys(opened):
     opened.keyboard.press("Space")
     settled(opened)
     assert {t["meta"]["arm"] for t in chart(opened, "curves")} == {1}
-
-
-CLIPPED = """[...document.querySelectorAll(".js-plotly-plot")].flatMap((plot) => {
-  const room = plot.getBoundingClientRect();
-  return [...plot.querySelectorAll("text")].filter((text) => {
-    const own = text.getBoundingClientRect();
-    return own.width && (own.left < room.left - 1 || own.right > room.right + 1
-      || own.top < room.top - 1 || own.bottom > room.bottom + 1);
-  }).map((text) => plot.dataset.kind + ": " + text.textContent);
-})"""
 
 
 @pytest.mark.parametrize("width", [1400, 390])

@@ -29,7 +29,7 @@ _WHAT = '<figcaption class="what" data-what></figcaption>'
 _THEATRE = """<div id="theatre" hidden><p><label>Run <select id="replay"></select></label></p>
 <iframe id="player" title="Replay of an episode"></iframe></div>"""
 _PLAYER_STYLE = """<style>
-:root { color-scheme: light dark; } body { margin: 12px auto; }
+:root { color-scheme: light dark; } body { margin: 12px auto; } #chart[hidden] { display: none; }
 @media (prefers-color-scheme: dark) {
   body { background: #14171c; color: #e4e7eb; }
   .bar, #info, #info2, #legend, svg text { color: #9aa3af !important; fill: #9aa3af; }

@@ -79,14 +79,16 @@ function draw(host) {
     host.textContent = figure ? "No arm is chosen." : "Not logged in this world.";
     return;
   }
-  if (!host.classList.contains("js-plotly-plot")) host.textContent = "";
+  if (!host.data) host.textContent = ""; // a sentence in place of a figure
   if (figure.layout.meta?.ratio) host.style.aspectRatio = 1 / figure.layout.meta.ratio;
   const annotations = notes(figure.layout, host.clientWidth - 60);
+  const layout = themed(figure.layout, annotations);
   if (figure.layout.meta?.rows) {
     const lines = Math.max(...annotations.map(({ text }) => text.split("<br>").length));
-    host.style.height = `${80 + annotations.length * (34 + 15 * lines)}px`;
+    layout.height = 80 + annotations.length * (34 + 15 * lines);
+    host.style.height = `${layout.height}px`;
   }
-  Plotly.react(host, traces, themed(figure.layout, annotations), {
+  Plotly.react(host, traces, layout, {
     responsive: true, displaylogo: false, displayModeBar: host.dataset.key ? false : undefined,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   });
