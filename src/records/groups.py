@@ -29,11 +29,21 @@ _OFF_POLICY = frozenset(
     {"learning_starts", "target_update_interval", "target_update_tau"}
     | {"update_interval", "update_interval_episodes"}
 )
+_SKILLS = frozenset({"hold", "n_skills"})
+_HC = frozenset({"rollout_episodes", "skill_entropy", "skill_episodes", "skills_from"})
+_HSD = frozenset(
+    {"decoder_batch", "decoder_difference", "decoder_lr", "decoder_skip"}
+    | {"skills_start", "skills_threshold"}
+    | {"task_weight_episodes", "task_weight_finish", "task_weight_start"}
+)
+_HIERARCHIES = _SKILLS | _HC | _HSD
 # Settings that a learner does not read. A learner that is not listed reads every setting.
 UNREAD = {
-    "q_learner": _ACTOR_CRITIC | _MAAC | _PPO,
-    "maac": _Q_LEARNER | _PPO,
-    "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY,
+    "q_learner": _ACTOR_CRITIC | _MAAC | _PPO | _HIERARCHIES,
+    "maac": _Q_LEARNER | _PPO | _HIERARCHIES,
+    "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY | _HIERARCHIES,
+    "hc": (_Q_LEARNER - {"lr"}) | _MAAC | _HSD | {"target_update_interval"},
+    "hsd": _ACTOR_CRITIC | _MAAC | _PPO | _HC,
 }
 
 _CLASSIFIER = frozenset(
@@ -44,7 +54,7 @@ _VALUE = frozenset({"value_lr", "value_tau"})
 _GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | {"project", "strength"}
 _EXPLORE = frozenset(
     {"chooser", "episode_ratio", "explore_anneal", "explore_floor", "explore_hold"}
-    | {"explore_ratio", "explorers", "gamma", "reward_scale"}
+    | {"explore_ratio", "explore_turn", "explorers", "gamma", "reward_scale"}
 )
 # Settings that each form of a section reads.
 READ: dict[str, dict[str, frozenset[str]]] = {
@@ -64,8 +74,9 @@ _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
     "eoi.alpha_floor": ("eoi.alpha_anneal", (0,)),
     **{
         f"eoi.{key}": ("eoi.episode_ratio", (0,))
-        for key in ("explore_anneal", "explore_floor", "explore_hold", "explore_ratio", "explorers")
+        for key in _EXPLORE - {"chooser", "episode_ratio", "gamma", "reward_scale"}
     },
+    "eoi.explore_turn": ("eoi.explorers", ("all",)),
     "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
     **{
         key: ("mixer", ("vdn", "none"))

@@ -58,7 +58,9 @@ def diversity(
         )
         found["probe_accuracy"] = probe_accuracy(seen, held_out)
     if episodes.cells is not None:
-        found["position_overlap"] = overlap(occupancy(episodes.cells.flatten(0, 1), n_cells))
+        found["position_overlap"] = overlap(
+            occupancy(episodes.cells[:, :-1].flatten(0, 1), n_cells)
+        )
     return found
 
 
@@ -91,7 +93,8 @@ def _on_observations(policy: Policy, episodes: Episodes) -> Float[Tensor, "B A U
     seen, allowed = (
         x.flatten(0, 1)[:, None].expand(-1, n_agents, -1) for x in (obs, avail)
     )  # [B, A, O], the same row for every agent
-    return policy(seen, allowed)
+    none = torch.full(seen.shape[:-1], -1, device=seen.device)  # as if nothing came before
+    return policy(seen, allowed, none)
 
 
 def _on_histories(policy: Policy, episodes: Episodes) -> Float[Tensor, "B A U"]:
