@@ -187,7 +187,7 @@ def _untold(report: Report) -> str:
     every = [record for world in report.worlds for record in world.records]
     if all(is_run(record.folder) for record in every):
         return ""
-    return "A table of runs does not tell commits and times; the runs' own folders do."
+    return "A table of runs has no commits and times; the runs' folders have them."
 
 
 def _played_sections(report: Report) -> Iterable[Section]:
