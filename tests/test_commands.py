@@ -93,7 +93,7 @@ def here(results, monkeypatch):
     monkeypatch.chdir(results)
     monkeypatch.setattr(reader, "SACRED", results / "results" / "sacred")
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    for name in ("eoi.plot", "eoi.saved", "eoi.watch", "eoi.utils.script"):
+    for name in ("eoi.plot", "eoi.report", "eoi.saved", "eoi.watch", "eoi.utils.script"):
         module = importlib.import_module(name)
         if hasattr(module, "FIGURES"):
             monkeypatch.setattr(module, "FIGURES", results / "figures")
@@ -155,7 +155,7 @@ def python(script: str, rest: list[str], here: pathlib.Path, capsys) -> None:
     rest = [skilled(here), *rest[1:]] if "--skills" in rest else rest
     if "--out" in rest:
         pathlib.Path(rest[rest.index("--out") + 1]).parent.mkdir(parents=True, exist_ok=True)
-    if not rest and name in ("plot", "watch", "evaluate", "batch", "export", "sync"):
+    if not rest and name in ("plot", "report", "watch", "evaluate", "batch", "export", "sync"):
         return  # the program's name alone
     unknown = any("$" in word for word in rest)  # variables of a shell
     needs = {"--step", "--mongo", "engine=game"} & set(rest) or name in ("sync", "sc2_server")

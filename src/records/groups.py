@@ -95,17 +95,17 @@ def identity(config: Mapping[str, object]) -> str:
     Numbers compare by value: 1 and 1.0 are equal.
     """
     kept = {key: value for key, value in config.items() if key not in IGNORED}
-    return json.dumps(_plain(kept), sort_keys=True)
+    return json.dumps(plain(kept), sort_keys=True)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A setting as JSON has it, whether it was read from YAML or from Sacred's JSON."""
     if isinstance(value, dict):
         if set(value) == {"py/tuple"}:
-            return _plain(value["py/tuple"])
-        return {key: _plain(inner) for key, inner in value.items()}
+            return plain(value["py/tuple"])
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -118,7 +118,7 @@ def asks_for(record: Record, config: Mapping[str, object]) -> bool:
     own, wanted = record.settings, dict(flat(config))
     for key in (own.keys() | wanted.keys()) - IGNORED - WITHIN:
         if key in own and key in wanted:
-            if not idle(record, key) and _plain(own[key]) != _plain(wanted[key]):
+            if not idle(record, key) and plain(own[key]) != plain(wanted[key]):
                 return False
         elif own.get(key) and not key.startswith("fleet."):
             return False
