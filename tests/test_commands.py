@@ -232,3 +232,8 @@ def test_the_pages_print_many_commands():
     for expected in ("src/main.py", "src/plot.py", "src/watch.py", "benchmarks/speed.py", "pytest"):
         assert expected in every, expected
     assert len(COMMANDS) > 30
+
+
+def test_every_algorithm_has_a_page():
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "algorithms").glob("*.md"))
+    assert [name for name in loader.names("algs") if f"`{name}`" not in pages] == []

@@ -46,6 +46,8 @@ def test_the_interquartile_mean():
     assert statistics.interquartile_mean(np.array([0.0, *range(1, 9), 100])) == 4.5
     assert statistics.interquartile_mean(np.arange(1.0, 16)) == 8  # 3 cut at each end
     assert statistics.interquartile_mean(np.array([1.0, 2, 6])) == 3  # a quarter of 3 is 0 runs
+    diverged = np.array([[1.0, 2, 3, np.nan], [1, 2, 3, 4]])  # nan is not a highest value to cut
+    assert np.array_equal(statistics.interquartile_mean(diverged), [np.nan, 2.5], equal_nan=True)
 
 
 def test_the_interval_of_a_mean_is_students():

@@ -77,8 +77,11 @@ def mean_interval(values: Float[np.ndarray, "R ..."]) -> Interval:
 
 
 def interquartile_mean(values: Float[np.ndarray, "*B R"]) -> Float[np.ndarray, "*B"]:
-    """Mean without the lowest and the highest quarter of the runs, each quarter rounded down."""
-    return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
+    """Mean without the lowest and the highest quarter of the runs, each quarter rounded down.
+
+    nan where a run has nan.
+    """
+    return np.where(np.isnan(values).any(-1), np.nan, stats.trim_mean(values, 0.25, axis=-1))
 
 
 def bootstrap_interval(
