@@ -44,7 +44,7 @@ CONFIG = {
 def learner(choosing: bool = False, **changes) -> HC:
     torch.manual_seed(0)
     cfg = HCConfig(**{**CONFIG, **changes})
-    made = HC(SPEC, cfg, HC.make_controller(SPEC, ControllerConfig(**CONTROLLER), cfg))
+    made = HC(SPEC, cfg, HC.make_controller(SPEC, ControllerConfig(**CONTROLLER), None, cfg))
     made.lived.fill_(10**6 if choosing else 0)
     for p in made.target_twins.parameters():
         p.data += 0.3 * torch.randn_like(p)
@@ -178,7 +178,7 @@ def test_skills_come_apart():
     cfg = HCConfig(**{**CONFIG, "n_skills": 2, "hold": 1, "lr": 4e-2, "target_update_tau": 0.5})
     torch.manual_seed(1)
     hidden = ControllerConfig(**{**CONTROLLER, "hidden_dim": 16})
-    made = HC(spec, cfg, HC.make_controller(spec, hidden, cfg))
+    made = HC(spec, cfg, HC.make_controller(spec, hidden, None, cfg))
     descent, g = Descent(made), torch.Generator().manual_seed(0)
     for _ in range(120):
         skill = torch.randint(0, 2, (64, 1), generator=g)

@@ -42,7 +42,7 @@ LENGTHS = (7, 4, 2)
 def learner(mixer: str = "qmix", **changes) -> HSD:
     torch.manual_seed(0)
     cfg = HSDConfig(**{**CONFIG, "mixer": mixer, **changes})
-    made = HSD(SPEC, cfg, HSD.make_controller(SPEC, ControllerConfig(**CONTROLLER), cfg))
+    made = HSD(SPEC, cfg, HSD.make_controller(SPEC, ControllerConfig(**CONTROLLER), None, cfg))
     for net in (made.target_controller, made.target_mixer):
         for p in net.parameters():
             p.data += 0.3 * torch.randn_like(p)
