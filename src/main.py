@@ -14,8 +14,10 @@ folder, and with these options elsewhere too:
 Further options are Sacred's own, e.g. `-c COMMENT`, `-u` for a run that leaves no record.
 """
 
+import contextlib
 import dataclasses
 import logging
+import math
 import os
 import pathlib
 import random
@@ -43,12 +45,13 @@ from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import given_fleet, refuse_unstackable, varied
 from eoi.records import boards, mongo, reader
+from eoi.records.closing import SHOWN, Finished, closing, named
 from eoi.records.folder import Folder, Follower, capped
 from eoi.records.record import labelled
 from eoi.run import Run, Trainer
 from eoi.saved import elsewhere, recorded
 from eoi.settings import Settings, configure
-from eoi.utils import checkpoints
+from eoi.utils import checkpoints, places
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
@@ -248,7 +251,7 @@ class Record:
             self._beat_at = now
             self.sacred._emit_heartbeat()
 
-    def end(self, failure: BaseException | None, result: float) -> None:
+    def end(self, failure: BaseException | None, result: float | None) -> None:
         """Ends the record of a further run of a fleet."""
         if self.sacred is None or self.sacred.status != "RUNNING":
             return
@@ -285,6 +288,7 @@ class Program:
     def __init__(self, command: Command):
         self.command = command
         self.status = 0  # the exit status of a run that failed
+        self.finished: list[Finished] = []  # runs that trained to their end
         commands = [command, *command.others]
         if len(commands) > 1:
             _raise_file_limit(len(commands))
@@ -297,12 +301,14 @@ class Program:
         name = labelled(run.name, vars(command.settings.env))
         ex = Experiment(name, base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue] # typed as None by Sacred
+        # The closing lines say more than Sacred's line.
+        log.getChild(name).addFilter(lambda line: not line.getMessage().startswith("Result: "))
         ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue] # as above
         ex.add_config(command.config)
         ex.observers.extend(first.observers)
 
         @ex.main
-        def train(_run: SacredRun) -> float:
+        def train(_run: SacredRun) -> float | None:
             try:
                 return self.run(_run)
             except UserError as error:
@@ -319,8 +325,11 @@ class Program:
         self.status = status
         return Ended(message, status)
 
-    def run(self, sacred: SacredRun) -> float:
-        """The whole work, inside of the first run's record. Returns its best test return."""
+    def run(self, sacred: SacredRun) -> float | None:
+        """The whole work, inside of the first run's record.
+
+        Returns its best test return since the first update; None without such a test.
+        """
         self.records[0].sacred = sacred
         trainer: Trainer | None = None
         try:
@@ -333,19 +342,37 @@ class Program:
         except BaseException as error:
             self._end_others(trainer, error)
             raise
+        self.finished = [self._finished(trainer, place) for place in range(len(self.records))]
         self._end_others(trainer, None)
         if trainer.failures[0]:
             raise trainer.failures[0]
-        return trainer.at.best
+        return _known(trainer.at.best)
 
     def _end_others(self, trainer: Trainer | None, ended: BaseException | None) -> None:
         """Ends the records of all runs but the first, which Sacred ends."""
         for place, record in enumerate(self.records[1:], 1):
-            failure, best = ended, 0.0
+            failure, best = ended, None
             if trainer is not None:
-                best = trainer.runs[place].at.best
+                best = _known(trainer.runs[place].at.best)
                 failure = trainer.failures[place] or ended
             record.end(failure, best)
+
+    def _finished(self, trainer: Trainer, place: int) -> Finished:
+        """The end of the run at `place`."""
+        run, failure = trainer.runs[place], trainer.failures[place]
+        tests = run.log.series.get("test_return_mean", {"steps": [0], "values": [math.nan]})
+        return Finished(
+            folder=run.folder,
+            seed=run.cfg.seed,
+            label=run.cfg.label,
+            t=run.at.t,
+            best=run.at.best,
+            best_step=run.at.best_t,
+            last=tests["values"][-1],
+            last_step=tests["steps"][-1],
+            saved=run.cfg.save_model,
+            failure=str(failure or ""),
+        )
 
     def _trainer(self) -> Trainer:
         settings, total = self.command.settings, len(self.records)
@@ -363,9 +390,11 @@ class Program:
         title = f"{settings.world} {settings.run.name} {total} runs, each"
         beats = [record.beat for record in self.records[1:]]
         trainer = Trainer(runs, worlds, title, self.command.compiled, beats)
-        for record in self.records if total > 1 else ():
+        for record in self.records[:SHOWN] if total > 1 else ():
             run, folder = record.command.settings.run, record.folder.folder
             log.info("run %s: seed %d %s", folder and folder.name, run.seed, run.label)
+        if total > SHOWN:
+            log.info("... and %d more runs", total - SHOWN)
         first = self.records[0]
         if first.start:
             runs[0].resume(*first.start)
@@ -385,10 +414,10 @@ class Program:
                 "but no checkpoint to continue from (save_interval=0)"
             )
         others = ", and so on for the other runs of the fleet" if self.command.others else ""
-        return (
-            f"interrupted: `python src/main.py --resume {folder}` "
-            f"continues the run where it was{others}"
-        )
+        does = "continues the run where it was"
+        if not any((folder / "checkpoints").glob("*.pt")):
+            does = "begins the run again, because it has no checkpoint yet"
+        return f"interrupted: `{places.command('train')} --resume {named(folder)}` {does}{others}"
 
     def _refuse_unknown(self) -> None:
         """Raises UserError for words that neither this project nor Sacred knows."""
@@ -417,6 +446,9 @@ class Program:
         finally:
             for record in self.records:
                 record.folder.close()
+            if self.finished:
+                with contextlib.suppress(OSError):  # a closed stdout is no failure of the run
+                    print(closing(self.finished), flush=True)
         trouble = next((record.folder.trouble for record in self.records), None)
         if trouble:
             raise trouble
@@ -442,6 +474,11 @@ def played(trainer: Trainer) -> float:
     for name, value in run.log.latest.items():
         print(f"{name} {value:.4g}")
     return run.log.latest["test_return_mean"]
+
+
+def _known(best: float) -> float | None:
+    """A result for the record; None in place of -inf, which JSON does not have."""
+    return None if math.isinf(best) else best
 
 
 def _raise_file_limit(runs: int) -> None:
