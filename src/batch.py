@@ -10,9 +10,10 @@ recognised by its recorded settings, also if it was started on its own; set anot
 it again. Each run has one thread. Ctrl-C stops all runs, and each keeps a checkpoint.
 """
 
+from eoi.utils.start import launch
+
 import itertools
 import os
-import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 
@@ -198,4 +199,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

@@ -8,10 +8,11 @@ RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With -
 same agents, observations and actions.
 """
 
+from eoi.utils.start import launch
+
 import contextlib
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from eoi.records.statistics import deviation, mean_interval
 from eoi.saved import film_path, greedy_episodes, load, title, which_networks
 from eoi.settings import Settings
 from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, add_saved_run, guarded, write_text, write_whole
+from eoi.utils.script import Parser, add_saved_run, guarded, output, write_text, write_whole
 
 _AT_ONCE = 64  # copies played side by side
 _ANYWHERE = pathlib.Path("gif")  # a film without a name
@@ -48,12 +49,10 @@ def parser() -> Parser:
     result.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the world (env_args)"
     )
-    result.add_argument(
-        "--out", type=pathlib.Path, metavar="FILE.json", help="every episode's values"
-    )
+    result.add_argument("--out", type=output, metavar="FILE.json", help="every episode's values")
     result.add_argument(
         "--render",
-        type=pathlib.Path,
+        type=lambda text: _ANYWHERE if text == str(_ANYWHERE) else output(text),
         metavar="gif|FILE.gif",
         help="a film of the first episode; gif: in results/figures",
     )
@@ -157,4 +156,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

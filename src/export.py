@@ -6,8 +6,9 @@ The table holds no networks and no output. `python src/plot.py FILE.csv.gz` read
 of runs. Its columns: run, seed, status, settings (JSON, once for each run), metric, step, value.
 """
 
+from eoi.utils.start import launch
+
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from eoi.config.schema import nearest
@@ -43,4 +44,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

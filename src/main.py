@@ -14,6 +14,8 @@ folder, and with these options elsewhere too:
 Further options are Sacred's own, e.g. `-c COMMENT`, `-u` for a run that leaves no record.
 """
 
+from eoi.utils.start import launch
+
 import contextlib
 import dataclasses
 import logging
@@ -40,7 +42,7 @@ from sacred.run import Run as SacredRun
 from sacred.stdout_capturing import CapturedStdout
 from sacred.utils import SacredError
 
-from eoi.build import find_folder, make_worlds, saved_networks
+from eoi.build import find_folder, make_worlds, refuse_large_networks, saved_networks
 from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import given_fleet, refuse_unstackable, varied
@@ -53,6 +55,7 @@ from eoi.saved import elsewhere, recorded
 from eoi.settings import Settings, configure
 from eoi.utils import checkpoints, places
 from eoi.utils.errors import Failure, UserError
+from eoi.utils.files import Unwritable, probe
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
 from eoi.utils.places import ROOT
@@ -118,6 +121,8 @@ def parse_command(argv: Sequence[str]) -> Command:
     rest, pairs = _taken_apart(argv, flags)
     given = loader.parse_updates(pairs)
     if "--resume" in flags:
+        if not flags["--resume"]:
+            raise UserError("--resume: expected --resume RUN; RUN is an id, a folder or `latest`")
         return _resumed(flags, given, rest, _further(flags))
     fleet = given_fleet(given)
     given = {key: value for key, value in given.items() if key != "fleet"}
@@ -132,6 +137,7 @@ def parse_command(argv: Sequence[str]) -> Command:
                 "--wandb: records one run, not a fleet; "
                 "--tensorboard and --mongo record all of its runs"
             )
+    refuse_large_networks(first.settings, len(commands))
     for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
         saved_networks(find_folder(path))
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
@@ -185,8 +191,20 @@ def _resumed(
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
+    if not given:
+        _refuse_finished(folder, recorded_t_max)
     config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
+
+
+def _refuse_finished(folder: pathlib.Path, t_max: int) -> None:
+    """Raises UserError for a run that is complete, on disk too."""
+    done = max(
+        map(checkpoints.step, checkpoints.Checkpoints(folder / "checkpoints").paths()), default=0
+    )
+    if reader.read_run(folder).get("status") == "COMPLETED" and done >= t_max:
+        longer = f"{places.command('train')} --resume {named(folder)} with t_max={2 * done}"
+        raise UserError(f"{folder}: finished at step {done:,}; `{longer}` trains it for longer")
 
 
 class Ended(SacredError):
@@ -195,6 +213,9 @@ class Ended(SacredError):
     def __init__(self, message: str, status: int):
         super().__init__(message, print_traceback=False, filter_traceback="never")
         self.status = status
+
+
+Ended.__module__, Ended.__qualname__ = "builtins", "error"  # Sacred prints `error: MESSAGE`
 
 
 class Record:
@@ -318,6 +339,10 @@ class Program:
             except OSError as error:
                 reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
                 raise self._ended(f"{reason}; earlier files stay", 1) from None
+            except RuntimeError as error:
+                if "allocate" not in str(error):
+                    raise
+                raise self._ended(f"out of memory; {_SMALLER}", 1) from None
 
         return ex
 
@@ -435,6 +460,8 @@ class Program:
                 continue  # a value of Sacred's options may be any word
             if equals:
                 raise UserError(f"{word}: {_BEHIND_WITH}{word}")
+            if word not in commands and self.command.resumed is not None:
+                raise UserError(f"--resume {word}: one run at a time; call again for each")
             if word not in commands:
                 raise UserError(f"{word}: there is no such command.{nearest(word, commands)}")
 
@@ -476,6 +503,10 @@ def played(trainer: Trainer) -> float:
     return run.log.latest["test_return_mean"]
 
 
+# Settings by which a run needs less memory
+_SMALLER = "lower hidden_dim, batch_size, batch_size_run or buffer_size"
+
+
 def _known(best: float) -> float | None:
     """A result for the record; None in place of -inf, which JSON does not have."""
     return None if math.isinf(best) else best
@@ -491,9 +522,11 @@ def _raise_file_limit(runs: int) -> None:
 
 
 def _refuse_unwritable(folder: pathlib.Path) -> None:
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"local_results_path: cannot write in {existing}; choose another folder")
+    try:
+        probe(folder)
+    except Unwritable as error:
+        reason = f"cannot write in {error.filename}: {error.strerror}"
+        raise UserError(f"local_results_path: {reason}; choose another folder") from None
 
 
 def usage() -> str:
@@ -533,4 +566,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

@@ -11,9 +11,10 @@ slider. With --step, keys move through the episodes:
     q                             quit
 """
 
+from eoi.utils.start import launch
+
 import contextlib
 import os
-import pathlib
 import re
 import shutil
 import sys
@@ -26,7 +27,7 @@ from eoi.pictures.page import page
 from eoi.records.reader import only_run
 from eoi.saved import film_path, load, title
 from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, add_saved_run, guarded, write_whole
+from eoi.utils.script import Parser, add_saved_run, guarded, output, write_whole
 
 
 def rate(text: str) -> float:
@@ -41,7 +42,7 @@ def parser() -> Parser:
     add_saved_run(result, episodes=1)
     result.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=output,
         metavar="FILE",
         help=".gif or .html; default: a GIF in results/figures",
     )
@@ -200,4 +201,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

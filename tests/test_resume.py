@@ -362,7 +362,11 @@ def finished(tmp_path) -> pathlib.Path:
 
 def test_a_finished_run_can_be_made_longer_and_nothing_else(finished, capsys):
     before = json.loads((finished / "run.json").read_text())
-    assert program.main(["--resume", str(finished)]) == 0
+    assert program.main(["--resume", str(finished)]) == 2
+    error = capsys.readouterr().err
+    assert f"finished at step 120; `bash run.sh python src/main.py --resume {finished}" in error
+    assert error.count("\n") == 1 and "with t_max=240` trains it for longer" in error
+    assert json.loads((finished / "run.json").read_text()) == before
     assert program.main(["--resume", str(finished), "with", "t_max=600"]) == 0
     metrics, config, run = (
         json.loads((finished / f"{name}.json").read_text()) for name in ("metrics", "config", "run")
@@ -390,10 +394,10 @@ def test_a_second_process_is_refused(finished, capsys):
     lock = Lock(finished)
     child = os.fork()
     if child == 0:  # the lock is the parent's alone
-        os._exit(program.main(["--resume", str(finished)]))
+        os._exit(program.main(["--resume", str(finished), "with", "t_max=180"]))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
     lock.release()
-    assert program.main(["--resume", str(finished)]) == 0
+    assert program.main(["--resume", str(finished), "with", "t_max=180"]) == 0
 
 
 def test_one_without_a_checkpoint_begins_again(finished):

@@ -21,7 +21,7 @@ from eoi.components.batch import Batch, last_of
 from eoi.components.episodes import Episodes, Kept
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
-from eoi.utils.memory import require
+from eoi.utils.memory import Setting, require
 from eoi.utils.seeding import fold, integers, uniform
 from eoi.utils.shapes import Bool, Int
 
@@ -103,7 +103,7 @@ class Replay:
                 device,
             )
             content = f"buffer_size: a replay of {times}{cfg.buffer_size} transitions"
-            require(runs * size, device, content, "buffer_size", cfg.buffer_size)
+            require(runs * size, device, content, Setting("buffer_size", cfg.buffer_size))
         self.fields = {
             name: torch.zeros(self.rows, *x.shape, dtype=x.dtype, device=device)
             for name, x in fields.items()

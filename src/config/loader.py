@@ -209,4 +209,16 @@ def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]
     for source, content in layers:
         _refuse_unknown(content, known, source)
         config = merged(config, content)
-    return config
+    return _as_integers(config, known)
+
+
+def _as_integers(config: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """1e5 as 100000, for each setting whose default is an integer."""
+    result = dict(config)
+    for key, default in known.items():
+        value = config[key]
+        if isinstance(default, dict):
+            result[key] = _as_integers(value, default)
+        elif type(default) is int and isinstance(value, float) and value.is_integer():
+            result[key] = int(value)
+    return result

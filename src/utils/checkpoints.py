@@ -77,6 +77,11 @@ def load(path: pathlib.Path, device: torch.device | str = "cpu") -> dict[str, An
         raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
 
 
+def step(path: pathlib.Path) -> int:
+    """Environment step of a run's checkpoint, from its name."""
+    return int(path.name.split("-")[0])
+
+
 class Checkpoints:
     """The newest few checkpoints of one run."""
 
