@@ -60,22 +60,14 @@ def parser() -> Parser:
 
 
 def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings that replace those of the run."""
-    if env_config and env_config not in loader.names("envs"):
-        raise UserError(
-            f"--env-config={env_config}: there is no such file."
-            f" There are: {', '.join(loader.names('envs'))}."
-        )
-    content = loader.read_yaml(loader.FOLDER / "envs" / f"{env_config}.yaml") if env_config else {}
-    changed = {key: value for key, value in content.items() if key in ("env", "env_args")}
+    """Settings that replace those of the run. Raises UserError."""
     given = loader.parse_updates(pair.removeprefix("env_args.") for pair in pairs)
-    return changed | (
-        {"env_args": changed.get("env_args", {}) | given}
-        if env_config
-        else {"env_args": given}
-        if given
-        else {}
-    )
+    if env_config is None:
+        return {"env_args": given} if given else {}
+    content = loader.environment(env_config)
+    env_args = content.get("env_args", {}) | given
+    env = content.get("env", loader.defaults()["env"])
+    return {"env": env, "world": pathlib.Path(env_config).stem, "env_args": env_args}
 
 
 def evaluate(env: VecEnv, learner: Learner, settings: Settings, episodes: int, seed: int) -> Result:
