@@ -24,6 +24,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -421,6 +422,8 @@ class Program:
         if total > SHOWN:
             log.info("... and %d more runs", total - SHOWN)
         first = self.records[0]
+        if first.folder.folder and not settings.run.evaluate:
+            log.info("%s", disk_notice(runs[0], total, first.folder.folder))
         if first.start:
             runs[0].resume(*first.start)
             message = "continuing at %d of %d steps from %s"
@@ -440,7 +443,7 @@ class Program:
             )
         others = ", and so on for the other runs of the fleet" if self.command.others else ""
         does = "continues the run where it was"
-        if not any((folder / "checkpoints").glob("*.pt")):
+        if not checkpoints.Checkpoints(folder / "checkpoints").paths():
             does = "begins the run again, because it has no checkpoint yet"
         return f"interrupted: `{places.command('train')} --resume {named(folder)}` {does}{others}"
 
@@ -501,6 +504,20 @@ def played(trainer: Trainer) -> float:
     for name, value in run.log.latest.items():
         print(f"{name} {value:.4g}")
     return run.log.latest["test_return_mean"]
+
+
+def disk_notice(run: Run, total: int, folder: pathlib.Path) -> str:
+    """What `total` such runs will leave on disk, and a warning where it does not fit."""
+    networks, checkpoint = run.disk()
+    kept = 2 * networks if run.cfg.save_model else 0  # best and last
+    end = total * (kept + checkpoint)
+    most = end + total * checkpoints.KEEP * checkpoint  # while one more is written
+    runs = f" for {total} runs" if total > 1 else ""
+    notice = f"disk: about {end / 1e6:.0f} MB at the end{runs}, {most / 1e6:.0f} MB while training"
+    free = shutil.disk_usage(folder).free
+    if most > free:
+        notice += f"; warning: {free / 1e6:.0f} MB are free; save_interval=0 keeps no checkpoints"
+    return notice
 
 
 # Settings by which a run needs less memory

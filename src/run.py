@@ -159,8 +159,19 @@ class Run:
             return
         self.refuse_broken()
         self.saved_at = time.monotonic()
-        self.checkpoints.write(self.at.t, self.state())
+        finished = self.at.t >= self.cfg.t_max
+        keep = checkpoints.KEEP_FINISHED if finished else checkpoints.KEEP
+        self.checkpoints.write(self.at.t, self.state(), keep)
         self.saved_t = self.at.t
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes of the networks at the end and, roughly, of one checkpoint of a full replay."""
+        weights = self.learner.state_dict().values()
+        size = sum(x.numel() * x.element_size() for x in weights)
+        if self.checkpoints is None:
+            return size, 0
+        replay = self.replay.bytes if self.learner.replays else 0
+        return size, 3 * size + replay // checkpoints.SHRINKS  # Adam has two moments of a weight
 
     # Set by the trainer, which owns the optimiser of all its runs.
     descent: Descent

@@ -4,7 +4,9 @@ import importlib
 import json
 import math
 import pathlib
+import re
 import shlex
+from types import SimpleNamespace
 
 import pytest
 
@@ -182,3 +184,22 @@ def test_an_unrecorded_run_prints_its_result_alone() -> None:
     assert closing([ended(1, folder=None)]) == (
         "Result: best test return 2 at step 200, last 1 at step 300"
     )
+
+
+def test_what_a_run_leaves_on_disk_is_said_before(tmp_path, caplog, monkeypatch) -> None:
+    """With a replay that is full at the end: the rows of its fields, a sixth of them on disk."""
+    words = [*TINY, "t_max=240", "test_interval=60", f"local_results_path={tmp_path}"]
+    with caplog.at_level("INFO"):
+        assert program.main(["--config=qmix", *words, "hidden_dim=128"]) == 0
+    (end, most) = map(
+        float, re.findall(r"disk: about (\d+) MB at the end, (\d+) MB", caplog.text)[0]
+    )
+    folder = tmp_path / "sacred" / "1"
+    left = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    networks = (folder / "models" / "last.pt").stat().st_size / 1e6
+    assert 0.8 * left < end < 1.5 * left and abs(most - (end + 2 * 3 * networks)) < 2
+    caplog.clear()
+    monkeypatch.setattr(program.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2e6))
+    with caplog.at_level("INFO"):
+        assert program.main(["--config=qmix", *words, "hidden_dim=128", "t_max=30"]) == 0
+    assert "warning: 2 MB are free; save_interval=0 keeps no checkpoints" in caplog.text

@@ -91,7 +91,8 @@ class Replay:
         self.fixed_length = spec.fixed_length
         self.keeps = dict(keeps or {})
         fields = _fields(spec) | {f"kept.{name}": kept for name, kept in self.keeps.items()}
-        size = sum(x.dtype.itemsize * math.prod(x.shape) for x in fields.values()) * self.rows
+        row = sum(x.dtype.itemsize * math.prod(x.shape) for x in fields.values())
+        self.bytes = size = row * self.rows
         if runs:
             times = f"{runs} times " if runs > 1 else ""
             megabytes = runs * size / 1e6

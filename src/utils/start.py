@@ -20,7 +20,10 @@ from typing import NoReturn
 from eoi.utils.places import IS_CHECKOUT, PACKAGE, ROOT
 
 # Import names of the packages in requirements.txt
-NEEDED = ("torch", "numpy", "sacred", "scipy", "matplotlib", "yaml", "PIL", "jaxtyping", "pymongo")
+NEEDED = (
+    *("torch", "numpy", "sacred", "scipy", "matplotlib"),
+    *("yaml", "PIL", "jaxtyping", "pymongo", "zstandard"),
+)
 
 
 def _is_a_command() -> bool:
