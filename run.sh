@@ -26,6 +26,7 @@ Runs COMMAND in this project's Python environment (.venv, made by the first call
 
     bash run.sh python src/main.py --config=eoi_qmix --env-config=pac_men
     bash run.sh batch --config qmix,eoi_qmix --env-config pac_men --seeds 5 -j 8
+    bash run.sh figure 4-right --seeds 5 -j 8
     bash run.sh pytest
 END
 }
@@ -128,10 +129,13 @@ pytest\ * | ruff\ * | pyright\ * | lint-imports\ * | "bash .ci/run "* | "python 
 *) needs=requirements.txt ;;
 esac
 
-if [ "$1" = batch ]; then # algorithms x environments x seeds
+case $1 in
+batch | figure) # algorithms x environments x seeds; a figure of the paper
+    program=$1
     shift
-    set -- python "$root/src/batch.py" "$@"
-fi
+    set -- python "$root/src/$program.py" "$@"
+    ;;
+esac
 
 is_complete "$needs" || setup "$needs"
 export VIRTUAL_ENV=$venv PATH=$venv/bin:$PATH

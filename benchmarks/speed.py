@@ -3,20 +3,20 @@
     python benchmarks/speed.py [--env pac_men ...] [--algorithms qmix ...] [--workers 0 1 2]
                                [--whole] [--repeats 5] [--seconds 1]
 
-One thread a process. Each figure is the median over the repeats, with the lowest and the highest
-beside it: on a busy machine they lie far apart. `--whole` adds runs of 10,000 episodes, timed from
-the first environment step to the last update, tests left out.
+One thread a process. Prints the tables of docs/performance.md. Each figure is the median over the
+repeats, followed by the lowest and the highest where they lie more than a tenth apart, as they do
+on a busy machine. `--whole` adds runs of 10,000 episodes, timed from the first environment step to
+the last update, tests left out.
 """
 
 import argparse
 import contextlib
 import io
-import itertools
 import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -27,6 +27,7 @@ from eoi.build import make_env, make_worlds
 from eoi.config import loader
 from eoi.envs.pettingzoo import constructor
 from eoi.learners.base import Progress
+from eoi.learners.experience import OffPolicy
 from eoi.run import Run, Trainer
 from eoi.settings import configure
 from eoi.utils.errors import UserError
@@ -38,6 +39,7 @@ LFO = {"lfo": {"omega": 0.2}}
 GAME = "mpe2.simple_spread_v3"
 
 Figures = tuple[float, float, float]  # median, lowest, highest
+Measured = Callable[[Callable[[], int]], Figures]
 
 
 def rate(work: Callable[[], int], repeats: int, seconds: float) -> Figures:
@@ -57,9 +59,22 @@ def microseconds(rates: Figures) -> Figures:
     return 1e6 / middle, 1e6 / high, 1e6 / low
 
 
-def row(what: str, figures: Figures, unit: str) -> None:
+def cell(figures: Figures) -> str:
+    """Median, and the range where it is wide."""
     middle, low, high = (f"{figure:,.0f}" for figure in figures)
-    print(f"| {what} | {middle} | {low} - {high} | {unit} |", flush=True)
+    return middle if figures[2] < 1.1 * figures[1] else f"{middle} ({low} to {high})"
+
+
+def heading(title: str, columns: Sequence[str]) -> None:
+    print(f"\n{title}:\n\n| | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|", flush=True)
+
+
+def row(what: str, cells: Iterable[str]) -> None:
+    """A line of a table, cell by cell as they are measured."""
+    print(f"| {what} |", end="", flush=True)
+    for text in cells:
+        print(f" {text} |", end="", flush=True)
+    print(flush=True)
 
 
 def make(algorithm: str, env: str, **updates: object) -> Trainer:
@@ -133,9 +148,10 @@ def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
     for first in range(0, 160, copies):
         keys = fold(root_key(1, "benchmark"), first + torch.arange(copies))
         run.experience.insert(trainer.rollout.run(trainer.team, keys, now))
-    # So many steps and updates that twelve updates are due.
-    steps, interval = 10**6, getattr(run.settings.learner, "update_interval", 1)
-    at = Progress(steps, 160, steps // interval - 12)
+    # So many steps, episodes and updates that twelve updates are due.
+    at = Progress(10**6, 10**6, 0)
+    if isinstance(run.experience, OffPolicy):
+        at = at._replace(updates=run.experience.due(at) - 12)
 
     def update() -> int:
         done = 0
@@ -163,32 +179,43 @@ def whole_run(algorithm: str, env: str) -> float:
     return (time.perf_counter() - start) / 60
 
 
-def world(name: str, algorithms: Sequence[str], measured: Callable[[Callable[[], int]], Figures]):
-    for copies in COPIES:
-        alone = measured(environment_only(name, copies))
-        row(f"{name}, environment only, N = {copies}", alone, "steps/s")
-        row(f"{name}, acting, N = {copies}", measured(acting(name, copies)), "steps/s")
+def steps(worlds: Sequence[str], measured: Measured) -> None:
+    """Environments alone, and with acting agents."""
+    heading("Steps per second", [f"N = {copies}" for copies in COPIES])
+    for name in worlds:
+        row(f"{name}, alone", (cell(measured(environment_only(name, n))) for n in COPIES))
+        row(f"{name}, acting", (cell(measured(acting(name, n))) for n in COPIES))
+
+
+def updates(worlds: Sequence[str], algorithms: Sequence[str], measured: Measured) -> None:
+    """Updates of each learner on each world."""
+    heading("Updates per second", worlds)
     learners: dict[str, tuple[str, dict]] = {algorithm: (algorithm, {}) for algorithm in algorithms}
     if "qmix" in learners:
-        learners["qmix, lfo.omega=0.2"] = ("qmix", LFO)
-    for what, (algorithm, updates) in learners.items():
-        size = configure(loader.load(algorithm, name, {"seed": 1, **updates})).replay.batch_size
-        figures = measured(updating(algorithm, name, **updates))
-        row(f"{name}, {what}, batches of {size}", figures, "updates/s")
+        learners["qmix with lfo.omega=0.2"] = ("qmix", LFO)
+    for what, (algorithm, settings) in learners.items():
+        row(f"`{what}`", (cell(measured(updating(algorithm, name, **settings))) for name in worlds))
 
 
-def pettingzoo_path(workers: Sequence[int], measured: Callable[[Callable[[], int]], Figures]):
+def pettingzoo_path(workers: Sequence[int], measured: Measured) -> None:
     """One game's step by itself, and as a world here: the difference is the cost of the path."""
     try:
-        row(f"{GAME} by itself", microseconds(measured(by_itself())), "µs/step")
+        alone = cell(microseconds(measured(by_itself())))
     except UserError as error:
         print(f"\nPettingZoo left out: {error}", flush=True)
         return
-    for count, copies in itertools.product(workers, (1, 32)):
-        if count <= copies:
-            figures = measured(environment_only("pettingzoo", copies, key=GAME, workers=count))
-            what = f"{GAME} as a world, workers = {count}, N = {copies}"
-            row(what, microseconds(figures), "µs/step")
+    heading(f"Microseconds a step of {GAME}", ["N = 1", "N = 32"])
+    row("by itself", [alone, ""])
+
+    def figure(count: int, copies: int) -> str:
+        if count > copies:
+            return ""
+        made = environment_only("pettingzoo", copies, key=GAME, workers=count)
+        return cell(microseconds(measured(made)))
+
+    for count in workers:
+        where = f"in {count} workers" if count else "in this process"
+        row(f"as a world, {where}", (figure(count, copies) for copies in (1, 32)))
 
 
 def main() -> None:
@@ -227,13 +254,13 @@ def main() -> None:
     def measured(work: Callable[[], int]) -> Figures:
         return rate(work, asked.repeats, asked.seconds)
 
-    print(f"torch {torch.__version__}, one thread\n")
-    print("| what | median | range | unit |\n|---|---|---|---|")
-    for name in asked.env:
-        world(name, asked.algorithms, measured)
-    for algorithm in ("qmix", "eoi_qmix") if asked.whole else ():
-        minutes = whole_run(algorithm, "pac_men")
-        print(f"| pac_men, {algorithm}, 10,000 episodes | {minutes:.2f} | | minutes |", flush=True)
+    print(f"torch {torch.__version__}, one thread")
+    steps(asked.env, measured)
+    updates(asked.env, asked.algorithms, measured)
+    if asked.whole:
+        heading("Minutes for 10,000 episodes", ["pac_men"])
+        for algorithm in ("qmix", "eoi_qmix"):
+            row(f"`{algorithm}`", [f"{whole_run(algorithm, 'pac_men'):.2f}"])
     if asked.workers:  # last: an error message comes below the table
         pettingzoo_path(asked.workers, measured)
 

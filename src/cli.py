@@ -15,6 +15,7 @@ from eoi.config.schema import nearest
 COMMANDS = {  # subcommand: its module, and one line of help
     "train": ("main", "train, resume or evaluate a run"),
     "batch": ("batch", "train many runs: algorithms x environments x seeds"),
+    "figure": ("figure", "make a figure of the paper, and judge its claims"),
     "plot": ("plot", "draw learning curves and print tables"),
     "watch": ("watch", "play a trained team: text, film or page"),
     "evaluate": ("evaluate", "test a trained team"),

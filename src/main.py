@@ -222,14 +222,15 @@ Ended.__module__, Ended.__qualname__ = "builtins", "error"  # Sacred prints `err
 class Record:
     """Sacred's record of one run: its folder, its further observers, and its checkpoint."""
 
-    def __init__(self, command: Command):
+    def __init__(self, command: Command, together: int):
+        """`together`: runs of the fleet."""
         self.command = command
         self.start = _newest_checkpoint(command.resumed)
         results = ROOT / command.settings.run.local_results_path / "sacred"
         base = command.resumed.parent if command.resumed else results
         _refuse_unwritable(base)
         series = self.start[1]["log"]["series"] if self.start else None
-        self.folder = Folder(base, command.resumed, series, command.further)
+        self.folder = Folder(base, command.resumed, series, command.further, together)
         self.sacred: SacredRun | None = None
         self._beat_at = float("-inf")
 
@@ -314,7 +315,7 @@ class Program:
         commands = [command, *command.others]
         if len(commands) > 1:
             _raise_file_limit(len(commands))
-        self.records = [Record(each) for each in commands]
+        self.records = [Record(each, len(commands)) for each in commands]
         self.ex = self._experiment()
 
     def _experiment(self) -> Experiment:

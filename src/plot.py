@@ -18,14 +18,15 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from eoi.pictures.curves import BANDS
-from eoi.pictures.learning import LABELS, learning_curves
-from eoi.pictures.panels import INTRINSIC, Panel, panels, remarks
+from eoi.pictures.labels import INTRINSIC
+from eoi.pictures.learning import learning_curves
+from eoi.pictures.look import LOOK
+from eoi.pictures.panels import Panel, panels, remarks
 from eoi.pictures.sweeps import sweeps
 from eoi.records import summary
 from eoi.records.groups import selected, split
@@ -35,26 +36,8 @@ from eoi.records.statistics import FINAL
 from eoi.utils.errors import UserError
 from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text, write_whole
 
+_USUAL = frozenset({"test_return_mean", INTRINSIC})  # metrics that a file's name leaves out
 _PAGE = ".md"  # the suffix of a table in Markdown
-
-LOOK: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "0.4",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.92",
-    "xtick.color": "0.3",
-    "ytick.color": "0.3",
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # text stays text
-    "svg.fonttype": "none",
-    "savefig.dpi": 200,
-}
 
 
 def parser() -> Parser:
@@ -85,7 +68,7 @@ def _add_choice_of_runs(parser: Parser) -> None:
         "--by",
         metavar="KEY[,KEY]",
         help="settings that make a group, as name,eoi.alpha; default: name, and each other setting"
-        " in which runs of one name differ",
+        " in which runs of one name differ; without --by, unfinished runs are a group of their own",
     )
     group.add_argument(
         "--until", type=positive, metavar="STEP", help="entries up to this environment step alone"
@@ -227,7 +210,7 @@ def default_name(kind: str, rows: Sequence[Sequence[Panel]]) -> str:
             kind,
             *(row[0].world for row in rows),
             *compared,
-            *(panel.metric for panel in rows[0] if panel.metric not in LABELS),
+            *(panel.metric for panel in rows[0] if panel.metric not in _USUAL),
         ]
     )
 

@@ -17,7 +17,7 @@ from eoi.build import Worlds, find_folder, make_learner, make_replay, restore
 from eoi.components.batch import Batch, from_plain, plain
 from eoi.components.episodes import Episodes, Outcome
 from eoi.config.schema import varying
-from eoi.learners.base import Progress, Stats
+from eoi.learners.base import Extra, Progress, Stats
 from eoi.learners.descent import Descent
 from eoi.learners.stack import Stack, StackDescent, member, stacked
 from eoi.records.collapse import collapse, described
@@ -69,7 +69,7 @@ class Run:
         self.replay = make_replay(settings, worlds, self.learner, runs)
         self.experience = self.learner.experience(self.replay)
         self.at = Counters()
-        streams = ("train", "test", "replay")
+        streams = ("train", "test", "replay", "absolute")
         self.keys = {name: root_key(self.cfg.seed, name, self.device) for name in streams}
         self.since_report: list[Outcome] = []
         self.batch: Batch | None = None  # of the last update
@@ -92,11 +92,20 @@ class Run:
     def take(self, episodes: Episodes, played: int, steps: int) -> None:
         """Takes in new episodes: those left of `played` ones, `steps` environment steps."""
         for extra in self.learner.with_hook("observe"):
-            extra.observe(episodes)
+            self._observe(extra, episodes)
         self.experience.insert(episodes)
         self.at.t += steps
         self.at.episodes += played
         self.since_report.append(episodes.outcome())
+
+    def _observe(self, extra: Extra, episodes: Episodes) -> None:
+        """Raises TypeError when an extra replaces a buffer: a fleet's members share memory."""
+        before = dict(extra.named_buffers())
+        extra.observe(episodes)
+        for name, buffer in extra.named_buffers():
+            if buffer is not before.get(name):
+                kind = type(extra).__name__
+                raise TypeError(f"{kind}.observe: write {name} in place, e.g. by {name}.copy_(...)")
 
     def batches(self) -> Iterator[Batch]:
         """Batches of the updates that are due."""
@@ -126,6 +135,11 @@ class Run:
             alpha = getattr(eoi.cfg, "alpha", None) if eoi else None
             title = f"{self.settings.title} {self.cfg.label}".rstrip()
             log.warning("warning: %s: %s", title, described(found, alpha))
+
+    def take_best(self) -> None:
+        """Takes the networks of the best test. Raises UserError where they were not saved."""
+        if self.folder is not None:
+            restore(self.learner, self.folder, "best")
 
     def report(self, dropped: int) -> None:
         """Logs the training since the last report; `dropped`: episodes lost to faults so far."""
@@ -287,6 +301,8 @@ class Trainer:
         self._each(lambda run: run.finish())
         if stop.asked and self.at.t < self.cfg.t_max:
             raise KeyboardInterrupt
+        if self.cfg.absolute_nepisode and self.runs[0].folder is not None:
+            self.absolute()
 
     def _loop(self, stop: Stop) -> None:
         cfg = self.cfg
@@ -334,22 +350,43 @@ class Trainer:
 
     def test(self) -> None:
         """Greedy episodes with randomness of their own, in rounds where copies are few."""
+        tests = [run.at.tests for run in self.runs]
+        outcomes, last = self._greedy("test", self.cfg.test_nepisode, tests)
+        self._each(lambda run: run.tested(outcomes[run.place], last[run.place]))
+        self._beat()
+
+    def absolute(self) -> None:
+        """Logs the absolute metric (Gorsane et al. 2022): many episodes of the best networks."""
+        self._each(lambda run: run.take_best())
+        count, metrics = self.cfg.absolute_nepisode, self.runs[0].spec.metrics
+        outcomes, _ = self._greedy("absolute", count, [0] * len(self.runs))
+        for run in self._sound():
+            found = summary(outcomes[run.place], metrics)
+            run.log.metrics(found, run.at.t, prefix="absolute_")
+        self._beat()
+
+    def _greedy(
+        self, stream: str, episodes: int, tests: Sequence[int]
+    ) -> tuple[list[list[Outcome]], list[Episodes]]:
+        """Outcomes of each run's greedy episodes, and the last of these episodes.
+
+        `tests`: how many tests each run has had, so that episodes differ from test to test.
+        """
         n_envs, runs = self.tests.env.n_envs, self.runs
-        rounds = max(1, len(runs) * self.cfg.test_nepisode // n_envs)
+        rounds = max(1, len(runs) * episodes // n_envs)
         count = n_envs // len(runs)
         outcomes: list[list[Outcome]] = [[] for _ in runs]
         last: list[Episodes] = []
         for k in range(rounds):
-            first = [(run.at.tests * rounds + k) * count for run in runs]
             keys = [
-                run.episode_keys("test", at, count) for run, at in zip(runs, first, strict=True)
+                run.episode_keys(stream, (test * rounds + k) * count, count)
+                for run, test in zip(runs, tests, strict=True)
             ]
-            episodes = self.tests.run(self.team, torch.cat(keys), runs[0].now, greedy=True)
-            last = self._apart(episodes)
+            played = self.tests.run(self.team, torch.cat(keys), runs[0].now, greedy=True)
+            last = self._apart(played)
             for found, own in zip(outcomes, last, strict=True):
                 found.append(own.outcome())
-        self._each(lambda run: run.tested(outcomes[run.place], last[run.place]))
-        self._beat()
+        return outcomes, last
 
     def _beat(self) -> None:
         for beat in self.beats:

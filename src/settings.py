@@ -32,6 +32,7 @@ class RunConfig:
     t_max: int = setting(1)
     test_interval: int = setting(1)  # environment steps
     test_nepisode: int = setting(1)
+    absolute_nepisode: int = setting(0, default=0)  # with the best networks, after training
     log_interval: int = setting(1)  # environment steps
     local_results_path: str
     save_model: bool
@@ -231,6 +232,8 @@ def _refuse_nonsense(settings: Settings) -> None:
         raise UserError("use_cuda: there is no CUDA device here; set use_cuda=False")
     if run.evaluate and not run.checkpoint_path:
         raise UserError("evaluate: set checkpoint_path to the folder of the run to evaluate")
+    if run.absolute_nepisode and not run.save_model:
+        raise UserError("absolute_nepisode: plays the best networks; it requires save_model=True")
     if run.save_replay and not run.evaluate:
         raise UserError("save_replay: goes with evaluate=True and a checkpoint_path")
     if settings.controller.same_init and settings.controller.share_params:

@@ -377,23 +377,3 @@ def test_without_ray_it_says_how_to_get_it(where, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert batch.main(["--config", "qmix", "--on", "ray", "with", *where]) == 2
     assert "pip install ray" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "script", sorted((ROOT / "scripts").glob("figure_*.sh")), ids=lambda path: path.stem
-)
-def test_every_figures_script_asks_for_a_batch_that_exists(script, tmp_path, monkeypatch, capsys):
-    """Its own words, taken down by a run.sh that only pretends."""
-    (tmp_path / "scripts").mkdir()
-    copy = tmp_path / "scripts" / script.name
-    copy.write_bytes(script.read_bytes())
-    (tmp_path / "run.sh").write_text(
-        'printf "%s " "$@" >>called; echo >>called; [ "$1" != batch ] || echo folder\n'
-    )
-    subprocess.run(["bash", copy, "-j", "2", "with", "t_max=60"], check=True, capture_output=True)
-    calls = [line.split() for line in (tmp_path / "called").read_text().splitlines()]
-    asked = [call[1:] for call in calls if call[0] == "batch"]
-    assert asked and calls[-1][:2] == ["python", "src/plot.py"]
-    for words in asked:
-        before, given = batch.split(words)
-        assert batch.grid(batch.parser().parse_args(before), given)

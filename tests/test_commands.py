@@ -11,8 +11,9 @@ import sys
 
 import pytest
 
+from eoi import batch, figure
 from eoi import main as program
-from eoi.records import reader
+from eoi.records import figures, reader
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -152,6 +153,14 @@ def python(script: str, rest: list[str], here: pathlib.Path, capsys) -> None:
         assert module.main(few) == 0, capsys.readouterr().err
 
 
+def figure_command(words: list[str]) -> None:
+    """Parsed, and the runs of the paper's figures in it are planned."""
+    before, given = batch.split(words)
+    options = figure.parser().parse_args(before)
+    for name in set(options.names) & set(figures.names()):
+        assert figure.planned(options, given, figures.read(name))
+
+
 def benchmark(path: pathlib.Path, rest: list[str]) -> None:
     """Few repeats of almost no time; all sizes, N = 1024 among them."""
     small = {
@@ -166,7 +175,7 @@ def benchmark(path: pathlib.Path, rest: list[str]) -> None:
     called = [sys.executable, path, *given, *small]
     done = subprocess.run(called, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert "acting, N = 1024" in done.stdout or path.stem != "speed"
+    assert "windy_maze, acting" in done.stdout or path.stem != "speed"
 
 
 def unwrapped(words: list[str]) -> list[str]:
@@ -177,7 +186,9 @@ def unwrapped(words: list[str]) -> list[str]:
         words = words[2:]
     if words[:1] == ["eoi"]:
         return ["python", f"src/{PROGRAMS.get(words[1], words[1])}.py", *words[2:]]
-    return ["python", "src/batch.py", *words[1:]] if words[:1] == ["batch"] else words
+    if words[:1] in (["batch"], ["figure"]):
+        return ["python", f"src/{words[0]}.py", *words[1:]]
+    return words
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -186,6 +197,8 @@ def test_a_printed_command_works(name, here, capsys):
     if first == "bash":
         script = ROOT / rest[0]
         assert script.exists() and not subprocess.run(["bash", "-n", script]).returncode
+    elif first == "python" and rest[0] == "src/figure.py":
+        figure_command(rest[1:])
     elif first == "python":
         python(rest[0], rest[1:], here, capsys)
     elif first == "pip" and "-r" in rest:

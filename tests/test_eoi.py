@@ -22,6 +22,7 @@ from eoi.learners.eoi import (
     cross_entropy,
     invariant,
     normalised,
+    own_log_odds,
 )
 from eoi.modules.layers import AgentLinear, AgentMLP
 from helpers import SPEC, context, masked, random_batch, step_keys
@@ -32,6 +33,7 @@ BASE = {
     "beta1": 0.04,
     "beta2": 0.1,
     "delta_t": 4,
+    "log_odds_step": 0.0,
     "classifier_lr": 1e-3,
     "intrinsic": "p",
 }
@@ -51,6 +53,7 @@ EXPLORE = BASE | {
     "reward_scale": 10.0,
     "chooser": "own",
     "explorers": "all",
+    "explore_turn": 0,
     "episode_ratio": 0.4,
     "explore_ratio": 1.0,
     "explore_hold": 0,
@@ -522,6 +525,33 @@ def test_one_agent_explores_and_the_share_falls():
         assert explorers.float().mean().item() == pytest.approx(share, abs=0.03)
         each = (chosen >= 0).float().mean(0) / share
         assert each.tolist() == pytest.approx([0.25] * 4, abs=0.05)
+
+
+def test_own_log_odds():
+    """log(p / (1 - p)) of the diagonal of p."""
+    p = torch.tensor([[[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5]]])
+    expected = [0.0, math.log(4), 0.0]
+    assert own_log_odds(p.log() + 7).tolist() == [pytest.approx(expected, abs=1e-5)]
+
+
+@pytest.mark.parametrize(("step", "cost"), [(0.0, 0.0), (1.0, (3 * math.log(3) - 1) ** 2), (9.0, 0.0)])
+def test_a_penalty_bounds_the_change_of_log_odds_in_one_step(step, cost):
+    """p goes from 0.1 to 0.75: log-odds from -2 log 3 to log 3. The loss has the penalty added."""
+    before, after = ([p, *[(1 - p) / 3] * 3] for p in (0.1, 0.75))
+    made = fixed(own_first(before), own_first(after), log_odds_step=step)
+    bare = fixed(own_first(before), own_first(after))
+    batch = random_batch(FOUR, 1, has_earlier=torch.ones(1))
+    ours, theirs = (each.classify(batch)[0].terms["classifier"].item() for each in (made, bare))
+    assert ours - theirs == pytest.approx(cost, rel=1e-4, abs=1e-5)
+
+
+def test_agents_take_turns_to_explore():
+    made = explore(explorers="one", episode_ratio=1.0, explore_turn=100)
+    obs, avail = torch.randn(9, 4, 25), torch.ones(9, 4, 5, dtype=torch.bool)
+    best = torch.full((9, 4), -1)
+    for t, agent in ((0, 0), (99, 0), (100, 1), (399, 3), (450, 0)):
+        chosen = made.choose(best, obs, avail, step_keys(9, 4), torch.tensor(float(t)))
+        assert (chosen >= 0).int().tolist() == [[int(k == agent) for k in range(4)]] * 9
 
 
 def test_log_odds_are_0_at_chance_and_grow_without_bound():

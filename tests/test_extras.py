@@ -220,6 +220,19 @@ def test_state_of_an_extra_is_resumed_and_stacked(register, tmp_path):
     assert all((x - theirs[name]).abs().max() <= 1e-3 for name, x in ours.items())
 
 
+class Replacing(Curious):
+    """Its `observe` makes a new buffer, which a fleet would not see."""
+
+    def observe(self, episodes: Episodes) -> None:
+        self.seen = self.seen + len(episodes.length)
+
+
+def test_an_extra_that_replaces_a_buffer_is_refused(register):
+    register("toy", Replacing)
+    with pytest.raises(TypeError, match=r"Replacing\.observe: write seen in place"):
+        make_trainer(tiny("qmix", toy={"weight": 1.0})).play()
+
+
 class Pushed(Toy):
     """A loss term of the agents' values."""
 

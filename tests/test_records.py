@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from eoi import export, learners, plot
+from eoi.learners import extras
 from eoi.pictures.panels import panels
 from eoi.records import groups, reader, statistics, summary, table
 from eoi.records.record import Record, Series
@@ -91,6 +92,87 @@ def test_a_difference_has_welchs_interval():
     assert statistics.difference(np.ones(3), np.ones(2))[:3] == (0, 0, 0)
 
 
+def slow_comparison(first, second, seed=0, draws=400):
+    """Differences and probabilities of improvement of drawn groups, one draw after the other."""
+    generator = np.random.default_rng(seed)
+    ours = first[generator.integers(len(first), size=(draws, len(first)))]
+    theirs = second[generator.integers(len(second), size=(draws, len(second)))]
+    gaps, better = [], []
+    for one, other in zip(ours, theirs, strict=True):
+        cut = [sorted(x)[len(x) // 4 : len(x) - len(x) // 4] for x in (one, other)]
+        gaps.append(np.mean(cut[0]) - np.mean(cut[1]))
+        better.append(np.mean([(a > b) + (a == b) / 2 for a in one for b in other]))
+    return [np.percentile(x, end) for x in (gaps, better) for end in (2.5, 97.5)]
+
+
+def test_two_groups_are_compared_as_by_a_slow_bootstrap():
+    first, second = np.array([0.0, 3, 4, 5, 9]), np.array([1.0, 3, 3, 4])
+    found = statistics.comparison([first], [second], draws=400)
+    assert found.difference == pytest.approx(4 - 3)  # of 3, 4, 5 and of 3, 3
+    wins = [0, 1 + 2 / 2, 3 + 1 / 2, 4, 4]  # of 0, 3, 4, 5, 9 over 1, 3, 3, 4; ties count a half
+    assert found.better == pytest.approx(sum(wins) / 20)
+    ends = (found.low, found.high, found.better_low, found.better_high)
+    assert ends == pytest.approx(slow_comparison(first, second))
+    alone = statistics.comparison([first], [second[:1]])
+    assert alone.difference == pytest.approx(3) and np.isnan([alone.low, alone.better_high]).all()
+
+
+def test_groups_are_compared_within_each_world():
+    worlds = [np.full(3, 1.0), np.full(3, 10.0)], [np.full(3, 2.0), np.full(3, 9.0)]
+    found = statistics.comparison(*worlds, draws=50)
+    assert found == (0, 0, 0, 0.5, 0.5, 0.5)  # lost in one world, won in the other
+    assert statistics.comparison(worlds[0][:1], worlds[1][:1]).better == 0
+
+
+def test_a_performance_profile():
+    scores, levels = np.array([0.2, 0.5, 0.5, 1.0]), np.array([0.0, 0.2, 0.5, 1.0])
+    assert statistics.performance_profile(scores, levels).tolist() == [1, 0.75, 0.25, 0]
+    low, high = statistics.profile_interval([scores, scores + 1], levels, draws=200)
+    assert low.shape == high.shape == (4,) and (low <= high).all()
+    # Each world keeps its own runs: those of the second all exceed 1.
+    assert (low >= 0.5).all() and (high[0], low[0]) == (1, 1)
+
+
+def test_a_sample_efficiency_curve_draws_whole_runs():
+    curves = np.array([[0.0, 1, 2], [0, 3, 3], [0, 5, 4]])
+    found = statistics.sample_efficiency([curves], draws=300)
+    assert found.middle.tolist() == [0, 3, 3]
+    assert (found.low[0], found.high[0]) == (0, 0) and found.low[1] == 1 and found.high[1] == 5
+    last = statistics.bootstrap_interval([curves[:, 2]], draws=300)
+    assert (found.low[2], found.high[2]) == (last.low, last.high)
+    assert np.isnan(statistics.sample_efficiency([curves[:1]]).low).all()
+
+
+def test_scores_are_normalised():
+    assert statistics.normalised(np.array([0.0, 20.0]), -20.0, 20.0).tolist() == [0.5, 1]
+    with pytest.raises(ValueError, match="cannot be normalised"):
+        statistics.normalised(np.zeros(2), 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("final", 7.0),  # of 20 entries the last two
+        ("initial", 1.0),
+        ("first", 1.0),
+        ("mean", (1 / 2 + 18 * 1 + 7 / 2 + 3 * 6) / 19),  # trapezoids
+        ("half", 16 / 19),  # the mean of 1, 7, 7 is the first beyond 4
+        ("swing", np.std([1] * 6 + [7] * 4)),
+    ],
+)
+def test_a_score_is_one_number_for_a_run(kind, expected):
+    steps, values = np.arange(20) * 100, np.array([1.0] * 16 + [7.0] * 4)
+    assert statistics.score(kind, steps, values) == pytest.approx(expected)
+    assert set(statistics.SCORES) >= {kind}
+
+
+def test_scores_of_a_level_metric():
+    steps, values = np.arange(5), np.full(5, 2.0)
+    found = [statistics.score(kind, steps, values) for kind in statistics.SCORES]
+    assert found == [2, 2, 2, 2, 1, 0]
+    assert statistics.score("mean", steps[:1], values[:1]) == 2
+
+
 def test_a_printed_number_keeps_three_digits():
     generator = np.random.default_rng(0)
     for value in generator.normal(size=500) * 10 ** generator.uniform(-9, 9, 500):
@@ -162,6 +244,39 @@ def test_the_settings_that_a_learner_reads_are_those_of_its_classes():
     every = set().union(*read.values())
     for name, unread in groups.UNREAD.items():
         assert unread == every - read[name], name
+
+
+def test_the_settings_that_a_form_reads_are_those_of_its_class():
+    for section, forms in groups.READ.items():
+        kinds = extras.sections()[section]
+        assert {form: set(kind.Config.__dataclass_fields__) for form, kind in kinds.items()} == {
+            form: set(read) for form, read in forms.items()
+        }
+
+
+def test_settings_without_effect_set_no_runs_apart():
+    def differ(first, second, **shared):
+        return groups.setting_apart([record(**first, **shared), record(**second, **shared)])
+
+    reward, pull = ({"form": form, "alpha": 0.1} for form in ("reward", "pull"))
+    assert differ({"eoi": reward | {"q_input": "raw"}}, {"eoi": reward | {"q_input": "x"}}) == []
+    assert differ({"eoi": pull | {"q_input": "raw"}}, {"eoi": pull | {"q_input": "x"}}) == [
+        "eoi.q_input"
+    ]
+    one, other = ({"form": "policy", "beta1": 0, "delta_t": steps} for steps in (1, 4))
+    assert differ({"eoi": one}, {"eoi": other}) == []
+    assert differ({"eoi": one | {"beta1": 1}}, {"eoi": other | {"beta1": 1}}) == ["eoi.delta_t"]
+    assert differ({"optim_alpha": 0.9}, {"optim_alpha": 0.99}, optimizer="adam") == []
+    assert differ({"optim_alpha": 0.9}, {"optim_alpha": 0.99}, optimizer="rmsprop") != []
+
+
+def test_a_run_belongs_to_an_arm_if_it_asks_for_the_same():
+    arm = {"name": "qmix", "seed": 0, "env": "pac_men", "learner": "q_learner", "lr": 1, "new": 5}
+    assert groups.asks_for(record(lr=1.0, seed=9, label="x", threads=4), arm)
+    assert not groups.asks_for(record(lr=2), arm)
+    assert groups.asks_for(record(lr=1, removed=False), arm)
+    assert not groups.asks_for(record(lr=1, removed=True), arm)
+    assert groups.asks_for(record(lr=1, reward_scale=3), arm | {"reward_scale": 4})  # unread
 
 
 def test_a_setting_that_an_older_run_lacks_sets_it_not_apart():

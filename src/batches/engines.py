@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from eoi.batches.jobs import Job
 from eoi.batches.report import Screen
+from eoi.batches.stacks import Task
 from eoi.utils.errors import UserError
 from eoi.utils.places import IS_CHECKOUT, PACKAGE, ROOT
 from eoi.utils.script import write_text
@@ -32,6 +32,7 @@ class Pace:
     mongo: str
     address: str  # of a cluster
     argv: list[str]  # the batch's own command line
+    program: str = "batch"  # the command that it belongs to
 
 
 class Process:
@@ -110,7 +111,7 @@ def _hear(news: News, threads: int, stop: Callable[[], None]) -> None:
 _STOPPED = (130, -signal.SIGINT)
 
 
-def tell_end(job: Job, status: int, last: str, screen: Screen) -> None:
+def tell_end(job: Task, status: int, last: str, screen: Screen) -> None:
     job.remark = "" if status == 0 else last[:200]
     words = "finished" if status == 0 else f"failed ({status}): {job.remark}"
     if status in _STOPPED:
@@ -121,7 +122,7 @@ def tell_end(job: Job, status: int, last: str, screen: Screen) -> None:
 class Local:
     """Some threads, each of which starts one process after the other."""
 
-    def __init__(self, jobs: Sequence[Job], pace: Pace, screen: Screen):
+    def __init__(self, jobs: Sequence[Task], pace: Pace, screen: Screen):
         self._waiting, self._pace, self._screen = collections.deque(jobs), pace, screen
         self._live: set[Process] = set()
         self._lock, self._stopping = threading.Lock(), False
@@ -152,7 +153,7 @@ class Local:
                 self._live.discard(process)
             tell_end(job, status, process.last, self._screen)
 
-    def _begin(self) -> tuple[Job, Process] | None:
+    def _begin(self) -> tuple[Task, Process] | None:
         with self._lock:
             if self._stopping or not self._waiting:
                 return None
@@ -164,7 +165,7 @@ class Local:
         return job, process
 
 
-def local(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
+def local(jobs: Sequence[Task], pace: Pace, screen: Screen) -> bool:
     return Local(jobs, pace, screen).run()
 
 
@@ -184,7 +185,7 @@ def _remote(command: list[str]) -> tuple[int, str]:
     return status[0], process.last
 
 
-def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
+def on_ray(jobs: Sequence[Task], pace: Pace, screen: Screen) -> bool:
     """One task for each run, on one processor. The cluster's machines have to share this folder."""
     try:
         import ray  # pyright: ignore[reportMissingImports]
@@ -212,7 +213,7 @@ def on_ray(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
             ray.shutdown()
 
 
-def _ray_tasks(ray: ModuleType, pending: dict[object, Job], news: News, screen: Screen) -> bool:
+def _ray_tasks(ray: ModuleType, pending: dict[object, Task], news: News, screen: Screen) -> bool:
     """Waits until all tasks have ended. Returns whether the user stopped them."""
     stopped = False
     while pending:
@@ -234,7 +235,7 @@ def _ray_tasks(ray: ModuleType, pending: dict[object, Job], news: News, screen: 
     return stopped
 
 
-def slurm(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
+def slurm(jobs: Sequence[Task], pace: Pace, screen: Screen) -> bool:
     """Writes an array job with one task for each run.
 
     A task looks up whether its run is finished, was interrupted, or is new.
@@ -242,8 +243,8 @@ def slurm(jobs: Sequence[Job], pace: Pace, screen: Screen) -> bool:
     words = _without_engine(pace.argv)
     at = words.index("with") if "with" in words else len(words)
     call = shlex.join([*words[:at], "--only"]), shlex.join(words[at:])
-    path = ROOT / "results" / "batch.sbatch"
-    program = "bash run.sh batch" if IS_CHECKOUT else "eoi batch"
+    path = ROOT / "results" / f"{pace.program}.sbatch"
+    program = f"bash run.sh {pace.program}" if IS_CHECKOUT else f"eoi {pace.program}"
     numbers = ",".join(str(screen.number(job)) for job in jobs)
     text = f"""#!/bin/bash
 #SBATCH --job-name=eoi
@@ -273,7 +274,7 @@ def _without_engine(argv: Sequence[str]) -> list[str]:
     return kept
 
 
-ENGINES: dict[str, Callable[[Sequence[Job], Pace, Screen], bool]] = {
+ENGINES: dict[str, Callable[[Sequence[Task], Pace, Screen], bool]] = {
     "local": local,
     "ray": on_ray,
     "slurm": slurm,

@@ -6,7 +6,7 @@ A run is recognised by its recorded settings, so a batch keeps no file of its ow
 import contextlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from eoi.config import loader
@@ -51,21 +51,26 @@ class Job:
         return identity(self.config)
 
     def command(self, mongo: str = "") -> list[str]:
-        program = [
-            sys.executable,
-            str(PACKAGE / "main.py"),
-            *(["--mongo", mongo] if mongo else []),
-        ]
         if self.state in ("cut", "failed") and self.folder is not None:
-            return [*program, "--resume", str(self.folder)]
-        settings = [*self.given, *self.varied, f"seed={self.seed}", "threads=1"]
+            return [*_program(mongo), "--resume", str(self.folder)]
+        return self.fresh(f"seed={self.seed}", mongo)
+
+    def fresh(self, seeds: str, mongo: str = "") -> list[str]:
+        """The command that begins this run, or its like with other seeds."""
         return [
-            *program,
+            *_program(mongo),
             f"--config={self.algorithm}",
             f"--env-config={self.env}",
             "with",
-            *settings,
+            *self.given,
+            *self.varied,
+            seeds,
+            "threads=1",
         ]
+
+
+def _program(mongo: str) -> list[str]:
+    return [sys.executable, str(PACKAGE / "main.py"), *(["--mongo", mongo] if mongo else [])]
 
 
 def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str]) -> Job:
@@ -81,26 +86,31 @@ def find(jobs: Sequence[Job]) -> None:
 
     Of several runs with the job's settings the most advanced one counts.
     """
-    wanted = {job.identity: job for job in jobs}
+    wanted: dict[str, list[Job]] = {}
+    for job in jobs:
+        wanted.setdefault(job.identity, []).append(job)
+    defaults = loader.defaults()
     for job in jobs:
         job.state, job.folder = "new", None
     for base in {ROOT / str(job.config["local_results_path"]) / "sacred" for job in jobs}:
         with contextlib.suppress(UserError):  # no run there yet
             for folder in reader.locate([base]):
-                _take(folder, wanted)
+                _take(folder, wanted, defaults)
 
 
 _RANK = {"new": 0, "failed": 1, "cut": 2, "running elsewhere": 3, "finished": 4}
 
 
-def _take(folder: pathlib.Path, wanted: dict[str, Job]) -> None:
+def _take(folder: pathlib.Path, wanted: Mapping[str, list[Job]], defaults: Config) -> None:
+    """A setting newer than the run has its default."""
     try:
-        job = wanted.get(identity(reader.read_config(folder)))
-        state = _state(folder) if job else ""
+        found = wanted.get(identity(loader.merged(defaults, reader.read_config(folder))), [])
+        state = _state(folder) if found else ""
     except (UserError, OSError):  # a damaged record belongs to no batch
         return
-    if job and _RANK[state] > _RANK[job.state]:
-        job.state, job.folder = state, folder
+    for job in found:
+        if _RANK[state] > _RANK[job.state]:
+            job.state, job.folder = state, folder
 
 
 def _state(folder: pathlib.Path) -> str:

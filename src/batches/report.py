@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from eoi.batches.jobs import Job
+from eoi.batches.stacks import Task
 from eoi.records import reader, summary
 from eoi.records.record import Record
 from eoi.records.statistics import FINAL
@@ -21,7 +22,7 @@ _METRIC = "test_return_mean"
 class Screen:
     """One line for each run in progress: rewritten in place on a terminal, else printed anew."""
 
-    def __init__(self, jobs: Sequence[Job]):
+    def __init__(self, jobs: Sequence[Task]):
         self._width = max((len(job.title) for job in jobs), default=0)
         self._number = {id(job): k for k, job in enumerate(jobs)}
         self._live = sys.stdout.isatty()
@@ -30,15 +31,15 @@ class Screen:
         self._lines = 0
         self._lock = threading.Lock()
 
-    def number(self, job: Job) -> int:
+    def number(self, job: Task) -> int:
         """The job's place in the batch, from 0."""
         return self._number[id(job)]
 
-    def _line(self, job: Job, text: str) -> str:
+    def _line(self, job: Task, text: str) -> str:
         count = len(self._number)
         return f"{self.number(job):{len(str(count - 1))}}  {job.title:{self._width}}  {text}"
 
-    def say(self, job: Job, text: str) -> None:
+    def say(self, job: Task, text: str) -> None:
         """Prints a line that stays."""
         with self._lock:
             self._shown.pop(id(job), None)
@@ -46,7 +47,7 @@ class Screen:
             print(self._line(job, text), flush=True)
             self._draw()
 
-    def progress(self, job: Job, line: str) -> None:
+    def progress(self, job: Task, line: str) -> None:
         """Shows the numbers of a run's own progress line."""
         found = re.search(r"(\d+\.\d)%.*?steps  (.*)", line)
         if not found:

@@ -86,6 +86,7 @@ class Firefighters(GridWorld):
         "A": (" ", (206, 196, 186)),  # extinguished
         "B": (" ", (206, 196, 186)),
     }
+    words: ClassVar = {"fire": "fire", "A": "fire put out", "W": "river"}
     gauges = ("water",)
     regions = "areas"
     metrics = (

@@ -251,6 +251,7 @@ class GridWorld:
     gauges: tuple[str, ...] = ()  # numbers that every agent observes
     # Character and colour of each kind of item and scenery
     looks: ClassVar[Mapping[str, tuple[str, RGB]]] = {}
+    words: ClassVar[Mapping[str, str]] = {}  # key of `looks`: its word in a picture's legend
     regions: str = "regions"  # name, in metrics, for the parts of the map that agents divide
     metrics: tuple[str, ...] = ()
     obs_dtype = torch.uint8
@@ -441,6 +442,12 @@ class GridWorld:
     def history(self, copy: int = 0) -> dict[str, float]:
         """Quantities to plot over an episode, by name."""
         return {}
+
+    @property
+    def legend(self) -> dict[str, RGB]:
+        """Colours of a picture, without those of the agents."""
+        found = {word: self.looks[key][1] for key, word in self.words.items()}
+        return found | {"floor": FLOOR, "wall": WALL}
 
     def _contents(self, copy: int) -> dict[int, tuple[str, RGB]]:
         """Character and colour of each cell that is not plain floor."""

@@ -71,6 +71,7 @@ class PacMen(GridWorld):
     action_names = ("up", "down", "left", "right", "eat")
     items = ("dot",)
     looks: ClassVar = {"dot": ("*", (122, 176, 96))}
+    words: ClassVar = {"dot": "dot"}
     regions = "rooms"
     metrics = ("dots_eaten", "rooms_visited", "rooms_occupied")
     cfg: PacMenConfig

@@ -95,6 +95,7 @@ class WindyMaze(GridWorld):
         "R": ("o", (220, 203, 176)),
         WIND: (WIND, (202, 220, 236)),
     }
+    words: ClassVar = {"box": "closed box", "L": "open box", WIND: "wind"}
     regions = "ends"  # the two ends of the bar, with the boxes
     metrics = ("left_open", "right_open", "ends_visited", "ends_occupied")
     cfg: WindyMazeConfig

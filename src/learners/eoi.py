@@ -51,6 +51,7 @@ class ClassifierConfig:
     beta1: float = setting(0, varies=True)  # weight of the positive distance
     beta2: float = setting(0, varies=True)  # weight of the mutual information
     delta_t: int = setting(1, varies=True)  # steps back a positive may lie
+    log_odds_step: float = setting(0)  # largest change of log-odds in one step; 0: any
     classifier_lr: float = setting(0, varies=True)
     intrinsic: Literal[
         "p", "centred", "log_odds"
@@ -98,6 +99,7 @@ class IntrinsicQConfig(ClassifierConfig):
     reward_scale: float = setting(0, varies=True)
     chooser: Literal["agents", "own"]  # next action in its target: of Q^a, or its own best
     explorers: Literal["all", "one"]  # agents that explore in an exploring episode
+    explore_turn: int = setting(0, varies=True)  # environment steps
     episode_ratio: float = setting(0, 1, varies=True)
     explore_ratio: float = setting(0, 1, varies=True)
     explore_hold: int = setting(0, varies=True)  # environment steps
@@ -152,6 +154,13 @@ def cross_entropy(
     return -(p * log_p.masked_fill(~avail, 0)).sum(-1)
 
 
+def own_log_odds(logits: Float[Tensor, "*b A n"]) -> Float[Tensor, "*b A"]:
+    """log p(i | o_i) - log(1 - p(i | o_i)) of each agent i."""
+    own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    others = logits.masked_fill(own, torch.finfo(logits.dtype).min).logsumexp(-1)
+    return logits.diagonal(dim1=-2, dim2=-1) - others
+
+
 class Individuality(Extra[View], Generic[View]):
     """The classifier with its regularisers (eq. 5), which all forms share."""
 
@@ -163,6 +172,7 @@ class Individuality(Extra[View], Generic[View]):
         super().__init__()
         spec = context.spec
         self.reward, self.classifier_lr = cfg.intrinsic, cfg.classifier_lr
+        self.log_odds_step = cfg.log_odds_step
         self.window = cfg.delta_t
         self.classifier = Classifier(spec.obs_size, context.hidden, spec.n_agents)
         scalar(self, "beta1", cfg.beta1)
@@ -206,6 +216,8 @@ class Individuality(Extra[View], Generic[View]):
         # H(I|O), with the gradient through both of its places.
         information = -mean_of(batch, (p * log_p).sum(-1))
         loss = likelihood + self.beta1 * distance + self.beta2 * information
+        if self.log_odds_step:
+            loss = loss + self.roughness(batch, log_p)
         names = torch.arange(log_p.shape[-1], device=log_p.device)
         right = (log_p.argmax(-1) == names).float()
         stats = {
@@ -220,6 +232,16 @@ class Individuality(Extra[View], Generic[View]):
             recognised = own.exp() if now is batch else self.recognised(now.obs)
         stats = {name: value.detach() for name, value in stats.items()}
         return Losses({"classifier": loss}, stats), recognised.detach()
+
+    def roughness(self, batch: Batch, log_p: Float[Tensor, "*b A n"]) -> Scalar:
+        """Mean square of what an agent's log-odds change in one step beyond `log_odds_step`.
+
+        Without it p(i|o) is near 1 as soon as agents part, and an agent has no reason to go on.
+        With it the log-odds grow with the steps from where agents meet, as distances do in skills
+        of a Lipschitz map (Park et al. 2022).
+        """
+        before, after = own_log_odds(log_p), own_log_odds(self.classifier(batch.next_obs))
+        return mean_of(batch, ((after - before).abs() - self.log_odds_step).relu().square())
 
     def groups(self) -> Sequence[Group]:
         return [Group([self.classifier], self.classifier_lr)]
@@ -382,6 +404,7 @@ class IntrinsicQ(Individuality[Values]):
     reward_scale: Tensor
     episode_ratio: Tensor
     explore_ratio: Tensor
+    explore_turn: Tensor
     explore_hold: Tensor
     explore_anneal: Tensor
     explore_floor: Tensor
@@ -397,6 +420,7 @@ class IntrinsicQ(Individuality[Values]):
             "reward_scale",
             "episode_ratio",
             "explore_ratio",
+            "explore_turn",
             "explore_hold",
             "explore_anneal",
             "explore_floor",
@@ -408,6 +432,10 @@ class IntrinsicQ(Individuality[Values]):
         after = (t - self.explore_hold).clamp(min=0)
         never = torch.zeros_like(self.explore_anneal)
         return self.episode_ratio * trapezoid(never, self.explore_anneal, self.explore_floor, after)
+
+    def turn(self, t: Scalar, n_agents: int) -> Int[Tensor, ""]:
+        """The agent whose turn it is to explore; each turn lasts `explore_turn` steps."""
+        return (t / self.explore_turn.clamp(min=1)).floor().long() % n_agents
 
     def choose(
         self,
@@ -422,7 +450,8 @@ class IntrinsicQ(Individuality[Values]):
         follow = uniform(named(keys.step, "explore"), n_agents) < self.explore_ratio  # [N, A]
         explores = uniform(named(keys.episode, "explore"))[:, None] < self.share(t)
         if self.cfg.explorers == "one":
-            explorer = integers(named(keys.episode, "explorer"), n_agents)[:, None]
+            drawn = integers(named(keys.episode, "explorer"), n_agents)
+            explorer = torch.where(self.explore_turn > 0, self.turn(t, n_agents), drawn)[:, None]
             explores = explores & (explorer == torch.arange(n_agents, device=best.device))
         return torch.where(explores & follow, masked_argmax(self.value(obs), avail), best)
 

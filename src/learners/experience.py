@@ -37,7 +37,7 @@ class OffPolicy:
 
     def batches(self, key: Int[Tensor, ""], now: Scalar, at: Progress) -> Iterator[Batch]:
         """A batch for each update that is due."""
-        due = self._due(at)
+        due = self.due(at)
         if due <= 0:
             return
         keys = fold(key, at.updates + torch.arange(due, device=key.device))
@@ -50,7 +50,7 @@ class OffPolicy:
             for rows, own in zip(self.replay.draw(keys, count, window), keys, strict=True):
                 yield self.replay.read(rows, self.wants, own)
 
-    def _due(self, at: Progress) -> int:
+    def due(self, at: Progress) -> int:
         """Updates since the last call, after `at.t` environment steps."""
         cfg, enough = self.cfg, not self.whole or self.replay.episodes >= self.cfg.batch_size
         if at.t < cfg.learning_starts or not enough:

@@ -8,13 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eoi.records.statistics import deviation, mean_interval
+from eoi.records.statistics import deviation, mean_interval, sample_efficiency, smoothed
 from eoi.utils.shapes import Float
+
+__all__ = ["BANDS", "Curve", "Summary", "automatic_width", "smoothed", "summarise"]
 
 BANDS = {
     "std": "± standard deviation",
     "ci": "95 % confidence interval of the mean (Student's t)",
     "minmax": "lowest to highest seed",
+    "iqm": "95 % bootstrap interval of the interquartile mean",
 }
 
 
@@ -27,15 +30,9 @@ class Summary(NamedTuple):
     """Several runs as one curve, over the range that they share."""
 
     x: Float[np.ndarray, " G"]
-    mean: Float[np.ndarray, " G"]
+    mean: Float[np.ndarray, " G"]  # with band `iqm` the interquartile mean
     low: Float[np.ndarray, " G"]
     high: Float[np.ndarray, " G"]
-
-
-def smoothed(y: Float[np.ndarray, " K"], width: int) -> Float[np.ndarray, " K"]:
-    """Mean over the `width` entries around each entry; over fewer at both ends."""
-    before, after = width // 2, (width + 1) // 2
-    return np.array([y[max(0, i - before) : i + after].mean() for i in range(len(y))])
 
 
 def automatic_width(entries: int) -> int:
@@ -54,6 +51,8 @@ def summarise(curves: Sequence[Curve], band: str) -> Summary:
     mean = y.mean(0)
     if band == "minmax" or len(y) == 1:
         return Summary(x, mean, y.min(0), y.max(0))
+    if band == "iqm":
+        return Summary(x, *sample_efficiency([y]))
     if band == "ci":
         return Summary(x, mean, *mean_interval(y))
     return Summary(x, mean, mean - deviation(y), mean + deviation(y))

@@ -4,7 +4,7 @@ Axes: A agents.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from eoi.envs.base import VecEnv
-from eoi.envs.grid import AGENT_COLOURS
+from eoi.envs.grid import AGENT_COLOURS, RGB
 from eoi.learners import Learner
 from eoi.runners.rollout import Moment
 from eoi.saved import Recognise, greedy_episodes, recogniser
@@ -22,6 +22,7 @@ from eoi.saved import Recognise, greedy_episodes, recogniser
 _SIDE = 480  # pixels, the least for the longer side of the world
 # Pixels: the panel's width, its margin, its first lines, the height of each agent's block.
 _PANEL, _MARGIN, _HEAD, _BLOCK = 280, 22, 120, 60
+_ROW = 19  # pixels, the height of a line of the legend
 _PAPER, _INK, _FAINT, _TRACK = (255, 255, 255), (33, 37, 45), (118, 124, 134), (226, 229, 233)
 _HOLD = 2000  # milliseconds on an episode's last frame
 _FONT = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -39,6 +40,7 @@ class Shot:
     recognised: list[float]  # p(i | o_i); empty without a classifier
     info: dict[str, list[float]]  # the world's metrics of the episode so far
     history: dict[str, float] = field(default_factory=dict)  # quantities for a chart over time
+    legend: dict[str, RGB] = field(default_factory=dict)  # colours of the picture
 
 
 def shoot(env: VecEnv, learner: Learner, seed: int, t: int) -> list[list[Shot]]:
@@ -71,6 +73,7 @@ def _shot(
             for name, value in now.info.items()
         },
         history=_history(env, copy),
+        legend=legend_of(env),
     )
 
 
@@ -78,6 +81,11 @@ def _history(env: VecEnv, copy: int) -> dict[str, float]:
     """Quantities for a chart, if the world has a method `history`."""
     own = getattr(env, "history", None)
     return own(copy) if own else {}
+
+
+def legend_of(env: VecEnv) -> dict[str, RGB]:
+    """Colours of the world's picture and their words, if it has an attribute `legend`."""
+    return dict(getattr(env, "legend", {}))
 
 
 def action_name(env: VecEnv, action: int) -> str:
@@ -137,9 +145,9 @@ def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
         (width * factor, height * factor), Image.Resampling.NEAREST
     )
     agents = len(shot.actions)
-    canvas = Image.new(
-        "RGB", (world.width + _PANEL, max(world.height, _HEAD + agents * _BLOCK + _MARGIN)), _PAPER
-    )
+    rows = -(-len(shot.legend) // 2)  # of the legend, which has two columns
+    needed = _HEAD + agents * _BLOCK + rows * _ROW + _MARGIN
+    canvas = Image.new("RGB", (world.width + _PANEL, max(world.height, needed)), _PAPER)
     canvas.paste(world, (0, (canvas.height - world.height) // 2))
     draw, left = ImageDraw.Draw(canvas), world.width + _MARGIN
     for i, title in enumerate(titles):
@@ -148,6 +156,29 @@ def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
     draw.text((left + 100, _MARGIN + 40), f"return {shot.total:.4g}", _INK, _font(18))
     for i in range(agents):
         _agent(draw, shot, i, (left, _HEAD + i * _BLOCK))
+    for k, (word, colour) in enumerate(shot.legend.items()):
+        column, row = k % 2, k // 2
+        _swatch(draw, word, colour, (left + 110 * column, canvas.height - (rows - row) * _ROW - 6))
+    return canvas
+
+
+def _swatch(draw: ImageDraw.ImageDraw, word: str, colour: RGB, at: tuple[int, int]) -> None:
+    """A colour and its word."""
+    x, y = at
+    draw.rectangle((x, y + 1, x + 12, y + 13), colour, _FAINT)
+    draw.text((x + 19, y), word, _FAINT, _font(11))
+
+
+def with_legend(picture: np.ndarray, legend: Mapping[str, RGB]) -> Image.Image:
+    """A picture of a world, and below it the words of its colours."""
+    world, width = Image.fromarray(picture), 110
+    columns = max(1, min(len(legend), world.width // width))
+    rows = -(-len(legend) // columns)
+    canvas = Image.new("RGB", (world.width, world.height + rows * _ROW + 8), _PAPER)
+    canvas.paste(world, (0, 0))
+    for k, (word, colour) in enumerate(legend.items()):
+        at = (4 + width * (k % columns), world.height + 6 + _ROW * (k // columns))
+        _swatch(ImageDraw.Draw(canvas), word, colour, at)
     return canvas
 
 

@@ -1,10 +1,11 @@
 """Learning curves: mean and band over seeds, every seed behind them."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -12,54 +13,56 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from eoi.pictures.curves import BANDS, Curve, automatic_width, smoothed, summarise
-from eoi.pictures.panels import INTRINSIC, Panel, curve
+from eoi.pictures.labels import chance, label
+from eoi.pictures.panels import Panel, curve
 
 Styles = dict[str, dict[str, Any]]  # matplotlib's options for each group's line
 
 # Okabe and Ito's colours, distinct to the colour-blind; without yellow, which is faint on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # with more groups than colours
-LABELS = {
-    "test_return_mean": "Test return (environment reward)",
-    "return_mean": "Training return",
-    "test_battle_won_mean": "Test win rate",
-    INTRINSIC: r"Intrinsic reward, mean $p(i\,|\,o_i)$",
-    "classifier_accuracy": "Accuracy of the classifier",
-}
+_DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)))  # with more groups than colours
+_DOTTED = (0, (1, 1))
+_WRAP = 30  # characters of a panel's label in a line
 
 
-def learning_curves(rows: Sequence[Sequence[Panel]], smooth: int | None, band: str) -> Figure:
+def learning_curves(
+    rows: Sequence[Sequence[Panel]],
+    smooth: int | None,
+    band: str,
+    like: Mapping[str, str] | None = None,
+) -> Figure:
     """A row of panels for each world.
 
-    smooth: entries that are averaged; None chooses a number. band: a key of BANDS.
+    smooth: entries that are averaged; None: a twentieth of each curve's own. band: a key of BANDS.
+    like: groups that are drawn dotted, each in the colour of another group.
     """
-    styles = styles_of(rows)
+    styles = styles_of(rows, like or {})
     columns = len(rows[0])
     figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False, sharex="row")
-    drawn = [
-        record.metrics[panel.metric]
-        for row in rows
-        for panel in row
-        for group in panel.groups.values()
-        for record in group
-    ]
-    width = smooth or automatic_width(max(len(series.steps) for series in drawn))
+    widths: set[int] = set()
     for i, row in enumerate(rows):
-        axes[i, 0].set_title(row[0].world)
+        axes[i, 0].set_title(textwrap.fill(row[0].world, 48))
         for j, panel in enumerate(row):
-            _draw(axes[i, j], panel, width, band, styles)
-    finish(figure, rows, styles, textwrap.fill(_explanation(width, band), 60 * columns))
+            widths |= _draw(axes[i, j], panel, smooth, band, styles)
+    finish(figure, rows, styles, textwrap.fill(_explanation(widths, band), 60 * columns))
     return figure
 
 
-def styles_of(rows: Sequence[Sequence[Panel]]) -> Styles:
-    """Colour and dashes of each group of runs, the same in all panels."""
+def styles_of(rows: Sequence[Sequence[Panel]], like: Mapping[str, str] | None = None) -> Styles:
+    """Colour and dashes of each group of runs, the same in all panels.
+
+    like: groups that take the colour of another one, dotted.
+    """
     names = list(dict.fromkeys(name for row in rows for panel in row for name in panel.groups))
-    return {
+    twins = {name: other for name, other in (like or {}).items() if other in names}
+    own = [name for name in names if name not in twins]
+    styles = {
         name: {"color": _COLOURS[i % 7], "linestyle": _DASHES[i // 7 % 3]}
-        for i, name in enumerate(names)
+        for i, name in enumerate(own)
     }
+    dotted = {name: styles[other] | {"linestyle": _DOTTED} for name, other in twins.items()}
+    return {name: (styles | dotted)[name] for name in names}
 
 
 def finish(
@@ -70,16 +73,20 @@ def finish(
 ) -> None:
     """Adds the legend above the panels and the explanation below them."""
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
-    _legend(figure, lines, [f"{name} ({_seeds(rows, name)})" for name in styles])
+    width = round(12 * figure.get_figwidth()) - 6  # characters of a line that fits
+    labels = [textwrap.fill(f"{name} ({_seeds(rows, name)})", width) for name in styles]
+    legend_above(figure, lines, labels)
     figure.supxlabel(explanation, fontsize=7, color="0.45")
 
 
-def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
+def legend_above(
+    figure: Figure, lines: Sequence[Artist], labels: Sequence[str], length: float = 1.8
+) -> None:
     """Adds a legend in as many columns as fit, and makes the figure taller by its height."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     for columns in range(len(labels), 0, -1):
         legend = figure.legend(
-            lines, labels, loc="outside upper center", ncols=columns, handlelength=1.8
+            lines, labels, loc="outside upper center", ncols=columns, handlelength=length
         )
         extent = legend.get_window_extent(renderer)
         if columns == 1 or extent.width <= figure.bbox.width:
@@ -88,15 +95,20 @@ def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> N
         legend.remove()
 
 
-def _draw(axes: Axes, panel: Panel, width: int, band: str, styles: Styles) -> None:
+def _draw(axes: Axes, panel: Panel, smooth: int | None, band: str, styles: Styles) -> set[int]:
+    """Draws the panel's curves. Returns the windows that they are averaged over."""
     groups = {
         name: [curve(record, panel.metric, panel.x) for record in records]
         for name, records in panel.groups.items()
     }
     raw = [each for curves in groups.values() for each in curves]
+    widths: set[int] = set()
     for name, curves in groups.items():
         for each in curves:
             axes.plot(*each, color=styles[name]["color"], linewidth=0.6, alpha=0.35)
+        # A group has one window, so that none of its runs is smoothed more than its shortest.
+        width = smooth or automatic_width(min(len(each.x) for each in curves))
+        widths.add(width)
         summary = summarise([Curve(each.x, smoothed(each.y, width)) for each in curves], band)
         if len(curves) > 1:
             axes.fill_between(
@@ -111,8 +123,21 @@ def _draw(axes: Axes, panel: Panel, width: int, band: str, styles: Styles) -> No
     if not raw:
         axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color="0.5")
     _label(axes, panel)
-    if raw and min(np.nanmin(each.y, initial=0) for each in raw) >= 0:
-        axes.set_ylim(bottom=0)
+    if raw:
+        show_zero(axes, min(np.nanmin(each.y, initial=0) for each in raw))
+    return widths
+
+
+def show_zero(axes: Axes, lowest: float) -> None:
+    """Begins the axis a little below 0 if no value is negative, so that a curve at 0 is seen.
+
+    Else marks 0 with a line, where it is in sight.
+    """
+    low, high = axes.get_ylim()
+    if lowest >= 0:
+        axes.set_ylim(bottom=-0.025 * high)
+    elif low < 0 < high:
+        axes.axhline(0, color="0.7", linewidth=0.8, zorder=0.5)
 
 
 def _label(axes: Axes, panel: Panel) -> None:
@@ -124,19 +149,21 @@ def _label(axes: Axes, panel: Panel) -> None:
 
 
 def label_y(axes: Axes, panel: Panel) -> None:
-    """Adds the metric's name, and a line at chance for the probability of an agent."""
-    axes.set_ylabel(LABELS.get(panel.metric, panel.metric))
-    agents = {
-        record.settings.get("env_args.n_agents")
-        for records in panel.groups.values()
-        for record in records
-    }
-    if panel.metric == INTRINSIC and len(agents) == 1 and isinstance(n := agents.pop(), int):
-        axes.axhline(1 / n, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
+    """Adds the metric's name, and a line at chance where that is known."""
+    axes.set_ylabel(wrapped(label(panel.metric)))
+    records = [record for group in panel.groups.values() for record in group]
+    level = chance(panel.metric, records)
+    if level is not None:
+        axes.axhline(level, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
         at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         axes.annotate(
-            "chance", (1, 1 / n), (-2, -2), ha="right", va="top", fontsize=7, color="0.45", **at
+            "chance", (1, level), (-2, -2), ha="right", va="top", fontsize=7, color="0.45", **at
         )
+
+
+def wrapped(text: str) -> str:
+    """A label in lines that fit beside a panel."""
+    return textwrap.fill(text, _WRAP)
 
 
 def _seeds(rows: Sequence[Sequence[Panel]], name: str) -> str:
@@ -150,6 +177,12 @@ def _seeds(rows: Sequence[Sequence[Panel]], name: str) -> str:
     return f"{many} {'seed' if unlike else 'run'}{'s' * (many != '1')}"
 
 
-def _explanation(width: int, band: str) -> str:
-    averaged = f", each averaged over {width} entries" if width > 1 else ""
-    return f"thick: mean over seeds{averaged};  band: {BANDS[band]};  thin: every seed as logged"
+def _explanation(widths: set[int], band: str) -> str:
+    low, high = (min(widths), max(widths)) if widths else (1, 1)
+    averaged = f", each averaged over {low}" if high > 1 else ""
+    if averaged:
+        averaged += " entries" if low == high else f" to {high} entries"
+    middle = "interquartile mean" if band == "iqm" else "mean"
+    return (
+        f"thick: {middle} over seeds{averaged};  band: {BANDS[band]};  thin: every seed as logged"
+    )

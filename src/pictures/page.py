@@ -10,6 +10,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from eoi.envs.grid import RGB
 from eoi.pictures.film import Shot, agent_colour
 
 _TEMPLATE = pathlib.Path(__file__).with_name("page.html")
@@ -20,11 +21,16 @@ def page(films: Sequence[Sequence[Shot]], title: str, fps: float) -> str:
     data = {
         "title": title,
         "fps": fps,
-        "colours": ["#{:02x}{:02x}{:02x}".format(*agent_colour(i)) for i in agents],
+        "colours": [_hex(agent_colour(i)) for i in agents],
+        "legend": {word: _hex(colour) for word, colour in films[0][0].legend.items()},
         "episodes": [[_moment(shot) for shot in film] for film in films],
     }
     inside = json.dumps(data).replace("<", "\\u003c")  # so that no text in it ends the script
     return _TEMPLATE.read_text().replace("TITLE", html.escape(title), 1).replace("DATA", inside, 1)
+
+
+def _hex(colour: RGB) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _moment(shot: Shot) -> dict[str, object]:

@@ -7,11 +7,12 @@ import numpy as np
 
 from eoi.config.schema import nearest
 from eoi.pictures.curves import Curve
+from eoi.pictures.labels import INTRINSIC
 from eoi.records.groups import apart_by_name, grouped, refuse_unknown, setting_apart, worlds
 from eoi.records.record import Record
 from eoi.utils.errors import UserError
 
-INTRINSIC = "individuality_mean"
+_ALIKE = 1.05  # runs whose lengths differ by a smaller factor are equally long
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,22 @@ def panels(
     for world, members in divided.items():
         axis = x or ("episodes" if all(map(lasts_equally, members)) else "steps")
         groups = grouped(members, by, apart)
-        rows.append([Panel(world, name, _logged(groups, name), axis) for name in metrics])
+        shown = {name: _logged(groups, name) for name in metrics}
+        if by is None:
+            shown = {name: _by_length(own, name) for name, own in shown.items()}
+        rows.append([Panel(world, name, own, axis) for name, own in shown.items()])
     return rows
+
+
+def _by_length(groups: dict[str, list[Record]], metric: str) -> dict[str, list[Record]]:
+    """Groups whose runs are about equally long: shorter runs are a group of their own."""
+    found: dict[str, list[Record]] = {}
+    for name, records in groups.items():
+        longest = max(r.metrics[metric].steps[-1] for r in records)
+        for record in records:
+            short = record.metrics[metric].steps[-1] * _ALIKE < longest
+            found.setdefault(f"{name}, unfinished" if short else name, []).append(record)
+    return found
 
 
 def _logged(groups: dict[str, list[Record]], metric: str) -> dict[str, list[Record]]:
@@ -104,7 +119,7 @@ def remarks(panel: Panel) -> list[str]:
         if len({record.seed for record in records}) < len(records):
             found.append(f"{where}: a seed occurs more than once among its {len(records)} runs")
         ends = [int(record.metrics[panel.metric].steps[-1]) for record in records]
-        if max(ends) > 1.05 * min(ends):
+        if max(ends) > _ALIKE * min(ends):
             short = records[int(np.argmin(ends))]
             found.append(
                 f"{where}: the mean ends at step {min(ends)}, the end of {short.folder}"

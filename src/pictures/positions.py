@@ -35,13 +35,26 @@ class Maps(NamedTuple):
     share: Float[np.ndarray, "A H W"]  # of the agent's time; nan at places that no agent can enter
 
 
-def heat_maps(folders: Sequence[pathlib.Path], episodes: int, seed: int, model: str) -> Figure:
-    """A row for each run: a panel for each agent, darker where it spends more time, and all."""
-    rows = [measure(folder, episodes, seed, model) for folder in folders]
+def heat_maps(
+    folders: Sequence[pathlib.Path],
+    episodes: int,
+    seed: int,
+    model: str,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """A row for each run: a panel for each agent, darker where it spends more time, and all.
+
+    names: of the rows; None: the algorithm of each run.
+    """
+    given = names or [None] * len(folders)
+    rows = [
+        measure(folder, episodes, seed, model, name)
+        for folder, name in zip(folders, given, strict=True)
+    ]
     columns = 1 + max(len(row.share) for row in rows)
-    tall = max(row.share.shape[1] / row.share.shape[2] for row in rows)
+    width, height = _panel_size(rows, columns)
     figure = Figure(
-        figsize=(1.45 * columns + 1.3, 1.45 * tall * len(rows) + 0.3), layout="constrained"
+        figsize=(width * columns + 1.3, (height + 0.15) * len(rows) + 0.35), layout="constrained"
     )
     axes = figure.subplots(len(rows), columns, squeeze=False)
     norm = PowerNorm(0.5, 0, max(np.nanmax(row.share) for row in rows))
@@ -51,12 +64,24 @@ def heat_maps(folders: Sequence[pathlib.Path], episodes: int, seed: int, model: 
     bar = figure.colorbar(
         ScalarMappable(norm, grey), ax=list(axes.flat), fraction=0.02, aspect=22, pad=0.01
     )
-    bar.set_label("share of the agent's time", fontsize=8, color="0.3")
+    bar.set_label("share of time", fontsize=8, color="0.3")
     bar.ax.tick_params(labelsize=7)
+    figure.supxlabel("grey: walls", fontsize=7, color="0.45")
     return figure
 
 
-def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
+def _panel_size(rows: Sequence[Maps], columns: int) -> tuple[float, float]:
+    """Width and height of a panel in inches: about as large for a wide map as for a square one."""
+    heights, widths = zip(*(row.share.shape[1:] for row in rows), strict=True)
+    aspect = max(widths) / max(heights)
+    width = min(1.45 * aspect**0.5, 2.6, 13 / columns)
+    lowest = 0.95  # so that a row's title, of three lines, fits beside it
+    return width, max(width / aspect, lowest)
+
+
+def measure(
+    folder: pathlib.Path, episodes: int, seed: int, model: str, name: str | None = None
+) -> Maps:
     """Plays greedy episodes of a saved run. Raises UserError."""
     env, learner, settings = load(folder, episodes, model)
     with contextlib.closing(env):
@@ -67,7 +92,7 @@ def measure(folder: pathlib.Path, episodes: int, seed: int, model: str) -> Maps:
         for moment in moments:
             visits = visits + count(moment.running)
             returns = returns + moment.now.reward
-    name = labelled(settings.run.name, vars(settings.env))
+    name = name or labelled(settings.run.name, vars(settings.env))
     title = f"{name}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
     return Maps(title, visits / np.nansum(visits, (1, 2), keepdims=True).clip(1))
 
@@ -80,7 +105,7 @@ def _counter(env: Any) -> Count:
     if hasattr(env, "position"):
         return lambda copies: _on_cells(env, env.position[copies])
     if hasattr(env, "xy"):
-        return lambda copies: _on_plane(env, env.xy[copies])
+        return lambda copies: _rimmed(_on_plane(env, env.xy[copies]))
     raise UserError(f"--heatmap: {type(env).__name__} does not give the positions of its agents")
 
 
@@ -107,6 +132,11 @@ def _on_plane(env: Any, places: Tensor) -> Float[np.ndarray, "A H W"]:
     return np.stack(
         [np.histogram2d(own[:, 0], own[:, 1], bins, (across, up))[0].T[::-1] for own in of_agents]
     )
+
+
+def _rimmed(grid: Float[np.ndarray, "A H W"]) -> Float[np.ndarray, "A H+2 W+2"]:
+    """With a wall around it: the bounds of a plane are where its agents can walk."""
+    return np.pad(grid, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
 
 
 def shade(colour: np.ndarray, amount: np.ndarray) -> np.ndarray:

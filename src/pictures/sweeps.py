@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eoi.pictures.curves import BANDS, Curve, summarise
-from eoi.pictures.learning import Styles, finish, label_y, styles_of
+from eoi.pictures.learning import Styles, finish, label_y, show_zero, styles_of
 from eoi.pictures.panels import Panel
 from eoi.records.groups import Value, idle, order, value
 from eoi.records.record import Record
@@ -38,7 +38,7 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
     figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for i, row in enumerate(rows):
-        axes[i, 0].set_title(row[0].world)
+        axes[i, 0].set_title(textwrap.fill(row[0].world, 48))
         for j, panel in enumerate(row):
             _draw(axes[i, j], panel, key, ticks, band, styles)
     explanation = f"points: each run, {FINAL};  bars and shades: {BANDS[band]}"
@@ -88,8 +88,7 @@ def _draw(
     axes.set_xlabel(key)
     label_y(axes, panel)
     values = [final_value(r.metrics[panel.metric].values) for g in panel.groups.values() for r in g]
-    if axes.get_ylim()[0] < 0 <= min(values, default=0):
-        axes.set_ylim(bottom=0)
+    show_zero(axes, min(values, default=0))
 
 
 def _summary(records: Sequence[Record], metric: str, band: str) -> tuple[float, float, float]:

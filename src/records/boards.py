@@ -4,7 +4,7 @@ import logging
 import pathlib
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Protocol
 
 from eoi.records import reader
 from eoi.records.folder import Follower, Logged
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
-    def add_scalar(self, name: str, value: float, step: int) -> None: ...
+    def add_scalar(self, name: str, value: float, step: int, /) -> None: ...
     def close(self) -> None: ...
 
 
@@ -39,9 +39,11 @@ class Board(Follower):
 
     def log_metrics(self, metrics_by_name: Mapping[str, Logged], info: object) -> None:
         """Sacred turns an exception raised here into a warning."""
-        for name, entry in metrics_by_name.items() if self._writer else ():
+        if self._writer is None:
+            return
+        for name, entry in metrics_by_name.items():
             for step, value in zip(entry["steps"], entry["values"], strict=True):
-                cast(Writer, self._writer).add_scalar(name, value, step)
+                self._writer.add_scalar(name, value, step)
 
     def join(self) -> None:
         if self._writer:
@@ -61,7 +63,7 @@ def _tensorboard() -> Board:
         """Entries that a resumed run will write again are hidden."""
         series = reader.read(folder).metrics
         last = max((int(entry.steps[-1]) for entry in series.values()), default=-1)
-        return cast(Writer, SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1))
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1)
 
     return Board("--tensorboard", make)
 

@@ -10,14 +10,13 @@ import pathlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, cast
+from typing import TypedDict
 
 from sacred.observers import FileStorageObserver, RunObserver
 from sacred.serializer import flatten
 from sacred.utils import SacredError
 
 from eoi.records import reader
-from eoi.records.record import Config
 from eoi.utils import series
 from eoi.utils.files import sweep
 from eoi.utils.locks import Lock
@@ -71,8 +70,11 @@ class Folder(FileStorageObserver):
         resumed: pathlib.Path | None = None,
         metrics: series.Metrics | None = None,
         then: Sequence[Follower] = (),
+        together: int = 1,
     ):
+        """`together`: runs of the fleet that it is one of."""
         super().__init__(basedir)
+        self._together = together
         self._resumed, self._then = resumed, list(then)
         self._before = reader.read_run(resumed) if resumed else {}
         self._series: series.Metrics = series.copied(metrics or {})  # as of the checkpoint
@@ -104,7 +106,8 @@ class Folder(FileStorageObserver):
         _id: object,
     ) -> str | None:
         """Raises SacredError, which Sacred prints as one line."""
-        meta = dict(meta_info) | {"number": self._before.get("meta", {}).get("number") or number()}
+        own = self._before.get("meta", {}).get("number") or number()
+        meta = dict(meta_info) | {"number": own, "together": self._together}
         try:
             identity = super().started_event(
                 ex_info, command, host_info, start_time, config, meta, _id
@@ -119,7 +122,8 @@ class Folder(FileStorageObserver):
 
     def _begin(self, meta: dict[str, object]) -> None:
         """Completes Sacred's record with that of the run before it was resumed."""
-        entry = cast(Config, self.run_entry)
+        entry = self.run_entry
+        assert isinstance(entry, dict), "Sacred has begun the run"
         if self._before:
             entry["resumed"] = [*self._before.get("resumed", []), entry["start_time"]]
             entry |= {

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from eoi.config.schema import nearest
-from eoi.records.record import Record
+from eoi.records.record import Record, flat
 from eoi.utils.errors import UserError
 
 # Settings that never set two runs apart: the world's name, where a run computes, the files it keeps
@@ -13,7 +13,9 @@ IGNORED = frozenset(
     {"use_cuda", "threads", "local_results_path", "save_model", "save_interval", "save_replay"}
     | {"world"}
 )
-WITHIN = frozenset({"seed", "label"})  # settings that vary within a group of runs
+WITHIN = frozenset(
+    {"seed", "label", "absolute_nepisode"}
+)  # settings that vary within a group of runs
 _BARE = frozenset({"name", "label"})  # settings whose value alone is clear in a legend
 
 _ACTOR_CRITIC = frozenset({"actor_clip", "actor_lr", "critic_clip", "critic_lr"})
@@ -33,6 +35,45 @@ UNREAD = {
     "q_learner": _ACTOR_CRITIC | _MAAC | _PPO,
     "maac": _Q_LEARNER | _PPO,
     "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY,
+}
+
+_CLASSIFIER = frozenset(
+    {"beta1", "beta2", "classifier_lr", "delta_t", "form", "intrinsic", "log_odds_step"}
+)
+_ALPHA = frozenset({"alpha", "alpha_anneal", "alpha_floor", "alpha_warmup"})
+_VALUE = frozenset({"value_lr", "value_tau"})
+_GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | {"project", "strength"}
+_EXPLORE = frozenset(
+    {"chooser", "episode_ratio", "explore_anneal", "explore_floor", "explore_hold"}
+    | {"explore_ratio", "explorers", "gamma", "reward_scale"}
+)
+# Settings that each form of a section reads.
+READ: dict[str, dict[str, frozenset[str]]] = {
+    "eoi": {
+        "classifier": _CLASSIFIER,
+        "reward": _CLASSIFIER | _ALPHA,
+        "pull": _GRADIENT | {"q_input", "q_source"},
+        "invariant": _GRADIENT | {"q_source"},
+        "explore": _CLASSIFIER | _VALUE | _EXPLORE,
+        "policy": _GRADIENT | _EXPLORE | {"temperature"},
+    }
+}
+
+# Settings without effect where another one has one of these values.
+_IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
+    "eoi.delta_t": ("eoi.beta1", (0,)),
+    "eoi.alpha_floor": ("eoi.alpha_anneal", (0,)),
+    **{
+        f"eoi.{key}": ("eoi.episode_ratio", (0,))
+        for key in ("explore_anneal", "explore_floor", "explore_hold", "explore_ratio", "explorers")
+    },
+    "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
+    **{
+        key: ("mixer", ("vdn", "none"))
+        for key in ("hypernet_embed", "hypernet_layers", "mixing_activation", "mixing_bias")
+    },
+    "mixing_embed_dim": ("mixer", ("vdn", "none")),
+    "optim_alpha": ("optimizer", ("adam",)),
 }
 
 Value = int | float | str | None
@@ -58,6 +99,22 @@ def _plain(value: object) -> object:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def asks_for(record: Record, config: Mapping[str, object]) -> bool:
+    """Whether a run has these settings, whatever its seed and label.
+
+    A setting that one of them lacks, because it was added or removed between them, does not count,
+    unless a removed one was in use.
+    """
+    own, wanted = record.settings, dict(flat(config))
+    for key in (own.keys() | wanted.keys()) - IGNORED - WITHIN:
+        if key in own and key in wanted:
+            if not idle(record, key) and _plain(own[key]) != _plain(wanted[key]):
+                return False
+        elif own.get(key) and not key.startswith("fleet."):
+            return False
+    return True
+
+
 def value(record: Record, key: str) -> Value:
     """A setting's value, in a form in which equal values are equal; a list is given as text."""
     found = record.settings.get(key)
@@ -68,11 +125,18 @@ def value(record: Record, key: str) -> Value:
 
 def idle(record: Record, key: str) -> bool:
     """Whether the setting has no effect in this run, so that its value says nothing about it."""
-    settings, section = record.settings, key.partition(".")[0]
-    if settings.get(f"{section}.form") == "none":  # the section is switched off
+    settings, (section, _, name) = record.settings, key.partition(".")
+    form = settings.get(f"{section}.form")
+    if form == "none":  # the section is switched off
         return key != f"{section}.form"
-    if section == "lfo":
-        return key != "lfo.omega" and settings.get("lfo.omega") == 0
+    if section == "lfo" and key != "lfo.omega" and settings.get("lfo.omega") == 0:
+        return True
+    forms = READ.get(section, {})
+    if str(form) in forms and name not in forms[str(form)]:
+        return any(name in read for read in forms.values())  # else of an earlier program
+    other, values = _IDLE_WHERE.get(key, ("", ()))
+    if other in settings and settings[other] in values:
+        return True
     return key in UNREAD.get(str(settings.get("learner")), ())
 
 

@@ -14,7 +14,8 @@ import os
 import pathlib
 import re
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from eoi.records.folder import OUTPUT, Follower, number
 from eoi.records.record import Config
@@ -152,8 +153,7 @@ def run_document(
         "captured_out": output,
         "resumed": record.get("resumed", []),
     }
-    document = _named({"_id": identity, **rest, **dates, "config": config, **more})
-    return cast(Config, document)
+    return _document({"_id": identity, **rest, **dates, "config": config, **more})
 
 
 def metric_document(identity: int, name: str, entry: Entries, first: int) -> dict[str, object]:
@@ -183,14 +183,19 @@ def _date(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text)
 
 
-def _named(value: object) -> object:
-    """The value with keys that every server accepts."""
+def _document(entries: Mapping[object, object]) -> dict[str, object]:
+    """The entries with keys that every server accepts."""
+    return {
+        str(key).replace(".", "_").replace("$", "_") or "_": _value(inner)
+        for key, inner in entries.items()
+    }
+
+
+def _value(value: object) -> object:
+    """A value of a document, whose own keys are accepted too."""
     if isinstance(value, dict):
-        return {
-            str(key).replace(".", "_").replace("$", "_") or "_": _named(inner)
-            for key, inner in value.items()
-        }
-    return [_named(inner) for inner in value] if isinstance(value, list) else value
+        return _document(value)
+    return [_value(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _tail(path: pathlib.Path) -> str:

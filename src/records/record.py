@@ -36,7 +36,7 @@ class Record:
     @cached_property
     def settings(self) -> Config:
         """Settings by dotted keys, such as `eoi.alpha`."""
-        return dict(_flat(self.config))
+        return dict(flat(self.config))
 
     @property
     def seed(self) -> int | None:
@@ -61,9 +61,10 @@ def renamed(config: Config) -> Config:
     return config | {"env": "sc2", "env_args": {"engine": "lite", **config.get("env_args", {})}}
 
 
-def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Settings by dotted keys."""
     for key, value in config.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -1,10 +1,14 @@
-"""The meaning of each number: final values, intervals, and comparisons of two groups of runs.
+"""The meaning of each number: scores of a run, intervals, and comparisons of two groups of runs.
 
-Axes: K entries of a run, R runs, G points of a grid.
+The statistics over runs follow Agarwal et al. 2021, "Deep RL at the edge of the statistical
+precipice". A group's scores are given as strata, an array of runs for each world: the bootstrap
+draws runs within their world.
+
+Axes: K entries of a run, R and S runs of two groups, G points of a grid.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -22,6 +26,10 @@ class Interval(NamedTuple):
     high: Float[np.ndarray, "..."]
 
 
+Strata = Sequence[Float[np.ndarray, " _"]]  # scores of the runs of each world
+Statistic = Callable[[np.ndarray], np.ndarray]  # [..., R] -> [...], over the last axis
+
+
 class Difference(NamedTuple):
     """How the runs of one group differ from those of another."""
 
@@ -29,6 +37,20 @@ class Difference(NamedTuple):
     low: float  # end of the 95 % interval of that difference, by Welch's t
     high: float
     better: float  # probability that a run of the first group exceeds one of the second
+
+
+class Comparison(NamedTuple):
+    """Difference of interquartile means, and probability of improvement, with 95 % intervals.
+
+    The intervals are percentiles of a stratified bootstrap; nan where a group has a single run.
+    """
+
+    difference: float  # of the first group's interquartile mean less the second's
+    low: float
+    high: float
+    better: float  # probability that a run of the first group exceeds one of the second
+    better_low: float
+    better_high: float
 
 
 def final_value(values: Float[np.ndarray, " K"]) -> float:
@@ -60,24 +82,37 @@ def interquartile_mean(values: Float[np.ndarray, "*B R"]) -> Float[np.ndarray, "
 
 
 def bootstrap_interval(
-    strata: Sequence[Float[np.ndarray, " _"]],
-    statistic: Callable[[np.ndarray], np.ndarray] = interquartile_mean,
+    strata: Strata,
+    statistic: Statistic = interquartile_mean,
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Interval:
     """95 % percentile interval of a statistic, by a stratified bootstrap with its own seed.
 
     strata: final values of the runs of each world; runs are drawn within their world. The
-    statistic is taken over its argument's last axis. nan where each world has a single run.
+    statistic is taken over its argument's last axis, and may add axes at the end. nan where each
+    world has a single run.
     """
-    if max(len(values) for values in strata) < 2:
+    if _single(strata):
         return Interval(np.array(np.nan), np.array(np.nan))
-    generator = np.random.default_rng(seed)
+    return _percentiles(statistic(_drawn(strata, np.random.default_rng(seed), draws)))
+
+
+def _single(strata: Strata) -> bool:
+    return max(len(values) for values in strata) < 2
+
+
+def _drawn(strata: Strata, generator: np.random.Generator, draws: int) -> np.ndarray:
+    """Samples [draws, R] of the runs of all worlds."""
     drawn = [
         values[generator.integers(len(values), size=(draws, len(values)))] for values in strata
     ]
-    outcomes = statistic(np.concatenate(drawn, axis=1))
-    low, high = np.percentile(outcomes, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return np.concatenate(drawn, axis=1)
+
+
+def _percentiles(outcomes: np.ndarray) -> Interval:
+    """Middle 95 % of outcomes [draws, ...]."""
+    low, high = np.percentile(outcomes, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
     return Interval(np.asarray(low), np.asarray(high))
 
 
@@ -110,3 +145,138 @@ def difference(first: Float[np.ndarray, " R"], second: Float[np.ndarray, " S"]) 
         float(high),
         probability_of_improvement(first, second),
     )
+
+
+def comparison(first: Strata, second: Strata, seed: int = 0, draws: int = DRAWS) -> Comparison:
+    """Two groups of runs in the same worlds, which stand in the same order."""
+    generator = np.random.default_rng(seed)
+    gap = float(_middle(first) - _middle(second))
+    better = np.mean([_better(a, b) for a, b in zip(first, second, strict=True)]).item()
+    if _single(first) or _single(second):
+        return Comparison(gap, np.nan, np.nan, better, np.nan, np.nan)
+    drawn = [
+        (_drawn([a], generator, draws), _drawn([b], generator, draws))
+        for a, b in zip(first, second, strict=True)
+    ]
+    ours, theirs = (np.concatenate(each, axis=1) for each in zip(*drawn, strict=True))
+    low, high = _percentiles(interquartile_mean(ours) - interquartile_mean(theirs))
+    chance = _percentiles(np.mean([_better(a, b) for a, b in drawn], axis=0))
+    ends = (float(end) for end in (low, high, *chance))
+    low, high, better_low, better_high = ends
+    return Comparison(gap, low, high, better, better_low, better_high)
+
+
+def _middle(strata: Strata) -> Float[np.ndarray, ""]:
+    return interquartile_mean(np.concatenate(strata))
+
+
+def _better(first: Float[np.ndarray, "*B R"], second: Float[np.ndarray, "*B S"]) -> np.ndarray:
+    """Probability of improvement [*B], from the ranks of all runs (Mann and Whitney's U)."""
+    n, m = first.shape[-1], second.shape[-1]
+    ranks = stats.rankdata(np.concatenate([first, second], axis=-1), axis=-1)
+    return np.asarray((ranks[..., :n].sum(-1) - n * (n + 1) / 2) / (n * m))
+
+
+def performance_profile(
+    scores: Float[np.ndarray, "*B R"], levels: Float[np.ndarray, " G"]
+) -> Float[np.ndarray, "*B G"]:
+    """Share of the runs whose score exceeds each level."""
+    return np.stack([(scores > level).mean(-1) for level in levels], axis=-1)
+
+
+def profile_interval(
+    strata: Strata, levels: Float[np.ndarray, " G"], seed: int = 0, draws: int = 2000
+) -> Interval:
+    """Pointwise 95 % intervals [G] of a performance profile."""
+    return bootstrap_interval(strata, lambda x: performance_profile(x, levels), seed, draws)
+
+
+class Efficiency(NamedTuple):
+    """Interquartile mean over runs at each point of training, and its 95 % interval."""
+
+    middle: Float[np.ndarray, " G"]
+    low: Float[np.ndarray, " G"]
+    high: Float[np.ndarray, " G"]
+
+
+def sample_efficiency(
+    curves: Sequence[Float[np.ndarray, "_ G"]], seed: int = 0, draws: int = 2000
+) -> Efficiency:
+    """Interquartile mean of learning curves on a common grid.
+
+    curves: those of the runs of each world. The same runs are drawn at all points of the grid.
+    """
+    middle = interquartile_mean(np.concatenate(curves).T)
+    numbers = [np.arange(len(each), dtype=float) for each in curves]
+    if _single(numbers):
+        return Efficiency(middle, np.full_like(middle, np.nan), np.full_like(middle, np.nan))
+    generator = np.random.default_rng(seed)
+    drawn = [_drawn([each], generator, draws).astype(int) for each in numbers]
+    outcomes = [
+        interquartile_mean(
+            np.concatenate(
+                [world[:, g][rows] for world, rows in zip(curves, drawn, strict=True)], 1
+            )
+        )
+        for g in range(len(middle))
+    ]
+    return Efficiency(middle, *_percentiles(np.stack(outcomes, axis=-1)))
+
+
+def normalised(scores: Float[np.ndarray, "*B"], low: float, high: float) -> Float[np.ndarray, "*B"]:
+    """Scores with `low` at 0 and `high` at 1. Raises ValueError where both are the same."""
+    if low == high:
+        raise ValueError(f"scores cannot be normalised: lowest and highest are both {low}")
+    return (scores - low) / (high - low)
+
+
+Score = Literal["final", "initial", "first", "mean", "half", "swing"]
+SCORES: dict[Score, str] = {
+    "final": "mean of the last 10 % of the entries",
+    "initial": "the first entry",
+    "first": "mean of the first 10 % of the entries",
+    "mean": "mean over all of training (area under the curve)",
+    "half": "share of training after which half of the way to the final value is done",
+    "swing": "standard deviation of the entries in the second half of training",
+}
+
+
+def score(kind: Score, steps: np.ndarray, values: Float[np.ndarray, " K"]) -> float:
+    """One number for a metric of one run; `SCORES` has the meaning of each kind."""
+    if kind == "final":
+        return final_value(values)
+    if kind == "initial":
+        return float(values[0])
+    if kind == "first":
+        return final_value(values[::-1])
+    if kind == "mean":
+        return mean_over_training(steps, values)
+    if kind == "half":
+        return half_way(steps, values)
+    return float(values[len(values) // 2 :].std())
+
+
+def mean_over_training(steps: np.ndarray, values: Float[np.ndarray, " K"]) -> float:
+    """Area under the curve, divided by the range of its steps."""
+    if len(steps) < 2 or steps[-1] == steps[0]:
+        return float(values.mean())
+    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
+
+
+def half_way(steps: np.ndarray, values: Float[np.ndarray, " K"]) -> float:
+    """Share of the steps after which half of the way to the final value is done.
+
+    The way begins at the first entry; entries are averaged over a tenth of their number. 1 for a
+    metric that ends where it began.
+    """
+    way = final_value(values) - values[0]
+    if way == 0:
+        return 1.0
+    done = (smoothed(values, (len(values) // _TENTH) | 1) - values[0]) / way >= 0.5
+    return float(steps[np.argmax(done) if done.any() else -1] / steps[-1])
+
+
+def smoothed(y: Float[np.ndarray, " K"], width: int) -> Float[np.ndarray, " K"]:
+    """Mean over the `width` entries around each entry; over fewer at both ends."""
+    before, after = width // 2, (width + 1) // 2
+    return np.array([y[max(0, i - before) : i + after].mean() for i in range(len(y))])

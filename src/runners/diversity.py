@@ -41,14 +41,13 @@ def diversity(
     """
     if episodes.actions.shape[2] < 2:
         return {}
-    compared = _on_histories if remembers else _on_observations
-    found = {"snd": neural_diversity(compared(policy, episodes))}
+    found = {"snd": neural_diversity(shared_policies(policy, episodes, remembers))}
     valid = episodes.valid()
     if len(valid) > 1:
         even = (torch.arange(len(valid), device=valid.device) % 2 == 0)[:, None]
         count = PROBED // episodes.actions.shape[2]
         seen, held_out = (
-            episodes.obs[:, :-1][_spread(valid & half, count)].float() for half in (even, ~even)
+            episodes.obs[:, :-1][spread(valid & half, count)].float() for half in (even, ~even)
         )
         found["probe_accuracy"] = probe_accuracy(seen, held_out)
     if episodes.cells is not None:
@@ -56,10 +55,15 @@ def diversity(
     return found
 
 
+def shared_policies(policy: Policy, episodes: Episodes, remembers: bool) -> Float[Tensor, "B A U"]:
+    """Policies of all agents on the same observations, which are of all of them."""
+    return (_on_histories if remembers else _on_observations)(policy, episodes)
+
+
 def _on_observations(policy: Policy, episodes: Episodes) -> Float[Tensor, "B A U"]:
     """Policies of all agents on single observations of each of them."""
     n_agents = episodes.actions.shape[2]
-    shared = _spread(episodes.valid(), SHARED // n_agents)
+    shared = spread(episodes.valid(), SHARED // n_agents)
     obs, avail = episodes.obs[:, :-1][shared].float(), episodes.avail[:, :-1][shared]
     seen, allowed = (
         x.flatten(0, 1)[:, None].expand(-1, n_agents, -1) for x in (obs, avail)
@@ -85,7 +89,7 @@ def _on_histories(policy: Policy, episodes: Episodes) -> Float[Tensor, "B A U"]:
     return policies[valid]
 
 
-def _spread(valid: Bool[Tensor, "N T"], count: int) -> tuple[Tensor, Tensor]:
+def spread(valid: Bool[Tensor, "N T"], count: int) -> tuple[Tensor, Tensor]:
     """Places of at most `count` valid steps, evenly spread: measuring draws nothing."""
     rows, steps = valid.nonzero(as_tuple=True)
     places = torch.linspace(0, len(rows) - 1, min(count, len(rows)), device=valid.device)

@@ -18,7 +18,7 @@ import torch
 
 from eoi.envs.base import EnvSpec
 from eoi.envs.starcraft import installation
-from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
+from eoi.envs.starcraft.picture import LEGEND, draw_fight, enemy_letter, write_fight
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from eoi.envs.workers import GameEnv, GameStep
 from eoi.utils.errors import Failure
@@ -253,6 +253,7 @@ class GameStarCraft(GameEnv):
     """Copies of one map, each a game in a process of its own; at most `cfg.games` copies."""
 
     Config = StarCraftConfig
+    legend = LEGEND
 
     def __init__(self, cfg: StarCraftConfig, n_envs: int, device: torch.device | str = "cpu"):
         self.cfg = cfg

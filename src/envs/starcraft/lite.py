@@ -31,7 +31,7 @@ from eoi.envs.starcraft.physics import (
     Combat,
     Orders,
 )
-from eoi.envs.starcraft.picture import draw_fight, enemy_letter, write_fight
+from eoi.envs.starcraft.picture import LEGEND, draw_fight, enemy_letter, write_fight
 from eoi.envs.starcraft.rules import Rules
 from eoi.utils.errors import UserError
 from eoi.utils.places import command
@@ -57,6 +57,7 @@ class LiteStarCraft:
     """N copies of a marine map on one device."""
 
     Config = LiteConfig
+    legend = LEGEND
     # Ranges of x and y, for position maps
     bounds = ((GROUND[0][0], GROUND[1][0]), (GROUND[0][1], GROUND[1][1]))
 

@@ -14,6 +14,8 @@ from eoi.envs.grid import AGENT_COLOURS, FLOOR, WALL
 from eoi.utils.shapes import Bool, Float, Int, UInt8
 
 _ENEMY, _BAR = (48, 44, 52), (96, 200, 96)
+# Colours of a picture, without those of the agents
+LEGEND = {"enemy": _ENEMY, "health": _BAR, "ground": FLOOR, "wall": WALL}
 _DIGITS, _CAPITALS = "0123456789" + string.ascii_lowercase, string.ascii_uppercase
 
 

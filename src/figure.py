@@ -1,0 +1,358 @@
+"""Makes a figure of the paper: runs what is missing, draws it, and judges the paper's claims.
+
+    bash run.sh figure NAME [NAME ...] [--seeds N] [-j JOBS] [--on local|ray|slurm] [--quick]
+                       [--runs RUNS ...] [--out FILE] [--dry-run] [with key=value ...]
+    bash run.sh figure --list      figures, their finished runs, and how long the rest will take
+    bash run.sh figure --page      docs/results.md, from the tables in results/evidence
+
+NAME is a figure of the paper, such as 4-right, or a file of your own, FILE.yaml (docs/figures.md).
+Finished runs are found by their settings, interrupted ones are resumed, and the new seeds of an arm
+are one fleet where its world allows it. Beside the picture stand its verdicts (.md) and the metrics
+of its runs (.csv.gz).
+"""
+
+from eoi.utils.start import launch
+
+import os
+import pathlib
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+
+from eoi import batch
+from eoi.batches import durations
+from eoi.batches.arms import jobs_of
+from eoi.batches.engines import ENGINES, Pace
+from eoi.batches.jobs import Job, find
+from eoi.batches.report import Screen
+from eoi.batches.stacks import stacked
+from eoi.pictures.look import LOOK
+from eoi.pictures.paper import drawn
+from eoi.records import figures, reader, summary, table
+from eoi.records.figures import Figure
+from eoi.records.groups import asks_for
+from eoi.records.record import Record
+from eoi.records.verdicts import Verdict, judge
+from eoi.utils.errors import UserError
+from eoi.utils.places import ROOT
+from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text, write_whole
+
+Arms = dict[str, list[Record]]  # runs of each arm
+EVIDENCE = ROOT / "results" / "evidence"
+PAGE = ROOT / "docs" / "results.md"
+_QUICK_SEEDS = 2
+_PROTOCOL_SEEDS, _PROTOCOL = 10, ("test_nepisode=32", "absolute_nepisode=320")
+
+
+def parser() -> Parser:
+    result = Parser(__doc__)
+    result.add_argument("names", nargs="*", metavar="NAME")
+    result.add_argument(
+        "--seeds", type=batch.seeds, metavar="N", help="5: 0 to 4; 3,4; 2-6; default: the paper's"
+    )
+    result.add_argument(
+        "-j",
+        "--jobs",
+        type=positive,
+        default=os.cpu_count() or 1,
+        help="processes at a time; default: one for each processor",
+    )
+    result.add_argument(
+        "--on", choices=sorted(ENGINES), default="local", help="where to run; default: local"
+    )
+    result.add_argument("--address", default="", help="of the Ray cluster")
+    result.add_argument("--mongo", default="", metavar="URL[:DB]", help="records runs there, too")
+    result.add_argument(
+        "--quick",
+        action="store_true",
+        help="a hundredth of the episodes and two seeds, in results/quick: shows that all works",
+    )
+    result.add_argument(
+        "--protocol",
+        choices=("gorsane",),
+        help="of Gorsane et al. 2022: ten seeds, 32 episodes a test, and 320 of the best networks",
+    )
+    result.add_argument(
+        "--runs", nargs="+", metavar="RUNS", help="draw these runs or tables, and start none"
+    )
+    result.add_argument(
+        "--out",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="default: in results/figures; .png .pdf .svg",
+    )
+    result.add_argument(
+        "--only", type=int, metavar="K", help="run K alone, counted from 0; for array jobs"
+    )
+    result.add_argument("--dry-run", action="store_true", help="print the commands")
+    result.add_argument("--list", action="store_true", help="what is finished, what is left")
+    result.add_argument("--page", action="store_true", help="write docs/results.md")
+    return result
+
+
+# The runs
+
+
+def planned(options: Namespace, given: Sequence[str], figure: Figure) -> dict[str, list[Job]]:
+    """The runs of each arm, with their states; notes the arms that cannot run. Raises UserError."""
+    for arm, reason in figures.unavailable(figure).items():
+        note(f"figure {figure.name}: {arm} is left out: {reason}")
+    arms = jobs_of(figure, _seeds(options, figure), given, options.quick)
+    if not arms:
+        raise UserError(f"figure {figure.name}: no arm of it can run")
+    return arms
+
+
+def _seeds(options: Namespace, figure: Figure) -> list[int]:
+    if options.seeds:
+        return options.seeds
+    if options.quick:
+        return list(range(_QUICK_SEEDS))
+    return list(range(_PROTOCOL_SEEDS if options.protocol else figure.seeds))
+
+
+def distinct(jobs: Sequence[Job]) -> list[Job]:
+    """Each run once, in order; figures share runs."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.identity, job)
+    return list(found.values())
+
+
+def trained(jobs: Sequence[Job], options: Namespace, argv: Sequence[str]) -> None:
+    """Runs what is missing. Raises KeyboardInterrupt where the user stops it."""
+    left = [job for job in jobs if job.state not in ("finished", "running elsewhere")]
+    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished or under way", flush=True)
+    tasks = left if options.on == "slurm" else stacked(left, options.jobs)
+    screen = Screen(jobs if options.on == "slurm" else tasks)
+    if options.dry_run:
+        for task in tasks:
+            screen.say(task, f"to do: {' '.join(task.command(options.mongo))}")
+        return
+    pace = Pace(options.jobs, options.mongo, options.address, list(argv), "figure")
+    stopped = bool(tasks) and ENGINES[options.on](tasks, pace, screen)
+    find(jobs)
+    for job in jobs:
+        if job.remark and job.state != "finished":
+            note(f"{job.title}: {job.state}: {job.remark}")
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def finished(arms: Mapping[str, Sequence[Job]]) -> Arms:
+    """Records of the finished runs; notes one that cannot be read."""
+    found: Arms = {}
+    for name, jobs in arms.items():
+        for job in jobs:
+            if job.state == "finished" and job.folder is not None:
+                try:
+                    record = reader.read(job.folder)
+                except UserError as error:
+                    note(f"{error}; the run is left out")
+                else:
+                    found.setdefault(name, []).append(record)
+    return found
+
+
+def among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> Arms:
+    """Those of the runs that are an arm's and have finished, one of each seed."""
+    arms = jobs_of(figure, [0], given)
+    found: Arms = {}
+    for name, (job,) in arms.items():
+        own = [r for r in records if r.status == "COMPLETED" and asks_for(r, job.config)]
+        if own:
+            found[name] = list({record.seed: record for record in reversed(own)}.values())[::-1]
+    return found
+
+
+def note_nan(figure: Figure, arms: Arms) -> None:
+    """Names the runs in which a metric of the figure is nan or infinite."""
+    for name, records in arms.items():
+        for record in records:
+            for metric in figure.metrics:
+                series = record.metrics.get(metric)
+                if series is not None and not np.isfinite(series.values).all():
+                    step = series.steps[np.argmin(np.isfinite(series.values))]
+                    note(f"{name}: {metric} of {record.folder} is not finite at step {step}")
+
+
+# What is made of them
+
+
+def verdicts(figure: Figure, arms: Arms) -> list[Verdict]:
+    return [judge(claim, arms) for claim in figure.claims]
+
+
+def section(figure: Figure, arms: Arms) -> str:
+    """The figure's verdicts and final values in Markdown."""
+    parts = [f"{figure.caption}\n"] if figure.caption else []
+    says = ""
+    for verdict in verdicts(figure, arms):
+        if verdict.claim.says != says:
+            says = verdict.claim.says
+            parts.append(f"- {says}")
+        parts.append(f"  - {verdict.claim.test}: **{verdict.outcome}**; {verdict.sentence}.")
+    if arms:
+        metrics = [
+            m for m in figure.metrics if any(m in r.metrics for g in arms.values() for r in g)
+        ]
+        parts.append("\n" + summary.markdown(summary.final_values(arms, metrics)))
+    missing = [name for name in figure.arms if name not in arms]
+    if missing:
+        parts.append(f"\nNo runs yet: {', '.join(missing)}.")
+    return "\n".join(parts) + "\n"
+
+
+def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
+    """Writes the pictures, the verdicts and the table of runs, and prints the verdicts."""
+    if not arms:
+        raise UserError(f"figure {figure.name}: no finished run of it, so there is nothing to draw")
+    note_nan(figure, arms)
+    with matplotlib.rc_context(LOOK):
+        for suffix, picture in drawn(figure, arms, note):
+            path = out.with_name(f"{out.stem}{suffix}{out.suffix}")
+            kind = path.suffix[1:].lower()
+            write_whole(path, lambda file, p=picture, k=kind: p.savefig(file, format=k))
+            print(path)
+    write_text(out.with_suffix(".md"), f"# {figure.title}\n\n{section(figure, arms)}")
+    runs = list({r.folder: r for members in arms.values() for r in members}.values())
+    kept = [*figure.metrics, "episode", "ep_length_mean", "test_ep_length_mean"]
+    table.write(out.with_suffix("").with_suffix(table.SUFFIX), runs, kept)
+    print(out.with_suffix(".md"))
+    if quick:
+        note("a quick run tests the program, not the claims")
+    for verdict in verdicts(figure, arms):
+        print(f"{verdict.outcome}: {verdict.claim.test}: {verdict.sentence}")
+
+
+# The list and the page
+
+
+def listed(options: Namespace, given: Sequence[str]) -> str:
+    """A line for each figure: finished runs, and how long the rest takes on one core."""
+    names = options.names or figures.names()
+    every = {name: figures.read(name) for name in names}
+    runs = {name: _runs_of(options, given, figure) for name, figure in every.items()}
+    jobs = distinct([job for own in runs.values() for job in own])
+    find([job for own in runs.values() for job in own])
+    speeds = durations.measured([reader.SACRED])
+    rows = [["figure", "finished", "left", ""]]
+    for name, own in runs.items():
+        done = sum(job.state == "finished" for job in own)
+        lacking = ", ".join(figures.unavailable(every[name]))
+        title = every[name].title + (f" (not here yet: {lacking})" if lacking else "")
+        rows.append([name, f"{done}/{len(own)}", _hours(speeds.left(own)), title])
+    done = sum(job.state == "finished" for job in jobs)
+    rows.append(["all", f"{done}/{len(jobs)}", _hours(speeds.left(jobs)), "each run once"])
+    basis = "measured on finished runs" if speeds.measured else "a rough estimate"
+    return f"{summary.aligned(rows, '')}\nleft: hours on one core, {basis}"
+
+
+def _runs_of(options: Namespace, given: Sequence[str], figure: Figure) -> list[Job]:
+    arms = jobs_of(figure, _seeds(options, figure), given, options.quick)
+    return distinct([job for jobs in arms.values() for job in jobs])
+
+
+def _hours(seconds: float) -> str:
+    minutes = -(-int(seconds) // 60)
+    return f"{minutes // 60}:{minutes % 60:02d}"
+
+
+_HEAD = """# Results of the paper's figures
+
+`bash run.sh figure --page` writes this page from the tables in `results/evidence`. Nothing on it is
+typed by hand. [Figures](figures.md) explains the verdicts and how to make each figure.
+
+| figure | claims | holds | level | contradicted | undecided | not measured |
+|---|---|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """docs/results.md: the verdict on every claim, by the runs in results/evidence."""
+    records = [r for path in sorted(EVIDENCE.glob("*.csv.gz")) for r in table.read(path)]
+    rows, sections = [], []
+    for name in figures.names():
+        figure = figures.read(name)
+        arms = among(figure, records, [])
+        found = [verdict.outcome for verdict in verdicts(figure, arms)]
+        kinds = ("holds", "level", "contradicted", "undecided", "not measured")
+        counts = " | ".join(str(found.count(kind) or "") for kind in kinds)
+        rows.append(f"| [{name}](#figure-{name}) | {len(found)} | {counts} |")
+        sections.append(f"## Figure {name}\n\n{figure.title}\n\n{section(figure, arms)}")
+    return _HEAD + "\n".join(rows) + "\n\n" + "\n".join(sections)
+
+
+# The command
+
+
+def note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def body(argv: Sequence[str]) -> None:
+    words, given = batch.split(argv)
+    options = parser().parse_args(words)
+    given = [*(_PROTOCOL if options.protocol else ()), *given]
+    if options.page:
+        write_text(PAGE, page())
+        print(PAGE)
+    elif options.list:
+        print(listed(options, given))
+    else:
+        _made(options, given, argv)
+
+
+def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None:
+    if not options.names:
+        raise UserError(f"figure: name one, or --list. There are: {', '.join(figures.names())}")
+    every = [figures.read(name) for name in options.names]
+    outs = [_out(options, figure) for figure in every]
+    if options.runs:
+        records = reader.find_runs(options.runs)
+        for figure, out in zip(every, outs, strict=True):
+            make(figure, among(figure, records, given), out, options.quick)
+        return
+    arms = [planned(options, given, figure) for figure in every]
+    jobs = [job for own in arms for members in own.values() for job in members]
+    find(jobs)
+    trained(_chosen(distinct(jobs), options.only), options, argv)
+    if options.dry_run or options.only is not None or options.on == "slurm":
+        return
+    find(jobs)
+    for figure, own, out in zip(every, arms, outs, strict=True):
+        make(figure, finished(own), out, options.quick)
+    if any(job.state != "finished" for job in jobs):
+        raise SystemExit(1)
+
+
+def _chosen(jobs: list[Job], only: int | None) -> list[Job]:
+    """All runs, or the one of that number. Raises UserError."""
+    if only is None:
+        return jobs
+    if not 0 <= only < len(jobs):
+        raise UserError(f"--only {only}: there are the runs 0 to {len(jobs) - 1}")
+    return [jobs[only]]
+
+
+def _out(options: Namespace, figure: Figure) -> pathlib.Path:
+    """The picture's file. Raises UserError."""
+    if options.out is None:
+        folder = ROOT / "results" / "quick" / "figures" if options.quick else FIGURES
+        return folder / f"figure_{figure.name}.png"
+    if len(options.names) > 1:
+        raise UserError(f"--out {options.out}: names one picture, for {len(options.names)} figures")
+    if options.out.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"--out {options.out}: the name has to end with .pdf, .png, .svg")
+    return options.out
+
+
+def main(argv: Sequence[str]) -> int:
+    return guarded(body, argv)
+
+
+if __name__ == "__main__":
+    launch(main)

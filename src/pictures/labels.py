@@ -1,0 +1,140 @@
+"""Names of metrics that people read, with their units, and the values that chance gives them."""
+
+import re
+from collections.abc import Sequence
+
+from eoi.records.record import Record
+
+INTRINSIC = "individuality_mean"
+
+# Metrics by their logged name, without `test_` in front and an agent's number at the end.
+_LABELS = {
+    # Episodes
+    "return_mean": "return",
+    "return_std": "standard deviation of returns",
+    "ep_length_mean": "episode length (steps)",
+    "episode": "episodes played",
+    "updates": "updates",
+    "dropped_episodes": "episodes lost to faults",
+    # Diversity
+    "snd": "system neural diversity (total variation)",
+    "position_overlap": "overlap of position maps",
+    "probe_accuracy": "accuracy of a fresh classifier",
+    # Worlds
+    "dots_eaten_mean": "dots eaten (dots)",
+    "rooms_visited_mean": "rooms visited (rooms)",
+    "rooms_occupied_mean": "rooms occupied at the end (rooms)",
+    "left_open_mean": "left box open (share of episodes)",
+    "right_open_mean": "right box open (share of episodes)",
+    "ends_visited_mean": "ends visited (ends)",
+    "ends_occupied_mean": "ends occupied at the end (ends)",
+    "extinguished_a_mean": "fires out in area A (cells)",
+    "extinguished_b_mean": "fires out in area B (cells)",
+    "water_pumped_mean": "water pumped (units)",
+    "sprayed_mean": "water sprayed (units)",
+    "pumped_mean": "water pumped (units)",
+    "areas_visited_mean": "areas visited (areas)",
+    "areas_occupied_mean": "areas occupied at the end (areas)",
+    "battle_won_mean": "win rate",
+    "dead_allies_mean": "allies lost (units)",
+    "dead_enemies_mean": "enemies killed (units)",
+    "agent_return_mean": "return of an agent",
+    # Individuality
+    INTRINSIC: r"intrinsic reward, mean $p(i\,|\,o_i)$",
+    "classifier_accuracy": "accuracy of the classifier",
+    "classifier_loss": "loss of the classifier (nats)",
+    "classifier_ce": "cross-entropy of the classifier (nats)",
+    "classifier_pd": "positive distance (nats)",
+    "classifier_mi": "entropy of the classifier, $H(I|O)$ (nats)",
+    "intrinsic_value_loss": "loss of the intrinsic value",
+    "intrinsic_value_mean": "mean intrinsic value",
+    "intrinsic_slope": "slope of the intrinsic value in $Q^a$",
+    "alpha": r"weight of individuality, $\alpha$",
+    "pull_distance": "cross-entropy to the intrinsic policy (nats)",
+    "lfo_weight_mean": "mean importance weight",
+    "lfo_omega": r"share of relearnt experience, $\omega$",
+    "kl_mean": "KL divergence between agents (nats)",
+    # Learning
+    "loss": "temporal-difference loss",
+    "td_error_abs": "absolute temporal-difference error",
+    "q_taken_mean": "mean value of the actions taken",
+    "q_abs_mean": r"mean $|Q^a|$",
+    "q_spread": "range of $Q^a$ over actions",
+    "target_mean": "mean target",
+    "value_mean": "mean value",
+    "epsilon": r"exploration rate, $\varepsilon$",
+    "entropy": "entropy of the policies (nats)",
+    "actor_loss": "loss of the actors",
+    "policy_loss": "loss of the policies",
+    "advantage_abs": "absolute advantage",
+    "ratio_clipped": "share of clipped ratios",
+    "policy_change": "KL divergence of an update (nats)",
+    "grad_norm": "gradient norm",
+}
+_TERMS = {
+    "td_agent": "temporal difference",
+    "td": "temporal difference",
+    "intrinsic_value": "intrinsic value",
+}
+_PREFIXES = {"test": "test", "absolute": "absolute"}
+
+# Metrics that are 1 / number of agents where agents cannot be told apart.
+_ONE_OF_N = {INTRINSIC, "classifier_accuracy", "test_probe_accuracy", "lfo_weight_mean"}
+
+
+def known(metric: str) -> bool:
+    """Whether the metric has a label of its own."""
+    return _text(_parts(metric)[1]) is not None
+
+
+def label(metric: str) -> str:
+    """Label of a metric, with its unit: `test_return_mean` is `Test return`."""
+    prefix, name, agent = _parts(metric)
+    text = _text(name)
+    if text is None:
+        return metric
+    before = "training " if name == "return_mean" and not prefix else f"{prefix} " if prefix else ""
+    after = f", agent {agent}" if agent else ""
+    whole = f"{before}{text}{after}"
+    return whole[:1].upper() + whole[1:]
+
+
+def _parts(metric: str) -> tuple[str, str, str]:
+    """Its prefix, its name, and an agent's number; each may be empty."""
+    prefix, _, rest = metric.partition("_")
+    name = rest if prefix in _PREFIXES else metric
+    found = re.fullmatch(r"(.*_mean)_(\d+)", name)
+    own = _PREFIXES.get(prefix, "")
+    return (own, found[1], found[2]) if found else (own, name, "")
+
+
+def _text(name: str) -> str | None:
+    if name in _LABELS:
+        return _LABELS[name]
+    if found := re.fullmatch(r"(.+)_grad_norm", name):
+        return f"gradient norm of the {_term(found[1])} term"
+    if found := re.fullmatch(r"(.+)_(td|actor|policy)_cosine", name):
+        return f"cosine of the {_term(found[1])} and {_term(found[2])} gradients"
+    return None
+
+
+def _term(name: str) -> str:
+    return _TERMS.get(name, name)
+
+
+def chance(metric: str, records: Sequence[Record]) -> float | None:
+    """The metric's value by chance, where it is known and the same in all runs."""
+    if metric not in _ONE_OF_N:
+        return None
+    agents = {agents_of(record) for record in records}
+    n = agents.pop() if len(agents) == 1 else None
+    return 1 / n if n else None
+
+
+def agents_of(record: Record) -> int | None:
+    """Number of agents in the run's world, where its record has it."""
+    found = record.settings.get("env_args.n_agents")
+    if isinstance(found, int):
+        return found
+    squad = re.match(r"(\d+)m(_|$)", str(record.settings.get("env_args.map_name")))
+    return int(squad[1]) if squad else None

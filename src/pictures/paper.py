@@ -1,0 +1,93 @@
+"""The pictures of a figure of the paper: a picture for each kind of its panels."""
+
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from matplotlib.figure import Figure as Picture
+
+from eoi.pictures.choices import initial_choices
+from eoi.pictures.embedding import embeddings
+from eoi.pictures.learning import learning_curves
+from eoi.pictures.panels import Panel, lasts_equally, remarks
+from eoi.pictures.positions import heat_maps
+from eoi.records.figures import Figure, Part
+from eoi.records.record import Record
+from eoi.records.statistics import final_value
+from eoi.utils.errors import UserError
+
+Note = Callable[[str], None]
+EPISODES = 64  # greedy episodes that a picture is made of
+Arms = Mapping[str, Sequence[Record]]  # runs of each arm
+
+
+def drawn(figure: Figure, arms: Arms, note: Note) -> Iterator[tuple[str, Picture]]:
+    """Each picture, and the ending of its file's name: empty for the first kind of panels."""
+    kinds = list(dict.fromkeys(part.kind for part in figure.parts))
+    for place, kind in enumerate(kinds):
+        parts = [part for part in figure.parts if part.kind == kind]
+        picture = (
+            curves(figure, parts, arms, note)
+            if kind == "curves"
+            else _played(kind, figure, parts[0], arms, note)
+        )
+        if picture is not None:
+            yield (f"_{kind}" if place else ""), picture
+
+
+def curves(figure: Figure, parts: Sequence[Part], arms: Arms, note: Note) -> Picture | None:
+    """Learning curves: a row for each world, a column for each panel."""
+    worlds = list(dict.fromkeys(r.world for records in arms.values() for r in records))
+    rows = [[_panel(figure, part, arms, world) for part in parts] for world in worlds]
+    rows = [row for row in rows if any(panel.groups for panel in row)]
+    if not rows:
+        note(f"figure {figure.name}: no run has logged {', '.join(p.metric for p in parts)}")
+        return None
+    for remark in dict.fromkeys(x for row in rows for panel in row for x in remarks(panel)):
+        note(remark)
+    like = {arm.name: arm.like for arm in figure.arms.values() if arm.like}
+    return learning_curves(rows, None, "std", like)
+
+
+def _panel(figure: Figure, part: Part, arms: Arms, world: str) -> Panel:
+    groups = {
+        name: [r for r in arms.get(name, ()) if r.world == world and part.metric in r.metrics]
+        for name in figure.shown(part)
+    }
+    groups = {name: records for name, records in groups.items() if records}
+    equal = all(lasts_equally(r) for records in groups.values() for r in records)
+    return Panel(world, part.metric, groups, "episodes" if groups and equal else "steps")
+
+
+def _played(kind: str, figure: Figure, part: Part, arms: Arms, note: Note) -> Picture | None:
+    """A picture for which saved runs are played: the typical run of each arm."""
+    chosen = {
+        name: typical(arms[name], part.metric) for name in figure.shown(part) if arms.get(name)
+    }
+    saved = {name: r for name, r in chosen.items() if (r.folder / "models").is_dir()}
+    for name in chosen.keys() - saved.keys():
+        note(f"figure {figure.name}: {kind}: {name} has no saved networks at {chosen[name].folder}")
+    if not saved:
+        return None
+    try:
+        return _of_saved(kind, [record.folder for record in saved.values()], list(saved))
+    except UserError as error:  # a world without positions, or damaged networks
+        note(f"figure {figure.name}: {kind}: {error}")
+        return None
+
+
+def _of_saved(kind: str, folders: Sequence[pathlib.Path], names: Sequence[str]) -> Picture:
+    """Raises UserError."""
+    if kind == "positions":
+        return heat_maps(folders, EPISODES, 0, "best", names)
+    if kind == "embedding":
+        return embeddings(folders, names, EPISODES, 0, "best")
+    return initial_choices(folders, names, EPISODES)
+
+
+def typical(records: Sequence[Record], metric: str) -> Record:
+    """The run whose final value is the median, the lower one of two."""
+    logged = [r for r in records if metric in r.metrics] or list(records)
+    if metric not in logged[0].metrics:
+        return logged[0]
+    ranked = sorted(logged, key=lambda r: (final_value(r.metrics[metric].values), r.seed or 0))
+    return ranked[(len(ranked) - 1) // 2]

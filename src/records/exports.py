@@ -1,0 +1,177 @@
+"""Final values and test curves of groups of runs in the formats of other programs.
+
+- marl-eval's JSON (https://github.com/instadeepai/marl-eval), for its plots and tables;
+- a CSV file with a row for each run, metric and score;
+- a LaTeX table of interquartile means.
+
+Runs are given by world and group: {world: {group: runs}}.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from eoi.records.record import Record
+from eoi.records.statistics import final_value
+from eoi.records.summary import finals
+from eoi.utils.errors import UserError
+
+Worlds = Mapping[str, Mapping[str, Sequence[Record]]]
+Step = Mapping[str, int | list[float]]  # step_count, and values by metric
+Tree = dict[str, dict[str, dict[str, dict[str, dict[str, Step]]]]]
+
+
+class Exported(NamedTuple):
+    content: Tree  # environment, task, algorithm, run, step
+    notes: list[str]  # what was left out
+
+
+def short(metric: str) -> str:
+    """`test_return_mean` as `return`."""
+    return metric.removeprefix("test_").removesuffix("_mean")
+
+
+def absolute(metric: str) -> str:
+    """Name of the absolute metric of a test's metric."""
+    return f"absolute_{metric.removeprefix('test_')}"
+
+
+def marl_eval(worlds: Worlds, metrics: Sequence[str]) -> Exported:
+    """The tree of marl-eval's JSON.
+
+    It asks for the same algorithms in all tasks of an environment, and for equal numbers of runs
+    and steps: the runs of the highest seeds and the last steps beyond the fewest are left out. The
+    absolute metric of a run without one is its final value. Raises UserError for a run that lacks
+    a metric.
+    """
+    content: Tree = {}
+    notes: list[str] = []
+    for env, tasks in _by_environment(worlds).items():
+        groups = {(task, name): runs for task, own in tasks.items() for name, runs in own.items()}
+        every = [record for runs in groups.values() for record in runs]
+        for record in every:
+            _refuse_missing(record, metrics)
+        runs = min(len(each) for each in groups.values())
+        steps = min(len(record.metrics[m].steps) for record in every for m in metrics)
+        notes += _left_out(env, groups, runs, steps, metrics)
+        if not all(absolute(m) in record.metrics for record in every for m in metrics):
+            notes.append(f"{env}: runs without an absolute metric have their final value in it")
+        content[env] = {
+            task: {
+                name.replace(",", ""): {
+                    f"run_{k}": _steps(record, metrics, steps)
+                    for k, record in enumerate(_by_seed(members)[:runs])
+                }
+                for name, members in own.items()
+            }
+            for task, own in tasks.items()
+        }
+    return Exported(content, notes)
+
+
+def _by_environment(worlds: Worlds) -> dict[str, dict[str, Mapping[str, Sequence[Record]]]]:
+    """Worlds under the environment that they are variants of."""
+    found: dict[str, dict[str, Mapping[str, Sequence[Record]]]] = {}
+    for world, groups in worlds.items():
+        first = next(iter(groups.values()))[0]
+        found.setdefault(first.world, {})[world] = groups
+    return found
+
+
+def _by_seed(records: Sequence[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record.seed or 0)
+
+
+def _refuse_missing(record: Record, metrics: Sequence[str]) -> None:
+    for metric in metrics:
+        if metric not in record.metrics:
+            raise UserError(f"{record.folder}: has not logged {metric}; leave one of them out")
+
+
+def _left_out(
+    env: str,
+    groups: Mapping[tuple[str, str], Sequence[Record]],
+    runs: int,
+    steps: int,
+    metrics: Sequence[str],
+) -> list[str]:
+    found = [
+        f"{env}: {name} has {len(members)} runs, of which {runs} are exported"
+        for (_, name), members in groups.items()
+        if len(members) > runs
+    ]
+    longest = max(
+        len(r.metrics[m].steps) for members in groups.values() for r in members for m in metrics
+    )
+    if longest > steps:
+        found.append(f"{env}: of up to {longest} tests, the first {steps} are exported")
+    return found
+
+
+def _steps(record: Record, metrics: Sequence[str], count: int) -> dict[str, Step]:
+    first = record.metrics[metrics[0]]
+    found: dict[str, Step] = {
+        f"step_{k}": {
+            "step_count": int(first.steps[k]),
+            **{short(m): [float(record.metrics[m].values[k])] for m in metrics},
+        }
+        for k in range(count)
+    }
+    found["absolute_metrics"] = {short(m): [best_value(record, m)] for m in metrics}
+    return found
+
+
+def best_value(record: Record, metric: str) -> float:
+    """The absolute metric, else the final value."""
+    logged = record.metrics.get(absolute(metric))
+    if logged is not None:
+        return float(logged.values[-1])
+    return final_value(record.metrics[metric].values)
+
+
+def table_of_runs(worlds: Worlds, metrics: Sequence[str]) -> str:
+    """CSV: world, algorithm, seed, metric, score (final or absolute) and value."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["world", "algorithm", "seed", "metric", "score", "value"])
+    for world, groups in worlds.items():
+        for name, records in groups.items():
+            for record in _by_seed(records):
+                for metric in (m for m in metrics if m in record.metrics):
+                    head = [world, name, record.seed, metric]
+                    value = final_value(record.metrics[metric].values)
+                    rows.writerow([*head, "final", f"{value:.6g}"])
+                    if absolute(metric) in record.metrics:
+                        rows.writerow([*head, "absolute", f"{best_value(record, metric):.6g}"])
+    return text.getvalue()
+
+
+def latex(worlds: Worlds, metrics: Sequence[str]) -> str:
+    """A tabular of booktabs: a row for each group, a column for each world and metric."""
+    columns = [(world, metric) for world in worlds for metric in metrics]
+    names = list(dict.fromkeys(name for groups in worlds.values() for name in groups))
+    title = (lambda world, metric: f"{world}: {metric}") if len(metrics) > 1 else (lambda w, _: w)
+    lines = [
+        "% interquartile mean [95 % interval] of final values; \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        "\\toprule",
+        _row(["", *(title(world, metric) for world, metric in columns)]),
+        "\\midrule",
+    ]
+    for name in names:
+        cells = [_cell(worlds[world].get(name, ()), metric) for world, metric in columns]
+        lines.append(_row([name, *cells]))
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _cell(records: Sequence[Record], metric: str) -> str:
+    found = finals(records, metric)
+    return found.iqm if len(found.values) else "--"
+
+
+_ESCAPED = str.maketrans({c: f"\\{c}" for c in "_%&#$"})
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cell.translate(_ESCAPED) for cell in cells) + " \\\\"

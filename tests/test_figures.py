@@ -1,0 +1,612 @@
+"""Figures of the paper: their files, the runs they ask for, verdicts, pictures, and the page."""
+
+import json
+import pathlib
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eoi import export, figure
+from eoi import main as program
+from eoi.batches import durations, engines, stacks
+from eoi.batches.arms import jobs_of
+from eoi.batches.jobs import find
+from eoi.envs import REGISTRY
+from eoi.pictures import choices, curves, embedding, film, labels, learning, paper, positions
+from eoi.pictures.panels import panels
+from eoi.records import exports, figures, reader, statistics, table, verdicts
+from eoi.records.record import Record, Series
+from eoi.records.verdicts import Claim, Side
+from eoi.utils.errors import UserError
+from helpers import make_trainer, tiny
+from test_pictures import fake, refused
+
+TINY = ["hidden_dim=8", "batch_size=16", "batch_size_run=2", "buffer_size=400"]
+TINY += ["update_interval=30", "t_max=60", "test_interval=30", "log_interval=30"]
+TINY += ["learning_starts=0", "test_nepisode=2", "save_interval=0"]
+
+
+def run_of(values, seed: int = 0, metric: str = "test_return_mean", **config) -> Record:
+    """A finished run with one metric, an entry every 300 steps."""
+    settings = {"name": "qmix", "seed": seed, "env": "pac_men", "env_args": {"n_agents": 4}}
+    series = Series(np.arange(len(values)) * 300, np.array(values, float))
+    folder = pathlib.Path(f"runs/{seed}")
+    return Record(folder, settings | config, "COMPLETED", {metric: series}, str(seed))
+
+
+# The files
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_every_figure_asks_for_runs_that_can_start(name):
+    found = figures.read(name)
+    arms = jobs_of(found, [0, 1])
+    assert arms.keys() | figures.unavailable(found).keys() == found.arms.keys() and arms
+    assert len({job.identity for jobs in arms.values() for job in jobs}) == 2 * len(arms)
+    assert found.claims and found.title.startswith(f"Figure {name[0]}")
+    quick = jobs_of(found, [0], quick=True)
+    for arm, (job,) in quick.items():
+        assert job.t_max == max(1, arms[arm][0].t_max // 100)
+        assert job.config["local_results_path"] == "results/quick"
+
+
+def test_the_figures_are_those_of_the_paper():
+    sides, letters = ("-left", "-right"), ("a", "b", "c")
+    parts = {4: sides, 6: sides, 9: sides, 10: sides, 11: letters, 14: letters}
+    expected = [f"{k}{part}" for k in range(4, 15) for part in parts.get(k, ("",))]
+    assert figures.names() == expected and len(expected) == 19
+
+
+OWN = """
+title: Mine
+seeds: 2
+settings: {t_max: 600}
+arms:
+  A: {config: qmix, lr: 5e-4}
+  B: {config: nowhere}
+panels: [{metric: test_snd, arms: [A]}]
+claims:
+  - {says: "A is good.", arm: A, above: [B, 3]}
+"""
+
+
+def own(tmp_path: pathlib.Path, text: str = OWN) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_figure_of_the_users_own(tmp_path):
+    found = figures.read(own(tmp_path))
+    assert (found.name, found.seeds, found.metrics) == ("mine", 2, ["test_snd", "test_return_mean"])
+    assert found.arms["A"].settings == ("t_max=600", "lr=0.0005")
+    assert [claim.second for claim in found.claims] == [
+        Side("B", "test_return_mean", "final"),
+        3.0,
+    ]
+    assert (
+        figures.unavailable(found) == {"B": figures.unavailable(found)["B"]}
+        and "no algorithm 'nowhere'" in figures.unavailable(found)["B"]
+    )
+    (job,) = jobs_of(found, [7])["A"]
+    assert (job.seed, job.config["seed"], job.config["lr"]) == (7, 7, 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title: Mine", "titel: Mine", "mine.yaml: titel: there is no such setting. Did you mean"),
+        ("arms: [A]", "arms: [C]", "panels: there is no arm 'C'"),
+        ("metric: test_snd", "kind: curve", "panels.1.kind: expected one of 'curves'"),
+        ("above: [B, 3]", "above: [C]", "claims.1.above: there is no arm 'C'"),
+        ("above: [B, 3]", "level: B", "claims.1.margin: missing"),
+        ("above: [B, 3]", "above: B, below: B", "claims.1.expected one of above, below"),
+        ("above: [B, 3]", "above: [[1]]", "expected an arm or a number"),
+        ("arm: A,", "arm: A, score: finl,", "claims.1.score: expected one of 'final'"),
+        ("{config: nowhere}", "qmix", "arms.B: expected its algorithm and settings"),
+    ],
+)
+def test_a_wrong_figure_is_refused_by_key(tmp_path, capsys, old, new, message):
+    path = own(tmp_path, OWN.replace(old, new))
+    assert message in refused(figure, [path], capsys)
+
+
+def test_bad_words_are_refused(tmp_path, capsys):
+    assert "Did you mean '4-left'" in refused(figure, ["4-lft"], capsys)
+    assert "there is no such file" in refused(figure, ["none.yaml"], capsys)
+    assert "name one" in refused(figure, [], capsys)
+    assert "has to end with" in refused(figure, ["7", "--out", "x.txt"], capsys)
+    assert "names one picture" in refused(figure, ["7", "8", "--out", "x.png"], capsys)
+    assert "eoi.alhpa" in refused(figure, ["8", "--dry-run", "with", "eoi.alhpa=1"], capsys)
+    assert "no such run" in refused(figure, ["8", "--runs", "nothing"], capsys)
+    fake(tmp_path / "1", 1, [0.0, 1.0], env="windy_maze")
+    line = refused(figure, ["8", "--runs", tmp_path / "1"], capsys)
+    assert "no finished run of it" in line
+
+
+# Verdicts
+
+
+def claim(relation, second: Side | float, margin: float = 0.0) -> Claim:
+    return Claim("", Side("A", "test_return_mean", "final"), relation, second, margin)
+
+
+B = Side("B", "test_return_mean", "final")
+LOW, HIGH, BOTH = [1.0, 2, 1, 2, 1], [7.0, 8, 7, 8, 7], [0.0, 9, 1, 8, 4]
+
+
+@pytest.mark.parametrize(
+    ("ours", "relation", "second", "margin", "outcome"),
+    [
+        (HIGH, "above", B, 0, "holds"),
+        (HIGH, "below", B, 0, "contradicted"),
+        (LOW, "below", 3.0, 0, "holds"),
+        (BOTH, "above", B, 0, "level"),
+        (BOTH, "below", B, 0, "level"),
+        (LOW, "level", B, 3, "holds"),
+        (HIGH, "level", B, 3, "contradicted"),
+        (BOTH, "level", B, 3, "undecided"),
+        (LOW, "not_above", 1.0, 1, "holds"),
+        (HIGH, "not_above", B, 3, "contradicted"),
+        (BOTH, "not_above", B, 3, "undecided"),
+        (HIGH[:3], "above", B, 0, "undecided"),
+        ([], "above", B, 0, "not measured"),
+    ],
+)
+def test_a_claim_is_judged(ours, relation, second, margin, outcome):
+    arms = {
+        "A": [run_of([value], k) for k, value in enumerate(ours)],
+        "B": [run_of([value], k) for k, value in enumerate([1.0, 2, 2, 3, 2])],
+    }
+    found = verdicts.judge(claim(relation, second, margin), arms)
+    assert found.outcome == outcome
+    assert found.runs == (len(ours), 5 if second is B else 0)
+
+
+def test_a_verdict_in_words():
+    arms = {
+        "A": [run_of([value], k) for k, value in enumerate([4.0, 5, 6, 7])],
+        "B": [run_of([value], k) for k, value in enumerate([1.0, 2, 3, 2])],
+    }
+    found = verdicts.judge(claim("above", B), arms)
+    assert found.claim.test == "A above B in test_return_mean"
+    assert found.sentence.startswith(
+        "5.50 against 2.00, difference of interquartile means +3.50 [+"
+    )
+    assert found.sentence.endswith("P(improvement) 1.00 [1.00, 1.00], 4 and 4 seeds")
+    alone = verdicts.judge(claim("level", 4.0, 1.0), {"A": arms["A"][:1]})
+    assert alone.claim.test == "A level with 4.00 (within 1.00) in test_return_mean"
+    assert alone.sentence == (
+        "4.00 against 4.00, difference of interquartile means 0, P(improvement) 0.50, 1 seed"
+    )
+    assert verdicts.judge(claim("above", B), {}).sentence == "no run of A or B has it"
+
+
+def test_two_metrics_of_one_arm_are_compared_and_nan_does_not_count():
+    runs = [
+        replace(run, metrics=run.metrics | {"p": Series(np.arange(4), np.array([0.0, 1, 1, 1]))})
+        for run in (run_of([0.0, 0, 0, 8], k) for k in range(4))
+    ]
+    both = Claim("", Side("A", "p", "half"), "below", Side("A", "test_return_mean", "half"))
+    found = verdicts.judge(both, {"A": runs})
+    assert both.test == "A: p (half) below test_return_mean (half)"
+    assert found.outcome == "holds" and found.middles == (pytest.approx(1 / 3), 1)
+    broken = [*runs, run_of([np.nan], 9)]
+    assert verdicts.judge(claim("above", 1.0), {"A": broken}).runs == (4, 0)
+
+
+# The runs
+
+
+def in_process(called: list[list[str]]):
+    """An engine that trains in this process, and collects the commands."""
+
+    def engine(tasks, pace, screen):
+        for task in tasks:
+            called.append(task.command()[2:])
+            assert program.main(called[-1]) == 0
+        return False
+
+    return engine
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Figures 5, 7 and 11c of tiny runs, and then figure 7 again."""
+    folder, called = tmp_path_factory.mktemp("figures"), []
+    given = ["with", *TINY, f"local_results_path={folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(engines.ENGINES, "local", in_process(called))
+        patch.setattr(figure, "ROOT", folder)
+        patch.setattr(paper, "EPISODES", 2)
+        assert figure.main(["5", "7", "11c", "--quick", "-j", "1", *given]) == 0
+        first = list(called)
+        assert figure.main(["7", "--quick", *given]) == 0
+    return SimpleNamespace(folder=folder, given=given, first=first, again=called[len(first) :])
+
+
+def test_what_is_missing_runs_once_as_fleets(made):
+    arms = ["qmix", "eoi_qmix", "qmix", "eoi_maac", "eoi_qmix"]
+    assert [words[0] for words in made.first] == [f"--config={arm}" for arm in arms]
+    assert all("fleet.seeds=[0,1]" in words for words in made.first) and made.again == []
+
+
+def test_a_figure_is_a_picture_its_verdicts_and_its_runs(made):
+    folder = made.folder / "results" / "quick" / "figures"
+    pictures = ["5", "5_embedding", "7", "11c"]
+    assert sorted(path.name for path in folder.glob("*.png")) == sorted(
+        f"figure_{name}.png" for name in pictures
+    )
+    assert all(np.asarray(Image.open(path)).std() > 5 for path in folder.glob("*.png"))
+    text = (folder / "figure_11c.md").read_text()
+    assert text.startswith("# Figure 11 (c): mean") and text.count("**undecided**") == 4
+    assert "| EOI+MAAC+LFO | 2 |" in text
+    records = table.read(folder / "figure_11c.csv.gz")
+    assert len(records) == 4 and "lfo_weight_mean" in records[0].metrics
+    assert "q_taken_mean" not in records[0].metrics
+
+
+def test_runs_that_cannot_be_read_are_named_in_a_line(made, tmp_path, capsys):
+    found = figures.read("11c")
+    arms = jobs_of(found, [0, 1], made.given[1:])
+    every = [job for jobs in arms.values() for job in jobs]
+    find(every)
+    damaged = shutil.copytree(every[0].folder, tmp_path / "1")
+    (damaged / "metrics.json").write_text('{"x": ')
+    every[0].folder = damaged
+    records = figure.finished(arms)
+    assert [len(members) for members in records.values()] == [1, 2]
+    assert "metrics.json: damaged" in capsys.readouterr().err
+    records["EOI+QMIX+LFO"][0].metrics["lfo_weight_mean"].values[0] = np.nan
+    figure.note_nan(found, records)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: EOI+QMIX+LFO: lfo_weight_mean of ") and "not finite" in line
+
+
+@pytest.mark.parametrize("name", ["6-left", "8"])
+def test_learning_curves_of_a_figure(name):
+    found, notes = figures.read(name), []
+    arms = {
+        arm: [run_of([0.0, 1 + k, 2], 0), run_of([0.0, 2, 3 + k], 1)]
+        for k, arm in enumerate(found.arms)
+    }
+    ((suffix, picture),) = paper.drawn(found, arms, notes.append)
+    assert suffix == "" and len(picture.axes) == len(found.parts)
+    names = [text.get_text() for text in picture.legends[0].get_texts()]
+    assert names == [f"{arm} (2 seeds)" for arm in arms]
+    text = figure.section(found, arms)
+    assert all(f"| {arm} | 2 |" in text for arm in arms) and "No runs yet" not in text
+
+
+def test_every_metric_that_was_logged_has_a_label(made):
+    every = {name for record in reader.find_runs([made.folder]) for name in record.metrics}
+    assert len(every) > 40 and [name for name in every if not labels.known(name)] == []
+
+
+def test_figures_are_drawn_from_runs_and_tables(made, tmp_path, capsys):
+    out = tmp_path / "eleven.pdf"
+    source = made.folder / "results" / "quick" / "figures" / "figure_11c.csv.gz"
+    words = ["11c", "--quick", "--runs", str(source), "--out", str(out), *made.given]
+    assert figure.main(words) == 0 and out.read_bytes().startswith(b"%PDF")
+    whole = (source.parent / "figure_11c.md").read_text()
+    assert out.with_suffix(".md").read_text()[:600] == whole[:600]
+    capsys.readouterr()
+    table.write(tmp_path / "maps.csv.gz", reader.find_runs([made.folder]))
+    words = ["5", "--runs", str(tmp_path / "maps.csv.gz"), *words[4:]]
+    assert figure.main(words) == 0
+    assert "positions: QMIX has no saved networks" in capsys.readouterr().err
+
+
+def test_the_list_tells_what_is_left(made, capsys, monkeypatch):
+    monkeypatch.setattr(reader, "SACRED", made.folder / "sacred")
+    assert figure.main(["7", "13", "--list", "--quick", *made.given]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:3] == ["7", "2/2", "0:00"] and lines[2].split()[:2] == ["13", "0/4"]
+    assert lines[3].split()[:2] == ["all", "2/6"] and "measured" in lines[4]
+
+
+def test_an_algorithm_that_is_not_here_is_left_out_in_a_line(tmp_path, capsys):
+    assert figure.main([own(tmp_path), "--dry-run", "-j", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].endswith("t_max=600 lr=0.0005 fleet.seeds=[0,1] threads=1")
+    assert err.startswith("note: figure mine: B is left out: no algorithm 'nowhere' in config/algs")
+    assert err.count("\n") == 1
+    none = OWN.replace("{config: qmix, lr: 5e-4}", "{config: nothing}")
+    assert "no arm of it can run" in capsys_error(figure, own(tmp_path, none), capsys)
+
+
+def capsys_error(module, path: str, capsys) -> str:
+    assert module.main([path]) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_protocol_of_gorsane(capsys):
+    assert figure.main(["13", "--dry-run", "-j", "2", "--protocol", "gorsane"]) == 0
+    (line, _) = [x for x in capsys.readouterr().out.splitlines() if "fleet" in x]
+    assert "test_nepisode=32 absolute_nepisode=320 fleet.seeds=[0,1,2,3,4,5,6,7,8,9]" in line
+
+
+def test_seeds_stack_where_their_world_allows_it_and_fill_the_processes():
+    jobs = [job for arm in jobs_of(figures.read("13"), range(5)).values() for job in arm]
+    titles = [[task.title for task in stacks.stacked(jobs, n)] for n in (1, 4, 99)]
+    assert titles[0] == [f"pac_men_easy {a} seeds 0, 1, 2, 3, 4" for a in ("qmix", "eoi_qmix")]
+    assert titles[1][:2] == [f"pac_men_easy qmix seeds {s}" for s in ("0, 1, 2", "3, 4")]
+    assert len(titles[2]) == 10 and titles[2][0] == "pac_men_easy qmix seed 0"
+    jobs[1].state, jobs[1].folder = "cut", pathlib.Path("cut")
+    first, second, _ = stacks.stacked(jobs, 1)
+    assert first.command()[-2:] == ["--resume", "cut"] and "fleet.seeds=[0,2,3,4]" in str(
+        second.command()
+    )
+    second.remark = "no memory"
+    assert jobs[0].remark == jobs[4].remark == "no memory" != jobs[1].remark
+    fight = jobs_of(figures.read("10-right"), [0, 1], ["env_args.engine=lite"])["QMIX"]
+    assert [task.title for task in stacks.stacked(fight, 1)] == [job.title for job in fight]
+
+
+def test_an_array_job_runs_one_run_of_a_figure_a_task(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engines, "ROOT", tmp_path)
+    assert figure.main(["13", "--on", "slurm", "-j", "3"]) == 0
+    text = (tmp_path / "results" / "figure.sbatch").read_text()
+    assert "--array=0,1,2,3,4,5,6,7,8,9%3" in text
+    assert 'bash run.sh figure 13 --only "$SLURM_ARRAY_TASK_ID" -j 1' in text
+
+
+def test_a_run_is_found_though_a_setting_is_newer(made):
+    (job, _) = jobs_of(figures.read("13"), [0, 1], made.given[1:])["QMIX"]
+    find([job])
+    assert job.state == "new"
+    (job, _) = jobs_of(figures.read("5"), [0, 1], made.given[1:])["EOI+QMIX"]
+    find([job])
+    assert job.state == "finished"
+    path = job.folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["absolute_nepisode"]
+    path.write_text(json.dumps(config))
+    find([job])
+    assert job.state == "finished"
+
+
+def test_how_long_runs_take_is_measured(tmp_path):
+    (job, other) = jobs_of(figures.read("13"), [0, 1])["QMIX"]
+    run = fake(tmp_path / "1", 3, [0.0], t_max=6000)
+    record = {"status": "COMPLETED", "meta": {"together": 2}}
+    times = {"start_time": "2026-01-01T00:00:00", "stop_time": "2026-01-01T00:01:00"}
+    (run / "run.json").write_text(json.dumps(record | times))
+    speeds = durations.measured([tmp_path, tmp_path / "none"])
+    assert speeds.of(job) == 200  # two runs of 6,000 steps in 60 seconds
+    assert durations.Speeds({("vdn", "pac_men"): 50.0}).of(job) == 50
+    assert durations.measured([]).of(job) == durations.ESTIMATE
+    job.folder, other.state = fake(tmp_path / "2", 0, [0.0, 0, 0, 0]), "finished"
+    assert speeds.left([job, other]) == (300_000 - 900) / 200
+
+
+# The absolute metric
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_the_absolute_metric_is_of_the_best_networks(tmp_path, runs):
+    every = [tiny("qmix", seed=seed, absolute_nepisode=6, lr=0.1) for seed in range(runs)]
+    logged = []
+    trainer = make_trainer(*every, folder=tmp_path, logged=logged)
+    trainer.train()
+    found = [value for name, value, step in logged if name == "absolute_return_mean"]
+    assert len(found) == runs and {step for _, _, step in logged} >= {trainer.at.t}
+    for place, settings in enumerate(every):
+        alone = make_trainer(settings, folder=tmp_path if runs == 1 else tmp_path / str(place))
+        alone.runs[0].take_best()
+        outcomes, _ = alone._greedy("absolute", 6, [0])
+        returns = torch.cat([outcome.returns for outcome in outcomes[0]])
+        assert len(returns) == 6 and found[place] == pytest.approx(float(returns.mean()))
+
+
+def test_the_absolute_metric_needs_saved_networks():
+    with pytest.raises(UserError, match="absolute_nepisode: plays the best networks"):
+        tiny("qmix", absolute_nepisode=320, save_model=False)
+
+
+# Exports
+
+
+def two_groups() -> dict[str, dict[str, list[Record]]]:
+    first = [run_of([1.0, 3], 2), run_of([0.0, 2], 1)]
+    absolute = Series(np.array([300]), np.array([5.0]))
+    first[1].metrics["absolute_return_mean"] = absolute
+    return {"pac_men": {"a, lr=1": first, "b_1": [run_of([4.0, 5, 6], 1)]}}
+
+
+def test_the_tree_of_marl_eval():
+    content, notes = exports.marl_eval(two_groups(), ["test_return_mean"])
+    assert content == {
+        "pac_men": {
+            "pac_men": {
+                "a lr=1": {
+                    "run_0": {
+                        "step_0": {"step_count": 0, "return": [0.0]},
+                        "step_1": {"step_count": 300, "return": [2.0]},
+                        "absolute_metrics": {"return": [5.0]},
+                    }
+                },
+                "b_1": {
+                    "run_0": {
+                        "step_0": {"step_count": 0, "return": [4.0]},
+                        "step_1": {"step_count": 300, "return": [5.0]},
+                        "absolute_metrics": {"return": [6.0]},
+                    }
+                },
+            }
+        }
+    }
+    assert notes == [
+        "pac_men: a, lr=1 has 2 runs, of which 1 are exported",
+        "pac_men: of up to 3 tests, the first 2 are exported",
+        "pac_men: runs without an absolute metric have their final value in it",
+    ]
+    with pytest.raises(UserError, match="has not logged test_snd"):
+        exports.marl_eval(two_groups(), ["test_snd"])
+
+
+def test_tables_for_other_programs():
+    assert exports.table_of_runs(two_groups(), ["test_return_mean"]).splitlines() == [
+        "world,algorithm,seed,metric,score,value",
+        'pac_men,"a, lr=1",1,test_return_mean,final,2',
+        'pac_men,"a, lr=1",1,test_return_mean,absolute,5',
+        'pac_men,"a, lr=1",2,test_return_mean,final,3',
+        "pac_men,b_1,1,test_return_mean,final,6",
+    ]
+    lines = exports.latex(two_groups(), ["test_return_mean", "test_snd"]).splitlines()
+    assert lines[3] == " & pac\\_men: test\\_return\\_mean & pac\\_men: test\\_snd \\\\"
+    assert lines[5:7] == ["a, lr=1 & 2.50 & -- \\\\", "b\\_1 & 6.00 & -- \\\\"]
+
+
+def test_the_command_exports_by_the_files_name(tmp_path, capsys):
+    for seed in (1, 2):
+        fake(tmp_path / "runs" / str(seed), seed, [0.0, seed])
+    for suffix, start in ((".json", '{"pac_men"'), (".csv", "world,"), (".tex", "% inter")):
+        out = tmp_path / f"x{suffix}"
+        assert export.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
+        assert out.read_text().startswith(start)
+    assert "absolute metric have their final" in capsys.readouterr().err
+    words = [tmp_path / "runs", "--out", tmp_path / "x.txt"]
+    assert ".json, .csv, .tex" in refused(export, words, capsys)
+    words = [tmp_path / "runs", "--out", tmp_path / "x.csv", "--by", "eoi.alhpa"]
+    assert "Did you mean 'eoi.alpha'" in refused(export, words, capsys)
+
+
+# Pictures
+
+
+def test_labels_and_chance():
+    assert labels.label("test_return_mean") == "Test return"
+    assert labels.label("return_mean") == "Training return"
+    assert labels.label("test_dots_eaten_mean_2") == "Test dots eaten (dots), agent 2"
+    assert labels.label("absolute_battle_won_mean") == "Absolute win rate"
+    assert labels.label("pull_td_cosine") == "Cosine of the pull and temporal difference gradients"
+    assert labels.label("my_own") == "my_own" and not labels.known("my_own")
+    runs = [run_of([0.0]), run_of([0.0], env_args={"n_agents": 2})]
+    assert labels.chance("lfo_weight_mean", runs[:1]) == 0.25
+    assert labels.chance("test_probe_accuracy", runs[1:]) == 0.5
+    assert labels.chance("lfo_weight_mean", runs) is None
+    assert labels.chance("test_return_mean", runs[:1]) is None
+    fight = run_of([0.0], env_args={"map_name": "8m"})
+    assert labels.chance("individuality_mean", [fight]) == 0.125
+
+
+def test_short_curves_keep_their_shape_beside_long_ones():
+    long, short = run_of(np.arange(100.0)), run_of([0.0, 9, 0, 0, 0], 1, name="vdn")
+    rows = panels([long, short], None, "steps", None)
+    axes = learning.learning_curves(rows, None, "std").axes[0]
+    thick = [line.get_ydata() for line in axes.lines if line.get_linewidth() > 1]
+    assert [9.0 in list(line) for line in thick] == [False, True] or thick[1].max() == 9
+    assert axes.get_ylim()[0] < 0  # a curve at 0 is not hidden by the axis
+
+
+def test_the_band_of_the_interquartile_mean():
+    runs = [curves.Curve(np.arange(2.0), np.array([0.0, end])) for end in (0.0, 1, 2, 30)]
+    found = curves.summarise(runs, "iqm")
+    assert found.mean.tolist() == [0, 1.5] and found.low[1] < 1.5 < found.high[1] <= 30
+    assert (found.low[0], found.high[0]) == (0, 0)
+
+
+def test_unfinished_runs_are_not_averaged_with_finished_ones():
+    runs = [run_of([0.0] * 10), run_of([0.0] * 10, 1), run_of([9.0] * 2, 2)]
+    ((panel,),) = panels(runs, None, "steps", None)
+    assert {name: len(group) for name, group in panel.groups.items()} == {
+        "qmix": 2,
+        "qmix, unfinished": 1,
+    }
+    ((asked,),) = panels(runs, None, "steps", ["name"])
+    assert {name: len(group) for name, group in asked.groups.items()} == {"qmix": 3}
+
+
+def test_an_arm_like_another_has_its_colour_dotted():
+    rows = panels([run_of([0.0, 1]), run_of([1.0, 2], name="vdn")], None, "steps", None)
+    styles = learning.styles_of(rows, {"vdn": "qmix"})
+    assert styles["vdn"]["color"] == styles["qmix"]["color"]
+    assert styles["vdn"]["linestyle"] != styles["qmix"]["linestyle"]
+
+
+def test_long_names_are_wrapped():
+    run = run_of([0.0, 1], metric="classifier_pd", name="a very long name " * 9)
+    figure_ = learning.learning_curves(panels([run], "classifier_pd", "steps", None), None, "std")
+    figure_.canvas.draw()
+    box, edge = figure_.legends[0].get_window_extent(), figure_.bbox
+    assert box.x0 >= 0 and box.x1 <= edge.x1 and box.y1 <= figure_.bbox.y1
+
+
+def test_maps_are_as_large_for_a_wide_world_as_for_a_square_one():
+    wide, square = (positions.Maps("", np.zeros((2, *shape))) for shape in ((4, 15), (19, 19)))
+    width, height = positions._panel_size([wide], 3)
+    assert width == 2.6 and height > width * 4 / 15
+    assert positions._panel_size([square], 3) == (1.45, 1.45)
+    grid = positions._rimmed(np.ones((2, 3, 4)))
+    assert grid.shape == (2, 5, 6) and np.isnan(grid).sum() == 2 * (30 - 12)
+
+
+def test_a_world_s_picture_has_the_words_of_its_colours():
+    world = REGISTRY["windy_maze"](REGISTRY["windy_maze"].Config(), 1)
+    world.reset(torch.tensor([1]))
+    legend = film.legend_of(world)
+    assert list(legend) == ["closed box", "open box", "wind", "floor", "wall"]
+    drawn = np.asarray(film.with_legend(world.render(), legend))
+    below = drawn[world.render().shape[0] :].reshape(-1, 3)
+    assert all((below == colour).all(1).sum() > 100 for colour in legend.values())
+    shot = film.Shot(world.render(), "", 0, 0.0, ["", ""], [], {}, legend=legend)
+    side = np.asarray(film.frame(shot, ["title"]))[:, -280:].reshape(-1, 3)
+    assert all((side == colour).all(1).sum() > 100 for colour in legend.values())
+
+
+def test_kernel_pca_tells_groups_of_observations_apart():
+    generator = np.random.default_rng(0)
+    obs = generator.normal(size=(30, 2, 5)) * 0.05
+    obs[:, 1, 0] += 5
+    places = embedding.in_two_dimensions(obs)
+    assert places.shape == (30, 2, 2)
+    assert (np.sign(places[:, 0, 0]) == -np.sign(places[:, 1, 0])).all()
+
+
+def test_the_typical_run_has_the_median_final_value():
+    runs = [run_of([value], k) for k, value in enumerate([5.0, 1.0, 3.0, 9.0])]
+    assert paper.typical(runs, "test_return_mean") is runs[2]
+    assert paper.typical(runs, "test_snd") is runs[0]
+
+
+def test_initial_choices_are_those_of_untrained_networks(made):
+    (record, *_) = [r for r in reader.find_runs([made.folder]) if r.config["t_max"] == 1]
+    found = choices.measure(record.folder, "QMIX", 4)
+    assert found.actions == ["up", "down", "left", "right", "eat"]
+    np.testing.assert_allclose(found.share.sum(1), 1, rtol=1e-5)
+    again = choices.measure(record.folder, "QMIX", 4)
+    np.testing.assert_array_equal(found.share, again.share)
+
+
+# The page
+
+
+def test_the_page_of_results_is_up_to_date():
+    assert figure.PAGE.read_text() == figure.page(), "bash run.sh figure --page writes it"
+
+
+def test_evidence_is_matched_by_settings_one_run_a_seed():
+    found = figures.read("13")
+    (job,) = jobs_of(found, [0])["QMIX"]
+    runs = [
+        Record(pathlib.Path(str(k)), job.config | {"seed": s}, status, {}, "")
+        for k, (s, status) in enumerate([(1, "COMPLETED"), (1, "COMPLETED"), (2, "FAILED")])
+    ]
+    assert [r.run for r in figure.among(found, runs, [])["QMIX"]] == [""]
+    assert statistics.SCORES.keys() == {"final", "initial", "first", "mean", "half", "swing"}
+
+
+def test_the_page_shows_the_example_as_it_is():
+    text = (figure.PAGE.parent / "figures.md").read_text()
+    example = figure.PAGE.parents[1] / "examples" / "my_figure.yaml"
+    assert f"```yaml title=examples/my_figure.yaml\n{example.read_text()}```" in text
+    found = figures.read(str(example))
+    assert found.arms["VDN, fast"].like == "VDN" and len(jobs_of(found, [0])) == 3
+    assert all(f"`{name}`" in text for name in figures.names())
+    assert all(f"| `{score}` |" in text for score in statistics.SCORES)
