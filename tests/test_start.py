@@ -33,7 +33,8 @@ def test_a_plain_python_says_what_to_type(name, tmp_path) -> None:
     )
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.endswith(f"; type `bash run.sh python src/{name}.py 3 'a b'`\n")
-    assert done.stderr.count("\n") == 1 and "has no torch and 9 more packages" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert f"has no torch and {len(start.NEEDED) - 1} more packages" in done.stderr
 
 
 def test_from_another_folder_the_command_has_whole_paths(tmp_path, monkeypatch) -> None:
