@@ -27,7 +27,6 @@ from eoi.build import make_env, make_worlds
 from eoi.config import loader
 from eoi.envs.pettingzoo import constructor
 from eoi.learners.base import Progress
-from eoi.learners.experience import OffPolicy
 from eoi.run import Run, Trainer
 from eoi.settings import configure
 from eoi.utils.errors import UserError
@@ -36,6 +35,8 @@ from eoi.utils.seeding import fold, root_key
 
 COPIES = (1, 32, 512, 1024)
 LFO = {"lfo": {"omega": 0.2}}
+# The stage in which skills are chosen; so many steps that a rollout of it ends.
+SECOND_STAGE = {"skill_episodes": 0, "update_interval": 480}
 GAME = "mpe2.simple_spread_v3"
 
 Figures = tuple[float, float, float]  # median, lowest, highest
@@ -142,16 +143,17 @@ def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
 
     Twelve from a replay; all epochs of an on-policy learner.
     """
-    trainer = make(algorithm, name, **updates)
+    trainer = make(algorithm, name, learning_starts=0, **updates)
     (run,) = trainer.runs
     now, key, copies = torch.tensor(0.0), root_key(1, "draws"), run.cfg.batch_size_run
     for first in range(0, 160, copies):
         keys = fold(root_key(1, "benchmark"), first + torch.arange(copies))
         run.experience.insert(trainer.rollout.run(trainer.team, keys, now))
-    # So many steps, episodes and updates that twelve updates are due.
-    at = Progress(10**6, 10**6, 0)
-    if isinstance(run.experience, OffPolicy):
-        at = at._replace(updates=run.experience.due(at) - 12)
+    # So many steps and episodes that twelve updates are due.
+    cfg = run.settings.learner
+    steps, size = 12 * getattr(cfg, "update_interval", 1), run.settings.replay.batch_size
+    episodes = size + 11 * getattr(cfg, "update_interval_episodes", 0)
+    at = Progress(steps, episodes, 0, steps)
 
     def update() -> int:
         done = 0
@@ -193,6 +195,8 @@ def updates(worlds: Sequence[str], algorithms: Sequence[str], measured: Measured
     learners: dict[str, tuple[str, dict]] = {algorithm: (algorithm, {}) for algorithm in algorithms}
     if "qmix" in learners:
         learners["qmix with lfo.omega=0.2"] = ("qmix", LFO)
+    if "hc" in learners:
+        learners["hc, second stage"] = ("hc", SECOND_STAGE)
     for what, (algorithm, settings) in learners.items():
         row(f"`{what}`", (cell(measured(updating(algorithm, name, **settings))) for name in worlds))
 
@@ -234,7 +238,7 @@ def main() -> None:
         nargs="*",
         default=known,
         choices=known,
-        help="default: all, and qmix with LFO",
+        help="default: all, qmix with LFO, and the second stage of hc",
     )
     parser.add_argument(
         "--workers",

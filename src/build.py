@@ -81,23 +81,40 @@ def refuse_large_networks(settings: Settings, runs: int) -> None:
 
 
 def _networks(settings: Settings, spec: EnvSpec) -> Learner:
-    seed = settings.run.seed
-    extras: dict[str, Extra] = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 2**32)
-        hidden, gamma = settings.controller.hidden, settings.learner.gamma
-        for chosen in settings.extras:
-            context = Context(spec, hidden, gamma, extras)
-            extras[chosen.section] = chosen.kind(chosen.cfg, context)
     kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        controller = Controller(spec, settings.controller)
-        return kind(spec, settings.learner, controller, list(extras.values()))
+        torch.manual_seed(settings.run.seed)
+        controller = kind.make_controller(
+            spec, settings.controller, settings.agent, settings.learner
+        )
+        extras = _make_extras(settings, spec, controller)
+        return kind(spec, settings.learner, controller, extras)
+
+
+def _make_extras(settings: Settings, spec: EnvSpec, controller: Controller) -> list[Extra]:
+    extras: dict[str, Extra] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.run.seed + 2**32)
+        hidden, gamma = settings.controller.hidden, settings.learner.gamma
+        for chosen in settings.extras:
+            context = Context(spec, hidden, gamma, extras, controller.agents)
+            extras[chosen.section] = chosen.kind(chosen.cfg, context)
+    return list(extras.values())
+
+
+def refuse_world(settings: Settings) -> None:
+    """Raises UserError where the learner does not fit the world, before anything is created."""
+
+    def spec() -> EnvSpec:
+        with contextlib.closing(make_env(settings, 1)) as env:
+            return env.spec
+
+    learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, spec)
 
 
 def _refuse_misfits(settings: Settings, spec: EnvSpec) -> None:
     """Raises UserError."""
+    learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, lambda: spec)
     mixer = getattr(settings.learner, "mixer", "none")
     if spec.individual_rewards and mixer != "none":
         raise UserError(

@@ -17,6 +17,7 @@ COMMANDS = {  # subcommand: its module, and one line of help
     "batch": ("batch", "train many runs: algorithms x environments x seeds"),
     "figure": ("figure", "make a figure of the paper, and judge its claims"),
     "plot": ("plot", "draw learning curves and print tables"),
+    "report": ("report", "make one HTML page of runs"),
     "watch": ("watch", "play a trained team: text, film or page"),
     "evaluate": ("evaluate", "test a trained team"),
     "export": ("export", "put the metrics of many runs into one table"),

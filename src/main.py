@@ -43,7 +43,13 @@ from sacred.run import Run as SacredRun
 from sacred.stdout_capturing import CapturedStdout
 from sacred.utils import SacredError
 
-from eoi.build import find_folder, make_worlds, refuse_large_networks, saved_networks
+from eoi.build import (
+    find_folder,
+    make_worlds,
+    refuse_large_networks,
+    refuse_world,
+    saved_networks,
+)
 from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import given_fleet, refuse_unstackable, varied
@@ -52,7 +58,7 @@ from eoi.records.closing import SHOWN, Finished, closing, named
 from eoi.records.folder import Folder, Follower, capped
 from eoi.records.record import labelled
 from eoi.run import Run, Trainer
-from eoi.saved import elsewhere, recorded
+from eoi.saved import elsewhere, recorded, source
 from eoi.settings import Settings, configure
 from eoi.utils import checkpoints, places
 from eoi.utils.errors import Failure, UserError
@@ -138,6 +144,7 @@ def parse_command(argv: Sequence[str]) -> Command:
                 "--wandb: records one run, not a fleet; "
                 "--tensorboard and --mongo record all of its runs"
             )
+    refuse_world(first.settings)
     refuse_large_networks(first.settings, len(commands))
     for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
         saved_networks(find_folder(path))
@@ -165,6 +172,9 @@ def _fresh(
         config["seed"] = random.SystemRandom().randrange(2**31)
     # The arm's name is for messages alone.
     settings = configure(config | {"label": config["label"] or label}, given)
+    for wanted in settings.learner.reuses():
+        config[wanted.setting] = str(source(wanted, settings).resolve())
+        settings = configure(config | {"label": config["label"] or label}, given)
     config["env_args"] = dataclasses.asdict(settings.env)
     return Command(config, settings, rest, None, _further(flags))
 

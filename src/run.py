@@ -17,12 +17,13 @@ from eoi.build import Worlds, find_folder, make_learner, make_replay, restore
 from eoi.components.batch import Batch, from_plain, plain
 from eoi.components.episodes import Episodes, Outcome
 from eoi.config.schema import varying
-from eoi.learners.base import Extra, Progress, Stats
+from eoi.learners.base import Extra, Learner, Progress, Stats
 from eoi.learners.descent import Descent
 from eoi.learners.stack import Stack, StackDescent, member, stacked
 from eoi.records.collapse import collapse, described
 from eoi.runners.diversity import diversity
 from eoi.runners.rollout import Rollout
+from eoi.saved import reuse
 from eoi.settings import Settings
 from eoi.utils import checkpoints
 from eoi.utils.errors import Failure, UserError
@@ -72,8 +73,9 @@ class Run:
         streams = ("train", "test", "replay", "absolute")
         self.keys = {name: root_key(self.cfg.seed, name, self.device) for name in streams}
         self.since_report: list[Outcome] = []
+        self.new_steps = 0  # environment steps of the last rollout
         self.batch: Batch | None = None  # of the last update
-        self.stats: Stats = {}
+        self.stats: Stats = {}  # of the updates since the last report, the newest of each
         self.checkpoints: checkpoints.Checkpoints | None = None
         if folder is not None and self.cfg.save_interval:
             self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints")
@@ -91,25 +93,26 @@ class Run:
 
     def take(self, episodes: Episodes, played: int, steps: int) -> None:
         """Takes in new episodes: those left of `played` ones, `steps` environment steps."""
-        for extra in self.learner.with_hook("observe"):
-            self._observe(extra, episodes)
+        for part in (self.learner, *self.learner.with_hook("observe")):
+            self._observe(part, episodes)
         self.experience.insert(episodes)
+        self.new_steps = steps
         self.at.t += steps
         self.at.episodes += played
         self.since_report.append(episodes.outcome())
 
-    def _observe(self, extra: Extra, episodes: Episodes) -> None:
-        """Raises TypeError when an extra replaces a buffer: a fleet's members share memory."""
-        before = dict(extra.named_buffers())
-        extra.observe(episodes)
-        for name, buffer in extra.named_buffers():
+    def _observe(self, part: Learner | Extra, episodes: Episodes) -> None:
+        """Raises TypeError when `part` replaces a buffer: a fleet's members share memory."""
+        before = dict(part.named_buffers())
+        part.observe(episodes)
+        for name, buffer in part.named_buffers():
             if buffer is not before.get(name):
-                kind = type(extra).__name__
+                kind = type(part).__name__
                 raise TypeError(f"{kind}.observe: write {name} in place, e.g. by {name}.copy_(...)")
 
     def batches(self) -> Iterator[Batch]:
         """Batches of the updates that are due."""
-        at = Progress(self.at.t, self.at.episodes, self.at.updates)
+        at = Progress(self.at.t, self.at.episodes, self.at.updates, self.new_steps)
         return self.experience.batches(self.keys["replay"], self.now, at)
 
     def tested(self, outcomes: Sequence[Outcome], last: Episodes) -> None:
@@ -148,10 +151,10 @@ class Run:
         self.log.metrics({"episode": self.at.episodes, "updates": self.at.updates}, self.at.t)
         if self.spec.scarce:
             self.log.metrics({"dropped_episodes": dropped}, self.at.t)
-        if self.batch is not None:
+        if self.batch is not None and self.stats:
             diagnosed = self.learner.diagnose(self.batch, self.now)
             self.log.metrics(self.stats | diagnosed, self.at.t)
-        self.since_report = []
+        self.since_report, self.stats = [], {}
 
     def finish(self) -> None:
         """Saves the networks and a checkpoint."""
@@ -266,7 +269,7 @@ class Trainer:
         self.failures: list[Failure | None] = [None] * len(runs)
         first = runs[0]
         keeps = first.learner.keeps(worlds.train.spec)
-        self.rollout = Rollout(worlds.train, worlds.device, keeps)
+        self.rollout = Rollout(worlds.train, worlds.device, keeps, first.settings.reads_cells)
         self.tests = Rollout(worlds.test, worlds.device, with_cells=True)
         if len(runs) == 1:
             self.team, self.descent = first.learner, Descent(first.learner)
@@ -307,6 +310,8 @@ class Trainer:
     def _loop(self, stop: Stop) -> None:
         cfg = self.cfg
         if self.at.t == 0:
+            for run in self.runs:
+                reuse(run.learner, run.settings)
             self.test()
         self.progress()
         while self.at.t < cfg.t_max and not stop.asked:
@@ -337,16 +342,16 @@ class Trainer:
 
     def learn(self) -> None:
         """As many updates as are due."""
-        now, episodes, stats = self.runs[0].now, self.at.episodes, None
+        now, episodes = self.runs[0].now, self.at.episodes
+        stats: Stats = {}
         for batches in zip(*(run.batches() for run in self.runs), strict=True):
             batch = batches[0] if len(batches) == 1 else stacked(batches)
-            stats = self.descent.update(batch, now, episodes)
+            stats |= self.descent.update(batch, now, episodes)
             for each, own in zip(self.runs, batches, strict=True):
                 each.batch = own
                 each.at.updates += 1
-        if stats is not None:
-            for place, run in enumerate(self.runs):
-                run.stats = stats if len(self.runs) == 1 else member(stats, place)
+        for place, run in enumerate(self.runs):
+            run.stats |= stats if len(self.runs) == 1 else member(stats, place)
 
     def test(self) -> None:
         """Greedy episodes with randomness of their own, in rounds where copies are few."""

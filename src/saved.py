@@ -7,18 +7,19 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from eoi.build import find_folder, make_env, make_learner, restore
+from eoi.build import find_folder, make_env, make_learner, restore, saved_networks
 from eoi.components.action_selection import Carry, Keys
 from eoi.config import loader
 from eoi.envs.base import EnvSpec, VecEnv
 from eoi.learners import Learner
+from eoi.learners.base import Reuse
 from eoi.records import reader
 from eoi.runners.rollout import Moment, play
 from eoi.settings import Settings, configure
@@ -104,12 +105,14 @@ class LoadedPolicy:
     team = load_policy("results/sacred/3")
     actions = team.act(obs, avail)
 
-    Agents with memory remember from call to call: call `reset` before an episode.
+    Agents with memory remember from call to call: call `reset` before an episode. Agents that draw
+    random numbers, as ROMA's draw roles, draw other ones at each call.
     """
 
     def __init__(self, learner: Learner, settings: Settings, spec: EnvSpec):
         self.learner, self.settings, self.spec = learner, settings, spec
         self._carry: Carry | None = None
+        self._calls = 0
 
     def reset(self) -> None:
         """Clears the agents' memory, before an episode."""
@@ -134,14 +137,16 @@ class LoadedPolicy:
             self._carry = self.learner.start(len(x), x.device)
         if any(len(memory) != len(x) for memory in self._carry.values()):
             raise ValueError("obs: another number of episodes than before; call reset() first")
-        none, undrawn = torch.zeros(len(x), dtype=torch.int64), torch.zeros(*x.shape[:2], 2)
         t = torch.tensor(float(self.settings.run.t_max))
-        choice = self.learner.act(
-            x, allowed, self._carry, Keys(undrawn, none, none), t, greedy=True
-        )
-        self._carry = choice.carry
+        choice = self.learner.act(x, allowed, self._carry, self._keys(x), t, greedy=True)
+        self._carry, self._calls = choice.carry, self._calls + 1
         actions = choice.actions[0] if single else choice.actions
         return actions if isinstance(obs, Tensor) else actions.numpy()
+
+    def _keys(self, x: Float[Tensor, "N A O"]) -> Keys:
+        copies = torch.arange(len(x))
+        step = fold(fold(root_key(0, "policy"), self._calls), copies)
+        return Keys(torch.zeros(*x.shape[:2], 2), step, fold(root_key(0, "policy"), copies))
 
     def _allowed(self, avail: Any, shape: list[int]) -> Bool[Tensor, "*b A U"]:
         if avail is None:
@@ -196,6 +201,38 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
         return configure(config | changed)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
+
+
+def source(wanted: Reuse, settings: Settings) -> pathlib.Path:
+    """The folder of a run whose networks fit a run with these settings. Raises UserError."""
+    folder = reader.only_run(wanted.run)
+    saved_networks(folder)
+    theirs = recorded(folder)
+    ours = _settings(settings, wanted.alike)
+    for key, value in _settings(theirs, wanted.alike).items():
+        if key not in ours or ours[key] != value:
+            raise UserError(
+                f"{wanted.setting}={wanted.run}: {key} is {value} there, "
+                f"and {ours.get(key, 'not a setting')} here; both runs must agree in it"
+            )
+    return folder
+
+
+def _settings(settings: Settings, names: Sequence[str]) -> dict[str, object]:
+    """The world's settings, and those of `names`."""
+    parts = (settings.run, settings.controller, settings.learner)
+    every: dict[str, object] = {name: x for part in parts for name, x in vars(part).items()}
+    world = {f"env_args.{name}": x for name, x in vars(settings.env).items()}
+    return {name: every.get(name) for name in ("env", *names)} | world
+
+
+def reuse(learner: Learner, settings: Settings) -> None:
+    """Loads the networks that the learner takes from earlier runs. Raises UserError."""
+    for wanted in settings.learner.reuses():
+        path = saved_networks(source(wanted, settings))
+        found: dict[str, Tensor] = checkpoints.load(path)["learner"]
+        taken = {name: x for name, x in found.items() if name.startswith(wanted.networks)}
+        learner.load_state_dict(learner.state_dict() | taken)
 
 
 def elsewhere(settings: Settings) -> list[str]:

@@ -17,6 +17,7 @@ from eoi.controllers.controller import ControllerConfig
 from eoi.learners import Learner
 from eoi.learners.base import Extra, LearnerConfig, hooks
 from eoi.learners.extras import sections
+from eoi.modules import agents
 from eoi.records.record import labelled
 from eoi.utils.errors import UserError
 
@@ -63,6 +64,7 @@ class Settings:
     run: RunConfig
     env: Any  # the world's own dataclass
     controller: ControllerConfig
+    agent: object  # the settings of the agents' kind of network
     learner: LearnerConfig
     replay: ReplayConfig
     extras: tuple[ChosenExtra, ...]
@@ -79,6 +81,11 @@ class Settings:
     @property
     def device(self) -> torch.device:
         return torch.device("cuda" if self.run.use_cuda else "cpu")
+
+    @property
+    def reads_cells(self) -> bool:
+        """True: an extra reads the agents' cells."""
+        return any(chosen.kind.reads_cells(chosen.cfg) for chosen in self.extras)
 
     def extra(self, section: str) -> ChosenExtra | None:
         """The extra of a section, where it is switched on."""
@@ -103,11 +110,14 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
             raise UserError(f"{key}={name}: there is no such {key}.{nearest(name, registry)}")
     kind = learners.REGISTRY[run.learner]
     extras = tuple(_chosen(config))
-    _refuse_unread(given or {}, kind, {chosen.section: chosen for chosen in extras}, run.name)
+    controller = parse(ControllerConfig, config, strict=False)
+    agent = agents.REGISTRY[controller.agent]
+    _refuse_unread(given or {}, (kind, agent), {c.section: c for c in extras}, run.name)
     settings = Settings(
         run=run,
         env=envs.configured(run.env, run.env_args),
-        controller=parse(ControllerConfig, config, strict=False),
+        controller=controller,
+        agent=parse(agent.Config, config, strict=False),
         learner=parse(kind.Config, config, strict=False),
         replay=parse(ReplayConfig, config, strict=False),
         extras=extras,
@@ -160,7 +170,8 @@ def _names(*parts: type) -> set[str]:
 
 def readers() -> tuple[set[str], dict[str, set[str]]]:
     """Names of all settings that some part reads: at the top level, and in each section."""
-    top = _names(*EVERY_RUN, *(kind.Config for kind in learners.REGISTRY.values()))
+    kinds = (*learners.REGISTRY.values(), *agents.REGISTRY.values())
+    top = _names(*EVERY_RUN, *(kind.Config for kind in kinds))
     return top, {
         section: _names(*(kind.Config for kind in kinds.values()))
         for section, kinds in sections().items()
@@ -173,19 +184,24 @@ def fits(extra: type[Extra], kind: type[Learner]) -> bool:
 
 
 def _refuse_unread(
-    given: Mapping[str, Any], kind: type[Learner], chosen: Mapping[str, ChosenExtra], name: str
+    given: Mapping[str, Any],
+    kinds: tuple[type[Learner], type[agents.Agent]],
+    chosen: Mapping[str, ChosenExtra],
+    name: str,
 ) -> None:
+    """Raises UserError. `kinds`: the run's learner and agents' network."""
+    learner, agent = kinds
     fitting = {
         section
-        for section, kinds in sections().items()
-        if any(fits(extra, kind) for extra in kinds.values())
+        for section, forms in sections().items()
+        if any(fits(extra, learner) for extra in forms.values())
     }
-    top = _names(*EVERY_RUN, kind.Config) | fitting
+    top = _names(*EVERY_RUN, learner.Config, agent.Config) | fitting
     for key in given:
         if key not in top:
             raise UserError(f"{key}: has no effect with --config={name}")
-    for section, kinds in sections().items():
-        if "" in kinds or section not in given:
+    for section, forms in sections().items():
+        if "" in forms or section not in given:
             continue
         known = _names(chosen[section].kind.Config) if section in chosen else {"form"}
         for key in given[section]:
@@ -206,16 +222,37 @@ def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:
         if "" in sections()[section]:
             raise UserError(f"{section}: learner={learner} {_misfit(extra, kind)}")
         form = next(name for name, each in sections()[section].items() if each is extra)
-        choices = ", ".join(sorted(forms))
-        raise UserError(f"{section}.form={form}: learner={learner} takes one of {choices}")
+        takes = f"takes one of {', '.join(sorted(forms))}" if forms else _misfit(extra, kind)
+        raise UserError(f"{section}.form={form}: learner={learner} {takes}")
+    _refuse_agents(settings, kind)
+    if settings.reads_cells and not hasattr(envs.REGISTRY[settings.run.env], "position"):
+        named = [c.section for c in settings.extras if c.kind.reads_cells(c.cfg)]
+        raise UserError(
+            f"{named[0]}: env={settings.run.env} has no cells for its agents' positions"
+        )
     controller = settings.controller
-    if controller.remembers and not kind.memory:
-        raise UserError(f"agent={controller.agent}: learner={learner} takes agents without memory")
     heads = getattr(settings.learner, "attend_heads", 1)
     if controller.hidden_dim % heads:
         raise UserError(
             f"attend_heads: {heads} heads do not divide hidden_dim={controller.hidden_dim}"
         )
+
+
+def _refuse_agents(settings: Settings, kind: type[Learner]) -> None:
+    """Networks of agents that the learner, or an extra, cannot use. Raises UserError."""
+    learner, name = settings.run.learner, settings.controller.agent
+    agent = agents.REGISTRY[name]
+    if agent.remembers and not kind.memory:
+        raise UserError(f"agent={name}: learner={learner} takes agents without memory")
+    if agent.draws and not kind.noise:
+        raise UserError(f"agent={name}: learner={learner} takes agents that draw nothing")
+    for chosen in settings.extras:
+        if missing := sorted(chosen.kind.reads - agent.gives):
+            fitting = [k for k, each in agents.REGISTRY.items() if chosen.kind.reads <= each.gives]
+            raise UserError(
+                f"{chosen.section}: agent={name} gives no {missing[0]}; "
+                f"set agent to one of {', '.join(fitting)}"
+            )
 
 
 def _misfit(extra: type[Extra], kind: type[Learner]) -> str:

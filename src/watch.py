@@ -2,9 +2,11 @@
 
     python src/watch.py RUN [--episodes 1] [--seed 0] [--model best|last]
                         [--out FILE.gif|FILE.html] [--fps 4] [--step | --quiet]
+    python src/watch.py RUN --skills [--seed 0] [--model best|last] [--out FILE.png]
 
 RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. The HTML page has a time
-slider. With --step, keys move through the episodes:
+slider. --skills draws a film strip of each skill of each agent, for runs whose agents have skills.
+With --step, keys move through the episodes:
     right, left arrow (or n, b)   one step on or back
     down, up arrow (or ], [)      the next episode, the one before
     g, G                          the beginning of the episode, its end
@@ -19,10 +21,12 @@ import re
 import shutil
 import sys
 import time
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Generator, Iterator, Sequence
 
+from eoi.pictures import strips
 from eoi.pictures.film import Shot, agent_colour, gif, shoot
+from eoi.pictures.marks import as_text
 from eoi.pictures.page import page
 from eoi.records.reader import only_run
 from eoi.saved import film_path, load, title
@@ -44,7 +48,7 @@ def parser() -> Parser:
         "--out",
         type=output,
         metavar="FILE",
-        help=".gif or .html; default: a GIF in results/figures",
+        help=".gif or .html, with --skills .png; default: in results/figures",
     )
     result.add_argument("--fps", type=rate, default=4.0, help="frames a second; default: 4")
     how = result.add_mutually_exclusive_group()
@@ -52,6 +56,9 @@ def parser() -> Parser:
         "--step",
         action="store_true",
         help="go through the episodes with keys, and write no file unless --out asks for one",
+    )
+    how.add_argument(
+        "--skills", action="store_true", help="film strips of all skills, as one picture"
     )
     how.add_argument(
         "--quiet", action="store_true", help="write the file and print its path, nothing else"
@@ -134,7 +141,7 @@ def screen(shot: Shot, coloured: bool) -> list[str]:
             if shot.recognised
             else ""
         )
-        lines.append(f"{name}  {action:10}{p}".rstrip())
+        lines.append(f"{name}  {action:10}{p}  {as_text(shot.marks, i)}".rstrip())
     return lines
 
 
@@ -166,8 +173,25 @@ def ending(film: Sequence[Shot]) -> str:
     return ", ".join(parts)
 
 
+def skills(folder: pathlib.Path, options: Namespace) -> None:
+    """Draws the film strips of a run's skills."""
+    if options.out and options.out.suffix.lower() != ".png":
+        raise UserError(f"--out {options.out}: the name of a picture of skills ends with .png")
+    env, learner, settings = load(folder, 1, options.model)
+    with contextlib.closing(env):
+        env, learner, settings = load(folder, strips.copies(learner), options.model)
+    with contextlib.closing(env):
+        picture = strips.draw(env, learner, options.seed, title(settings))
+    path = options.out or film_path("skills", folder, settings, options.seed).with_suffix(".png")
+    write_whole(path, lambda file: picture.save(file, format="PNG"))
+    print(path)
+
+
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
+    if options.skills:
+        skills(only_run(options.run), options)
+        return
     kind = options.out.suffix.lower() if options.out else ".gif"
     if kind not in (".gif", ".html"):
         raise UserError(

@@ -16,6 +16,7 @@ from eoi.envs import configured
 from eoi.envs.base import EnvSpec
 from eoi.learners import Learner
 from eoi.learners.base import Context, Extra
+from eoi.modules import agents
 from eoi.run import Run, Trainer
 from eoi.settings import Settings, configure
 from eoi.utils.errors import UserError
@@ -34,15 +35,23 @@ TINY = {
     "test_interval": 60,
     "log_interval": 60,
     "update_interval": 10,
+    "edti": {"buckets": 2**14},
+}
+
+
+# Settings of a learner with which a short run comes to all that it does.
+SHORT: dict[str, dict[str, Any]] = {
+    "hc": {"skill_episodes": 2, "rollout_episodes": 2},
+    "hsd": {"batch_size": 2, "decoder_batch": 24},
 }
 
 
 def tiny(algorithm: str, env: str = "pac_men", **updates: Any) -> Settings:
     """A tiny checked configuration."""
     config = loader.load(algorithm, env, loader.merged(TINY, updates))
-    if config["agent"] == "gru" and "batch_size" not in updates:
-        config["batch_size"] = 2  # episodes
-    return configure(config)
+    remembers = agents.REGISTRY[config["agent"]].remembers
+    short = {"batch_size": 2} if remembers else SHORT.get(config["learner"], {})  # episodes
+    return configure(config | {key: x for key, x in short.items() if key not in updates})
 
 
 def worlds() -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 
 from eoi import batch, figure
 from eoi import main as program
+from eoi.config import loader
 from eoi.records import figures, reader
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -30,6 +31,7 @@ SMALL = [
     "test_interval=60",
     "log_interval=1",
 ]
+FEW = ["rollout_episodes=1"]  # of HC, which would not fit so small a replay
 # Words of a page that stand for a name.
 NAMES = {"ALG": "qmix", "ENV": "pac_men", "RUN": "3"}
 PROGRAMS = {"train": "main", "sc2-server": "sc2_server"}  # console commands named otherwise
@@ -70,12 +72,19 @@ def words_of(line: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Runs 1, 2 and 3: a sweep over eoi.alpha."""
+    """Runs 1, 2 and 3: a sweep over eoi.alpha; elsewhere, a run whose agents have skills."""
     folder = tmp_path_factory.mktemp("commands")
     sweep = 'fleet.vary={"eoi.alpha": [0, 0.003, 0.05]}'
     place = f"local_results_path={folder / 'results'}"
     assert program.main(["--config=eoi_qmix", "with", *SMALL, "t_max=60", sweep, place]) == 0
+    place = f"local_results_path={folder / 'skills'}"
+    assert program.main(["--config=hc", "with", *SMALL, *FEW, place]) == 0
     return folder
+
+
+def skilled(folder: pathlib.Path) -> str:
+    """The run whose agents have skills."""
+    return str(folder / "skills" / "sacred" / "1")
 
 
 @pytest.fixture
@@ -84,7 +93,7 @@ def here(results, monkeypatch):
     monkeypatch.chdir(results)
     monkeypatch.setattr(reader, "SACRED", results / "results" / "sacred")
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    for name in ("eoi.plot", "eoi.saved", "eoi.watch", "eoi.utils.script"):
+    for name in ("eoi.plot", "eoi.report", "eoi.saved", "eoi.watch", "eoi.utils.script"):
         module = importlib.import_module(name)
         if hasattr(module, "FIGURES"):
             monkeypatch.setattr(module, "FIGURES", results / "figures")
@@ -103,11 +112,10 @@ def train(words: list[str], here: pathlib.Path, capsys) -> None:
         assert program.parse_command(words).further
         return
     given = [] if "with" in words else ["with"]
-    own = [
-        w for w in SMALL if not (w.startswith("seed") and any("fleet.seeds" in x for x in words))
-    ]
+    own = small(words) + (FEW if "--config=hc" in words else [])
     if "evaluate=True" in words:  # of one of the three runs
         words = ["--config=eoi_qmix" if w.startswith("--config") else w for w in words]
+    words = [f"skills_from={skilled(here)}" if w.startswith("skills_from=") else w for w in words]
     status = program.main([*words, *given, *own, f"local_results_path={here / 'more'}"])
     error = capsys.readouterr().err
     game = any("engine=game" in word or "so_many" in word for word in words)
@@ -117,6 +125,16 @@ def train(words: list[str], here: pathlib.Path, capsys) -> None:
         assert "it is not installed" in error, error
     else:
         assert status == 0, error
+
+
+def small(words: list[str]) -> list[str]:
+    """Settings that make a command's run short: those of `SMALL` that it reads."""
+    named = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
+    config = loader.load(*named, "pac_men", {}) if named else loader.defaults()
+    chosen = [w for w in SMALL if not w.startswith("learning_") or config["learner"] != "ppo"]
+    fleet = any("fleet.seeds" in word for word in words)
+    few_counts = ["edti.buckets=4096"] if config["edti"]["eta"] else []
+    return few_counts + [w for w in chosen if not (fleet and w.startswith("seed"))]
 
 
 def python(script: str, rest: list[str], here: pathlib.Path, capsys) -> None:
@@ -134,9 +152,10 @@ def python(script: str, rest: list[str], here: pathlib.Path, capsys) -> None:
         return
     module = importlib.import_module(f"eoi.{name}")
     rest = [str(ROOT / w) if w.endswith(".csv.gz") and (ROOT / w).exists() else w for w in rest]
+    rest = [skilled(here), *rest[1:]] if "--skills" in rest else rest
     if "--out" in rest:
         pathlib.Path(rest[rest.index("--out") + 1]).parent.mkdir(parents=True, exist_ok=True)
-    if not rest and name in ("plot", "watch", "evaluate", "batch", "export", "sync"):
+    if not rest and name in ("plot", "report", "watch", "evaluate", "batch", "export", "sync"):
         return  # the program's name alone
     unknown = any("$" in word for word in rest)  # variables of a shell
     needs = {"--step", "--mongo", "engine=game"} & set(rest) or name in ("sync", "sc2_server")

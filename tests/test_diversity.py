@@ -6,9 +6,16 @@ import math
 import pytest
 import torch
 
-from eoi.components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
+from eoi.components.diversity import (
+    map_distances,
+    neural_diversity,
+    occupancy,
+    overlap,
+    policy_distances,
+    probe_accuracy,
+)
 from eoi.components.episodes import Episodes
-from eoi.runners.diversity import diversity
+from eoi.runners.diversity import distances, diversity
 from helpers import SPEC
 
 
@@ -18,6 +25,18 @@ def test_neural_diversity_by_hand():
     assert neural_diversity(policies).item() == pytest.approx(2 / 3)
     alike = torch.tensor([[[0.3, 0.7], [0.3, 0.7], [0.3, 0.7]]])
     assert neural_diversity(torch.cat([policies, alike])).item() == pytest.approx(1 / 3)
+
+
+def test_distances_of_each_two_agents():
+    """The same three policies; the means over pairs are the diversity and 1 - overlap."""
+    policies = torch.tensor([[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]])
+    half = [[0, 0.5, 1], [0.5, 0, 0.5], [1, 0.5, 0]]
+    assert policy_distances(policies).tolist() == half
+    apart = map_distances(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    assert apart.tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+    assert overlap(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).item() == pytest.approx(
+        1 - map_distances(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))[0, 1].item()
+    )
 
 
 def test_greedy_policies_differ_as_often_as_they_disagree():
@@ -101,6 +120,7 @@ def test_agents_with_one_policy_do_not_differ():
         return torch.eye(4)[:3].expand(*obs.shape[:-1], 4)
 
     assert diversity(own, played, 0, False)["snd"].item() == 1
+    assert (distances(own, played, 0, False)["policies"] == 1 - torch.eye(3)).all()
 
 
 @pytest.mark.parametrize(("shift", "accuracy"), [(0, 1.0), (1, 0.0)])
@@ -120,6 +140,7 @@ def test_measures_without_data_are_left_out():
     def even(obs, avail, last_actions=None) -> torch.Tensor:
         return avail.float() / 4
 
-    assert diversity(even, episodes(torch.zeros(4, 3, 1, 2), [2] * 4), 0, False) == {}
+    alone = episodes(torch.zeros(4, 3, 1, 2), [2] * 4)
+    assert diversity(even, alone, 0, False) == distances(even, alone, 0, False) == {}
     one = episodes(torch.zeros(1, 3, 2, 2), [2])
     assert diversity(even, one, 0, False).keys() == {"snd"}

@@ -534,7 +534,9 @@ def test_own_log_odds():
     assert own_log_odds(p.log() + 7).tolist() == [pytest.approx(expected, abs=1e-5)]
 
 
-@pytest.mark.parametrize(("step", "cost"), [(0.0, 0.0), (1.0, (3 * math.log(3) - 1) ** 2), (9.0, 0.0)])
+@pytest.mark.parametrize(
+    ("step", "cost"), [(0.0, 0.0), (1.0, (3 * math.log(3) - 1) ** 2), (9.0, 0.0)]
+)
 def test_a_penalty_bounds_the_change_of_log_odds_in_one_step(step, cost):
     """p goes from 0.1 to 0.75: log-odds from -2 log 3 to log 3. The loss has the penalty added."""
     before, after = ([p, *[(1 - p) / 3] * 3] for p in (0.1, 0.75))

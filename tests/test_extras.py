@@ -23,7 +23,7 @@ from helpers import make_trainer, tiny, trained
 from test_resume import assert_same, final, resumed
 
 # One algorithm for each learner.
-ALGORITHM = {"q_learner": "qmix", "maac": "maac", "ppo": "ippo"}
+ALGORITHM = {"q_learner": "qmix", "maac": "maac", "ppo": "ippo", "hc": "hc", "hsd": "hsd"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -304,10 +304,13 @@ def test_figures_are_drawn_from_runs_and_tables(made, tmp_path, capsys):
 
 def test_the_list_tells_what_is_left(made, capsys, monkeypatch):
     monkeypatch.setattr(reader, "SACRED", made.folder / "sacred")
-    assert figure.main(["7", "13", "--list", "--quick", *made.given]) == 0
+    assert figure.main(["7", "6-right", "--list", "--quick", *made.given]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split()[:3] == ["7", "2/2", "0:00"] and lines[2].split()[:2] == ["13", "0/4"]
-    assert lines[3].split()[:2] == ["all", "2/6"] and "measured" in lines[4]
+    assert lines[1].split()[:3] == ["7", "2/2", "0:00"] and lines[2].split()[:2] == [
+        "6-right",
+        "2/4",
+    ]
+    assert lines[3].split()[:2] == ["all", "4/6"] and "measured" in lines[4]
 
 
 def test_an_algorithm_that_is_not_here_is_left_out_in_a_line(tmp_path, capsys):
@@ -326,17 +329,17 @@ def capsys_error(module, path: str, capsys) -> str:
 
 
 def test_the_protocol_of_gorsane(capsys):
-    assert figure.main(["13", "--dry-run", "-j", "2", "--protocol", "gorsane"]) == 0
+    assert figure.main(["14b", "--dry-run", "-j", "2", "--protocol", "gorsane"]) == 0
     (line, _) = [x for x in capsys.readouterr().out.splitlines() if "fleet" in x]
     assert "test_nepisode=32 absolute_nepisode=320 fleet.seeds=[0,1,2,3,4,5,6,7,8,9]" in line
 
 
 def test_seeds_stack_where_their_world_allows_it_and_fill_the_processes():
-    jobs = [job for arm in jobs_of(figures.read("13"), range(5)).values() for job in arm]
+    jobs = [job for arm in jobs_of(figures.read("14b"), range(5)).values() for job in arm]
     titles = [[task.title for task in stacks.stacked(jobs, n)] for n in (1, 4, 99)]
-    assert titles[0] == [f"pac_men_easy {a} seeds 0, 1, 2, 3, 4" for a in ("qmix", "eoi_qmix")]
-    assert titles[1][:2] == [f"pac_men_easy qmix seeds {s}" for s in ("0, 1, 2", "3, 4")]
-    assert len(titles[2]) == 10 and titles[2][0] == "pac_men_easy qmix seed 0"
+    assert titles[0] == [f"pac_men {a} seeds 0, 1, 2, 3, 4" for a in ("ippo", "eoi_ippo")]
+    assert titles[1][:2] == [f"pac_men ippo seeds {s}" for s in ("0, 1, 2", "3, 4")]
+    assert len(titles[2]) == 10 and titles[2][0] == "pac_men ippo seed 0"
     jobs[1].state, jobs[1].folder = "cut", pathlib.Path("cut")
     first, second, _ = stacks.stacked(jobs, 1)
     assert first.command()[-2:] == ["--resume", "cut"] and "fleet.seeds=[0,2,3,4]" in str(
@@ -350,10 +353,10 @@ def test_seeds_stack_where_their_world_allows_it_and_fill_the_processes():
 
 def test_an_array_job_runs_one_run_of_a_figure_a_task(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(engines, "ROOT", tmp_path)
-    assert figure.main(["13", "--on", "slurm", "-j", "3"]) == 0
+    assert figure.main(["14b", "--on", "slurm", "-j", "3"]) == 0
     text = (tmp_path / "results" / "figure.sbatch").read_text()
     assert "--array=0,1,2,3,4,5,6,7,8,9%3" in text
-    assert 'bash run.sh figure 13 --only "$SLURM_ARRAY_TASK_ID" -j 1' in text
+    assert 'bash run.sh figure 14b --only "$SLURM_ARRAY_TASK_ID" -j 1' in text
 
 
 def test_a_run_is_found_though_a_setting_is_newer(made):

@@ -68,9 +68,30 @@ VARIED = [
     ("eoi_explore_qmix", "eoi.episode_ratio", (0.0, 1.0)),
     ("eoi_explore_qmix", "eoi.explore_ratio", (0.1, 1.0)),
     ("eoi_qmix", "eoi.explore_hold", (0, 300)),
+    ("eoi_qmix", "eoi.explore_turn", (20, 90)),
     ("eoi_qmix", "eoi.explore_anneal", (0, 20)),
     ("eoi_qmix", "eoi.explore_floor", (0.0, 1.0)),
+    ("hc", "skill_entropy", (0.01, 1.0)),
+    ("hsd", "decoder_lr", (1e-4, 1e-1)),
+    ("hsd", "skills_threshold", (0.0, 1.0)),
+    ("hsd", "task_weight_start", (0.0, 1.0)),
+    ("hsd", "task_weight_finish", (0.0, 1.0)),
+    ("hsd", "task_weight_episodes", (1, 100)),
     ("kl_maac", "kl.weight", (0.1, 0.5)),
+    ("roma", "roma.entropy_weight", (0.0, 0.1)),
+    ("roma", "roma.kl_weight", (0.0, 0.1)),
+    ("roma", "roma.dissimilarity_weight", (0.0, 0.1)),
+    ("roma", "roma.soft_constraint", (0.5, 1.0)),
+    ("roma", "roma.lr", (1e-4, 1e-3)),
+    ("edti", "edti.eta", (0.1, 10.0)),
+    ("edti", "edti.reward_weight", (0.0, 1.0)),
+    ("edti", "edti.value_weight", (0.0, 1.0)),
+    ("edti", "edti.reward_ext", (0.0, 1.0)),
+    ("edti", "edti.reward_int", (0.0, 1.0)),
+    ("edti", "edti.value_ext", (0.0, 1.0)),
+    ("edti", "edti.value_int", (0.0, 1.0)),
+    ("edti", "edti.gae_lambda", (0.0, 0.95)),
+    ("edti", "edti.value_lr", (1e-4, 1e-3)),
     ("eoi_qmix", "lfo.omega", (0.2, 0.9)),
     ("eoi_qmix", "lfo.anneal_time", (10, 1000)),
 ]
@@ -174,10 +195,13 @@ def test_strengths_as_shares_of_the_td_gradient_stack(form, settings):
 def test_runs_may_differ_in(algorithm, key, values, settings):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
     falling = {"eoi": {"alpha_anneal": 20}} if key == "eoi.alpha_floor" else {}
-    fixed = {"t_max": 60, **lfo, **falling}
+    # One skill is in use at first, and in the next rollout two, where the threshold is low.
+    growing = {"skills_start": 1, "t_max": 120} if key == "skills_threshold" else {}
+    fixed = {"t_max": 60, **lfo, **falling, **growing}
     if "explore" in f"{algorithm} {key}":
         # Settings of exploration have an effect where some actions are not random.
         falls = {"explore_hold": 0, "explore_anneal": 40} if algorithm == "eoi_qmix" else {}
+        falls = {} if key == "eoi.explore_turn" else falls
         # The share of exploring episodes falls after the first rollout, which begins at step 0.
         fixed |= {"t_max": 120, "epsilon_start": 0.1, "eoi": {"episode_ratio": 1.0, **falls}}
     chosen = [settings(algorithm, **loader.merged(fixed, updates(key, value))) for value in values]

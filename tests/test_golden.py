@@ -45,13 +45,18 @@ CASES |= {
         f"{SHORT} eoi.q_source=stored eoi.q_input=normalised eoi.project=True",
     ),
     "individual": ("windy_maze", "iql", f"{SHORT} eoi.form=reward eoi.intrinsic=centred"),
+    # Both stages of HC, and updates of all parts of HSD.
+    "hc": ("pac_men", "hc", f"{SHORT} skill_episodes=2 rollout_episodes=2 epochs=2"),
+    "hsd": ("pac_men", "hsd", f"{SHORT} batch_size=2 decoder_batch=24 task_weight_episodes=1"),
 }
 
 
 def run(case: str, results: pathlib.Path) -> dict[str, Any]:
     """The digest of a short run."""
     env, algorithm, words = CASES[case]
-    if "ppo" in algorithm:  # two rollouts, two epochs of three minibatches
+    if (
+        loader.load(algorithm, env, {})["learner"] == "ppo"
+    ):  # two rollouts, two epochs of three minibatches
         words = " ".join(
             [
                 "epochs=2",

@@ -16,6 +16,7 @@ from eoi.components.episodes import Episodes
 from eoi.components.replay import Replay, ReplayConfig, Wants
 from eoi.config import loader
 from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.learners import REGISTRY
 from eoi.learners.base import Extra
 from eoi.learners.eoi import (
     Explore,
@@ -49,8 +50,11 @@ MEMORY = {
     "obs_last_action": True,
     "obs_agent_id": True,
 }
+LOADED = {name: loader.load(name, "pac_men", {}) for name in loader.names("algs")}
 ALGORITHMS = [
-    name for name in loader.names("algs") if loader.load(name, "pac_men", {})["learner"] != "maac"
+    name
+    for name, config in LOADED.items()
+    if REGISTRY[config["learner"]].memory and config["agent"] in ("mlp", "gru")
 ]
 
 
@@ -410,6 +414,12 @@ def test_it_trains_with_finite_numbers(algorithm, shared, tmp_path):
         assert not torch.equal(moved[key], before[key])
 
 
+@pytest.mark.parametrize("algorithm", ["qmix", "ippo"])
+def test_agents_without_memory_see_their_last_action(algorithm):
+    _, seen = trained(tiny(algorithm, obs_last_action=True, obs_agent_id=True, t_max=60))
+    assert {"test_snd", "loss"} <= {name for name, _, _ in seen}
+
+
 @pytest.mark.parametrize("algorithm", ["eoi_qmix", "eoi_ippo"])
 def test_it_trains_where_episodes_differ_in_length(algorithm):
     """On 8m by the lite engine."""
@@ -440,9 +450,9 @@ def test_a_fleets_runs_are_the_runs_alone(algorithm):
             assert ours.log.latest[name] == pytest.approx(theirs.log.latest[name], abs=1e-3)
 
 
-@pytest.mark.parametrize("algorithm", ["maac", "eoi_maac", "kl_maac"])
-def test_maac_refuses_agents_with_memory(algorithm):
-    with pytest.raises(UserError, match=r"agent=gru: learner=maac takes agents without memory"):
+@pytest.mark.parametrize("algorithm", ["maac", "eoi_maac", "kl_maac", "hc", "hsd"])
+def test_learners_without_memory_refuse_agents_that_have_one(algorithm):
+    with pytest.raises(UserError, match=r"agent=gru: learner=\w+ takes agents without memory"):
         configure(loader.load(algorithm, "pac_men", {"seed": 1, "agent": "gru"}))
     with pytest.raises(UserError, match=r"agent: expected one of 'mlp', 'gru', got 'gur'"):
         configure(loader.load("qmix", "pac_men", {"seed": 1, "agent": "gur"}))

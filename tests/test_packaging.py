@@ -76,7 +76,7 @@ def site(wheel: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathl
 
 
 def test_the_wheel_has_every_module_and_data_file(site):
-    kinds = (".py", ".yaml", ".html")
+    kinds = (".py", ".yaml", ".html", ".css", ".js")
     there, packed = (
         {str(path.relative_to(top)) for path in top.rglob("*") if path.suffix in kinds}
         for top in (ROOT / "src", site / "eoi")

@@ -190,7 +190,7 @@ def test_descent_is_adam_on_the_sum_of_the_terms():
         optimiser.zero_grad()
         other(batch, NOW).terms["td"].backward()
         optimiser.step()
-        for target, online, tau, _ in other.targets():
+        for target, online, tau, *_ in other.targets():
             track(target, online, tau)
     for ours, theirs in zip(made.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -377,7 +377,7 @@ def test_chosen_metrics_alone_are_kept(study, capsys):
     assert list(first.metrics) == ["episode"]
     line = refused(export, [study, "--out", "x.csv.gz", "--metric", "episodes"], capsys)
     assert "Did you mean 'episode'" in line
-    assert "ends with .csv.gz" in refused(export, [study, "--out", "x.csv"], capsys)
+    assert "a table ends with .csv.gz" in refused(export, [study, "--out", "x.xlsx"], capsys)
 
 
 def test_damaged_tables_are_refused_by_name(study, tmp_path, capsys):

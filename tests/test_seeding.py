@@ -1,11 +1,13 @@
 """Random numbers against a plain implementation of SplitMix64, and properties of the streams."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from eoi.utils.seeding import fold, integers, root_key, uniform
+from eoi.utils.seeding import fold, integers, normal, root_key, uniform
 
 # The machine may be busy: no limit on the time of an example
 settings.register_profile("patient", deadline=None)
@@ -40,6 +42,19 @@ def test_integers_scale_the_upper_half():
     assert integers(torch.tensor(1234567), 1000, 4).tolist() == [
         ((x >> 32) * 1000) >> 32 for x in reference(1234567, 4)
     ]
+
+
+def test_normal_numbers_are_box_and_mullers():
+    key, n = torch.tensor(1234567), 6
+    first, second = uniform(key, 2, n).tolist()
+    for x, u, v in zip(normal(key, n).tolist(), first, second, strict=True):
+        expected = math.sqrt(-2 * math.log(1 - u)) * math.cos(2 * math.pi * v)
+        assert x == pytest.approx(expected, abs=1e-5)
+    many = normal(root_key(0, "normal"), 100_000).double()
+    moments = [many.pow(k).mean().item() for k in (1, 2, 3, 4)]
+    assert moments == pytest.approx([0, 1, 0, 3], abs=0.05)
+    keys = fold(root_key(0, "normal"), torch.arange(3))
+    assert torch.equal(normal(keys, 4, 2)[1], normal(keys[1], 4, 2))
 
 
 def test_streams_differ_by_seed_name_and_index_and_repeat_by_key():

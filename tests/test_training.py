@@ -22,6 +22,8 @@ OWN = {
         "policy_change",
         "policy_grad_norm",
     },
+    "hc": {"skill_reward", "skill_probability", "policy_loss", "value_mean"},
+    "hsd": {"epsilon", "low_loss", "decoder_loss", "skill_probability", "task_weight"},
 }
 
 
@@ -35,8 +37,10 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
     chosen = settings(algorithm, share_params=shared, obs_agent_id=shared)
     trainer, seen = trained(chosen, tmp_path)
     # Every ten steps. PPO: two rollouts of 60 steps, ten epochs of three minibatches each. PyMARL's
-    # QMIX: after each of four episodes, as soon as there are two.
+    # QMIX: after each of four episodes, as soon as there are two. HC: six in the first rollout, and
+    # ten epochs of the second one. HSD: the decoder's too, one an episode.
     updates = {"ppo": 60, "q_learner": 3 if algorithm.endswith("_rnn") else 12, "maac": 12}
+    updates |= {"hc": 6 + 10, "hsd": 12 + 4}
     assert trainer.at.t == 120 and trainer.at.updates == updates[chosen.run.learner]
     assert all(math.isfinite(value) for _, value, _ in seen)
     names = {name for name, _, _ in seen}

@@ -9,12 +9,20 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from eoi import main as command
 from eoi import watch
+from eoi.components.action_selection import Choice
+from eoi.learners.base import Extra
+from eoi.pictures.film import frame
+from eoi.pictures.marks import Marks, as_text, main_components
 from eoi.pictures.page import page
+from helpers import make_learner_of
 from test_pictures import refused, run  # noqa: F401 - a fixture
 
 SRC = pathlib.Path(__file__).parent.parent / "src"
@@ -105,13 +113,8 @@ set("time", 20, "input");
 """
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
-def test_a_browser_shows_it(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """As it opens; with the slider at 7; in the second episode; there with the slider at 20."""
-    path = tmp_path / "film.html"
-    assert watch.main([str(fire), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
-    episodes = data(path)["episodes"]
-    path.write_text(path.read_text().replace("</body>", f"<script>{USER}</script></body>"))
+def dumped(path: pathlib.Path, folder: pathlib.Path) -> str:
+    """The document that a browser makes of the page."""
     flags = [
         "--headless",
         "--no-sandbox",
@@ -122,15 +125,21 @@ def test_a_browser_shows_it(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flags += [
         "--disable-component-update",
         "--disable-sync",
-        f"--user-data-dir={tmp_path / 'browser'}",
+        f"--user-data-dir={folder / 'browser'}",
         "--virtual-time-budget=2000",
     ]
-    seen = subprocess.run(
-        ["chromium", *flags, "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    ).stdout
+    called = ["chromium", *flags, "--dump-dom", path.as_uri()]
+    return subprocess.run(called, capture_output=True, text=True, timeout=120).stdout
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
+def test_a_browser_shows_it(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As it opens; with the slider at 7; in the second episode; there with the slider at 20."""
+    path = tmp_path / "film.html"
+    assert watch.main([str(fire), "--episodes", "2", "--out", str(path), "--quiet"]) == 0
+    episodes = data(path)["episodes"]
+    path.write_text(path.read_text().replace("</body>", f"<script>{USER}</script></body>"))
+    seen = dumped(path, tmp_path)
     told = [
         json.loads(html.unescape(each))
         for each in re.findall(r'<pre class="told">(.*?)</pre>', seen)
@@ -191,3 +200,75 @@ def test_stepping_reads_a_terminal(fire: pathlib.Path, capsys) -> None:
     )
     assert "wants a terminal" in refused(watch, [fire, "--step"], capsys)
     assert "ends with .gif" in refused(watch, [fire, "--out", "film.mp4"], capsys)
+
+
+# --- quantities beside each agent
+
+
+def test_two_main_components_of_a_vector() -> None:
+    """Points on a plane in three dimensions keep their distances; the longer axis comes first."""
+    plane = np.array([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]])
+    flat = np.array([[[-3.0, 1.0], [3.0, 1.0]], [[-3.0, -1.0], [3.0, -1.0]]])  # [M, A, 2]
+    moments: list[Marks] = [{}, *({"role": rows.tolist()} for rows in flat @ plane + 5)]
+    none, *found = main_components(moments)
+    assert none == {}
+    np.testing.assert_allclose([marks["role"] for marks in found], flat, atol=1e-9)
+    as_it_was: list[Marks] = [{"skill": [[3], [0]], "place": [[0.5, 2.0], [1.0, 1.0]]}]
+    assert main_components(as_it_was) == as_it_was
+    assert as_text(as_it_was[0], 0) == "skill 3  place 0.50 2.00"
+
+
+def marked(choice) -> dict[str, torch.Tensor]:
+    """The action as a skill's number, and a vector of four numbers."""
+    actions = choice.actions
+    return {"skill": actions, "role": actions[..., None] * torch.tensor([1.0, 0.0, 2.0, 0.0])}
+
+
+def test_a_film_shows_what_a_learner_marks(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    env, learner, settings = watch.load(fire, 1)
+    learner.marks = marked
+    (film,) = watch.shoot(env, learner, 0, settings.run.t_max)
+    assert film[0].marks == {} and all(len(shot.marks["role"]) == 4 for shot in film[1:])
+    for shot in film[1:]:
+        numbers = [env.action_names.index(name) for name in shot.actions]
+        assert shot.marks["skill"] == [[number] for number in numbers]
+        first, second = np.array(shot.marks["role"]).T
+        # All vectors lie on one line, whose direction has the length sqrt(5).
+        np.testing.assert_allclose(np.diff(first), 5**0.5 * np.diff(numbers), atol=1e-5)
+        np.testing.assert_allclose(second, 0, atol=1e-5)
+        lines = watch.screen(shot, coloured=False)
+        assert f"skill {numbers[0]}  role {first[0]:.2f}" in next(
+            x for x in lines if "agent 0" in x
+        )
+    plain = [replace(shot, marks={}) for shot in film]
+    assert np.any(np.asarray(frame(film[5], [])) != np.asarray(frame(plain[5], [])))
+    content = page([film], "marks", 4.0)
+    path = tmp_path / "marks.html"
+    path.write_text(content)
+    shown = data(path)["episodes"][0]
+    assert shown[0]["marks"] == {} and shown[5]["marks"]["skill"] == film[5].marks["skill"]
+
+
+def test_extras_mark_what_they_know() -> None:
+    class Named(Extra[object]):
+        def marks(self, choice):
+            return {"skill": choice.carry["skill"]}
+
+    learner = make_learner_of("qmix")
+    choice = Choice(torch.zeros(2, 4, dtype=torch.int64), {"skill": torch.ones(2, 4)}, {})
+    assert learner.marks(choice) == {}
+    learner.extras.append(Named())
+    assert learner.marks(choice)["skill"].sum() == 8
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
+def test_a_browser_plots_the_marks_over_time(fire: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    env, learner, settings = watch.load(fire, 1)
+    learner.marks = marked
+    films = watch.shoot(env, learner, 0, settings.run.t_max)
+    path = tmp_path / "film.html"
+    path.write_text(page(films, "marks", 4.0))
+    seen = dumped(path, tmp_path)
+    strips = re.findall(r'<polyline points="(\d[^"]*)"', seen.partition('id="marks"')[2])
+    assert len(strips) == 3 * 4 and all(len(points.split()) == 20 for points in strips)
+    assert re.findall(r">(skill|role, \d)</text>", seen) == ["skill", "role, 1", "role, 2"]

@@ -36,9 +36,12 @@ class Batch:
     has_earlier: Float[Tensor, "*b"] | None = None  # 0 at the first step, where `earlier` is `obs`
     kept: dict[str, Tensor] = field(default_factory=dict)  # [*b, ...], stored by `Choice.keep`
     key: Int[Tensor, "*r"] | None = None  # for losses that draw random numbers
+    cells: Int[Tensor, "*b A"] | None = None  # of a rollout: each agent's cell, if recorded
+    next_cells: Int[Tensor, "*b A"] | None = None
     weight: Float[Tensor, "*b A"] | None = None  # of each agent's gradient; None: 1
     unswapped: "Batch | None" = None  # before agents were given each other's experience (LFO)
     memory: "Batch | None" = None  # on-policy learners: transitions of this and earlier rollouts
+    phases: tuple[int, ...] | None = None  # of the loss that it is for; None: all
 
     @property
     def earned(self) -> Float[Tensor, "*b M"]:

@@ -1,6 +1,6 @@
 """Measures of diversity: of the agents' policies, positions and observations.
 
-Axes: B observations, A agents, U actions, O observation, C cells, K samples.
+Axes: B observations, A agents, P pairs of agents, U actions, O observation, C cells, K samples.
 """
 
 import torch
@@ -22,10 +22,27 @@ def neural_diversity(policies: Float[Tensor, "B A U"]) -> Scalar:
     Mean over pairs of agents and observations. 0: all agents act alike; 1: no two agents would
     ever act alike. `policies`: of all agents on the same observations.
     """
+    return _total_variation(policies).mean()
+
+
+def policy_distances(policies: Float[Tensor, "B A U"]) -> Float[Tensor, "A A"]:
+    """Total variation between the policies of each two agents, mean over observations."""
+    return _square(_total_variation(policies).mean(0), policies.shape[1])
+
+
+def _total_variation(policies: Float[Tensor, "B A U"]) -> Float[Tensor, "B P"]:
     first, second = policies[:, _pairs(policies.shape[1], policies.device)].unbind(
         1
     )  # [B, P, U] each
-    return 0.5 * (first - second).abs().sum(-1).mean()
+    return 0.5 * (first - second).abs().sum(-1)
+
+
+def _square(values: Float[Tensor, " P"], n: int) -> Float[Tensor, "A A"]:
+    """A value for each pair as a symmetric matrix with 0 on its diagonal."""
+    first, second = _pairs(n, values.device)
+    found = torch.zeros(n, n, dtype=values.dtype, device=values.device)
+    found[first, second] = found[second, first] = values
+    return found
 
 
 def occupancy(cells: Int[Tensor, "K A"], n_cells: int) -> Float[Tensor, "A C"]:
@@ -40,12 +57,21 @@ def overlap(maps: Float[Tensor, "A C"]) -> Scalar:
 
     1: alike; 0: apart.
     """
+    return 1 - _divergence(maps).mean()
+
+
+def map_distances(maps: Float[Tensor, "A C"]) -> Float[Tensor, "A A"]:
+    """Jensen-Shannon divergence (bits) between the maps of each two agents."""
+    return _square(_divergence(maps), len(maps))
+
+
+def _divergence(maps: Float[Tensor, "A C"]) -> Float[Tensor, " P"]:
     first, second = maps[_pairs(len(maps), maps.device)]  # [P, C] each
     middle = (first + second) / 2
     divergence = (
         sum(torch.special.xlogy(p, p) - torch.special.xlogy(p, middle) for p in (first, second)) / 2
     )
-    return 1 - (torch.as_tensor(divergence).sum(-1) / torch.log(torch.tensor(2.0))).mean()
+    return torch.as_tensor(divergence).sum(-1) / torch.log(torch.tensor(2.0))
 
 
 def probe_accuracy(

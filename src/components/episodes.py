@@ -45,7 +45,7 @@ class Episodes:
     rewards: Float[Tensor, "N T A"] | None = None  # each agent's own, in worlds that have them
     kept: dict[str, Tensor] = field(default_factory=dict)  # [N, T, ...], from `Choice.keep`
     info: dict[str, Tensor] = field(default_factory=dict)  # of the finished episodes
-    cells: Int[Tensor, "N T A"] | None = None  # each agent's cell at each action, if recorded
+    cells: Int[Tensor, "N T1 A"] | None = None  # each agent's cell, if recorded
 
     @staticmethod
     def allocate(
@@ -71,7 +71,7 @@ class Episodes:
             length=torch.full((n,), t, device=device),
             rewards=zeros(t, agents) if spec.individual_rewards else None,
             kept={k: zeros(t, *x.shape, dtype=x.dtype) for k, x in (keeps or {}).items()},
-            cells=zeros(t, agents, dtype=torch.int64) if with_cells and spec.n_cells else None,
+            cells=zeros(t + 1, agents, dtype=torch.int64) if with_cells and spec.n_cells else None,
         )
 
     def at(self, copies: Bool[Tensor, " N"] | slice) -> "Episodes":
@@ -116,4 +116,6 @@ class Episodes:
             valid=self.valid().float(),
             last_actions=last_of(self.actions),
             kept=self.kept,
+            cells=None if self.cells is None else self.cells[:, :-1],
+            next_cells=None if self.cells is None else self.cells[:, 1:],
         )

@@ -10,7 +10,7 @@ Axes: B batch, T time (T1 = T + 1), A agents, K draws.
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
@@ -251,18 +251,31 @@ class Replay:
 
     def draw_episodes(self, keys: Int[Tensor, " K"], count: int, window: int) -> list[Sequences]:
         """K draws of `count` different episodes; `window` as in `draw`."""
-        lengths = torch.tensor(self._lengths, device=self.device)
-        start = (self._head - self._used + (lengths + 1).cumsum(0) - lengths - 1) % self.rows
-        chosen = uniform(fold(keys, 0), len(lengths)).argsort(-1)[:, :count]  # [K, B]
+        chosen = uniform(fold(keys, 0), self.episodes).argsort(-1)[:, :count]  # [K, B]
         drawn = []
-        for key, places in zip(fold(keys, 1), chosen, strict=True):
-            length = lengths[places]
-            longest = self.limit if self.fixed_length else int(length.max())
-            step = torch.arange(longest + 1, device=self.device).clamp(max=length[:, None])
-            rows = (start[places, None] + step) % self.rows  # [B, T1]
+        for key, (rows, length) in zip(fold(keys, 1), self._located(chosen), strict=True):
             back = self._back(key[None], rows[None, :, :-1], window).squeeze(0)
             drawn.append(Sequences(rows, length, back))
         return drawn
+
+    def newest(self, count: int, but: int = 0) -> Sequences:
+        """The `count` newest episodes but for the last `but` ones; fewer where fewer are held."""
+        end = max(self.episodes - but, 1)
+        places = torch.arange(max(end - count, 0), end, device=self.device)
+        ((rows, length),) = self._located(places[None])
+        return Sequences(rows, length, torch.zeros_like(rows[:, :-1]))
+
+    def _located(
+        self, chosen: Int[Tensor, "K B"]
+    ) -> Iterator[tuple[Int[Tensor, "B T1"], Int[Tensor, " B"]]]:
+        """Rows and lengths of episodes, which are numbered from the oldest one held."""
+        lengths = torch.tensor(self._lengths, device=self.device)
+        start = (self._head - self._used + (lengths + 1).cumsum(0) - lengths - 1) % self.rows
+        for places in chosen:
+            length = lengths[places]
+            longest = self.limit if self.fixed_length else int(length.max())
+            step = torch.arange(longest + 1, device=self.device).clamp(max=length[:, None])
+            yield (start[places, None] + step) % self.rows, length
 
     def read_episodes(
         self, drawn: Sequences, wants: Wants, key: Int[Tensor, ""] | None = None

@@ -11,7 +11,7 @@ Scalar = Float[Tensor, ""]
 def gae(
     reward: Float[Tensor, "N T A"],
     value: Float[Tensor, "N T1 A"],
-    terminated: Bool[Tensor, "N T"],
+    terminated: Bool[Tensor, "N T"] | Float[Tensor, "N T"],
     valid: Bool[Tensor, "N T"],
     gamma: Scalar,
     gae_lambda: Scalar,
@@ -19,7 +19,8 @@ def gae(
     """Generalised advantages (Schulman et al. 2016, eq. 16): A_t = delta_t + gamma lambda A_{t+1}.
 
     Nothing is bootstrapped past the end of a task. Where time ran out, the value of the last
-    observation stands for the rest. 0 where `valid` is False, past an episode's end.
+    observation stands for the rest. `terminated` may lie between: the share of what follows that is
+    lost. 0 where `valid` is False, past an episode's end.
     """
     going = 1 - terminated.float()[..., None]  # [N, T, 1]
     delta = reward + gamma * going * value[:, 1:] - value[:, :-1]

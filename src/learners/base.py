@@ -28,8 +28,9 @@ from eoi.components.batch import Batch
 from eoi.components.episodes import Episodes, Kept
 from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
-from eoi.controllers.controller import Controller
+from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.envs.base import EnvSpec
+from eoi.modules.agents import Agent
 from eoi.utils.shapes import Bool, Float, Int
 
 Scalar = Float[Tensor, ""]
@@ -63,6 +64,10 @@ class Pair(NamedTuple):
     online: nn.Module
     tau: float  # share taken over at each update
     interval: int = 0  # episodes between copies; 0: soft, at every update
+    phase: int | None = None  # it moves after updates of this phase; None: after every update
+
+
+Given = dict[str, Tensor]  # [*b, A, ...]; what an agents' network gives beside its outputs
 
 
 class Values(NamedTuple):
@@ -70,6 +75,8 @@ class Values(NamedTuple):
 
     q: Float[Tensor, "*b A U"]  # Q^a(o), with its graph
     next_q: Float[Tensor, "*b A U"]  # target network at the next observation
+    given: Given = {}  # noqa: RUF012 # beside q, with its graph
+    of: Callable[[Tensor], Given] | None = None  # the same of any observations, without memory
 
 
 class Policies(NamedTuple):
@@ -79,6 +86,12 @@ class Policies(NamedTuple):
     of: Callable[[Tensor, Tensor], Tensor]  # (obs, avail) of any batch -> log pi
 
 
+class Minibatch(NamedTuple):
+    """View of an on-policy learner for the loss terms of its extras."""
+
+    batch: Batch  # of the last rollout, with the fields that `study` gave
+
+
 class Context(NamedTuple):
     """Facts that an extra may need to make its networks."""
 
@@ -86,6 +99,7 @@ class Context(NamedTuple):
     hidden: tuple[int, int]  # units of both hidden layers of the agents' networks
     gamma: float  # the learner's discount
     others: Mapping[str, "Extra"]  # extras made before, by their section
+    agents: Agent | None = None  # the agents' network, to read its sizes
 
 
 View = TypeVar("View", contravariant=True)
@@ -101,6 +115,7 @@ class Extra(nn.Module, Generic[View]):
     Config: ClassVar[type]  # its section of the settings, a frozen dataclass
     view: ClassVar[type] = object  # view of the learner that `losses` reads: Values, Policies
     keeps: frozenset[str] = frozenset()  # tensors of `Choice.keep` that it reads
+    reads: ClassVar[frozenset[str]] = frozenset()  # what it reads beside the agents' outputs
     switch: ClassVar[str] = ""  # setting that switches it on when above 0; "": always on
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
     projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
@@ -112,11 +127,20 @@ class Extra(nn.Module, Generic[View]):
         """False: with these settings the extra is left out."""
         return not cls.switch or getattr(cfg, cls.switch) > 0
 
+    @classmethod
+    def reads_cells(cls, cfg: object) -> bool:
+        """True: with these settings it reads the agents' cells, which only grid worlds have."""
+        return False
+
     def observe(self, episodes: Episodes) -> None:
         """Sees new episodes before the updates; the one hook that may change buffers."""
 
     def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
         """Rewards of each agent by name, added to the task's."""
+        return {}
+
+    def study(self, rollout: Batch, t: Scalar) -> dict[str, Float[Tensor, "N T ..."]]:
+        """Fields of a rollout [N, T] that its updates find in `Batch.kept`."""
         return {}
 
     def rearrange(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
@@ -150,13 +174,26 @@ class Extra(nn.Module, Generic[View]):
         """Statistics that cost too much for every update."""
         return {}
 
+    def marks(self, choice: Choice) -> dict[str, Tensor]:
+        """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D]."""
+        return {}
 
-HOOKS = ("observe", "rewards", "rearrange", "choose", "losses", "diagnose")
+
+HOOKS = ("observe", "rewards", "study", "rearrange", "choose", "losses", "diagnose")
 
 
 def hooks(kind: type[Extra]) -> frozenset[str]:
     """Hooks that a class of extras overrides."""
     return frozenset(name for name in HOOKS if getattr(kind, name) is not getattr(Extra, name))
+
+
+class Reuse(NamedTuple):
+    """Networks that a learner takes from an earlier run in the same world."""
+
+    setting: str  # its name
+    run: str  # a Sacred id or a folder
+    networks: tuple[str, ...]  # beginnings of their names
+    alike: tuple[str, ...]  # settings that both runs must have in common
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +202,10 @@ class LearnerConfig:
     optimizer: Literal["adam", "rmsprop"]
     optim_alpha: float = setting(0, 1)  # rmsprop: decay of the squared gradients' mean
     optim_eps: float = setting(0)
+
+    def reuses(self) -> Sequence[Reuse]:
+        """Networks to take from earlier runs before the training."""
+        return []
 
 
 @runtime_checkable
@@ -186,6 +227,12 @@ class Progress(NamedTuple):
     t: int  # environment steps
     episodes: int
     updates: int
+    new: int = 0  # environment steps of the last rollout
+
+    def due(self, interval: int, since: int = 0) -> int:
+        """Ends of intervals within the last rollout; the first interval begins at step `since`."""
+        before, after = (max(t - since, 0) for t in (self.t - self.new, self.t))
+        return after // interval - before // interval
 
 
 @runtime_checkable
@@ -207,9 +254,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
     """Agents that act, and the loss they learn by. A subclass writes its own terms."""
 
     Config: ClassVar[type[LearnerConfig]]
-    serves: ClassVar[frozenset[str]] = frozenset(HOOKS)  # hooks of extras that it calls
+    serves: ClassVar[frozenset[str]] = frozenset(HOOKS) - {"study"}  # hooks of extras it calls
     lends: ClassVar[type] = object  # view that it gives to the loss terms of extras
     memory: ClassVar[bool] = False  # True: it can train agents that remember
+    noise: ClassVar[bool] = False  # True: it can train agents that draw random numbers
     phases: int = 1
 
     gamma: Tensor
@@ -232,6 +280,23 @@ class Learner(nn.Module, Generic[View, Cfg]):
             name: [k for k, extra in enumerate(extras) if name in hooks(type(extra))]
             for name in HOOKS
         }
+
+    @classmethod
+    def make_controller(
+        cls, spec: EnvSpec, cfg: ControllerConfig, agent: object, own: Cfg
+    ) -> Controller:
+        """The agents' networks.
+
+        `agent`: settings of the agents' kind of network; `own`: the learner's settings.
+        """
+        return Controller(spec, cfg, agent)
+
+    @classmethod
+    def refuse_world(cls, cfg: Cfg, spec: Callable[[], EnvSpec]) -> None:
+        """Raises UserError where the settings do not fit a world.
+
+        `spec`: makes a copy of the world for its facts, so it is called where they matter.
+        """
 
     def notices(self) -> list[str]:
         """Warnings of the extras."""
@@ -269,10 +334,20 @@ class Learner(nn.Module, Generic[View, Cfg]):
         """Distribution over actions of each agent. Agents that remember take episodes [B, T]."""
         raise NotImplementedError
 
+    def marks(self, choice: Choice) -> dict[str, Tensor]:
+        """Quantities of each agent that films show beside it, by name: [N, A] or [N, A, D].
+
+        For example a skill's number, or a role as a vector.
+        """
+        found = self.controller.marks(choice)
+        for extra in self._extras():
+            found |= extra.marks(choice)
+        return found
+
     def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
         """Tensors of `Choice.keep` that the replay must store."""
         every = {"q": Kept((spec.n_agents, spec.n_actions))}
-        return {name: every[name] for name in self._keeps}
+        return {name: every[name] for name in self._keeps} | self.controller.keeps()
 
     # Learning
 
@@ -285,7 +360,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
     def wants(self) -> Wants:
         """Optional fields of the batches that it reads."""
         window = max((extra.window for extra in self._extras()), default=0)
-        return Wants(self.controller.sees_last_action, window)
+        return Wants(self.controller.reads_last_action, window)
+
+    def observe(self, episodes: Episodes) -> None:
+        """Sees new episodes before the updates; the one method that may change its buffers."""
 
     def experience(self, replay: Replay) -> Experience:
         """Source of its batches."""

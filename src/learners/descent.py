@@ -83,12 +83,13 @@ class Descent:
         """One step down the loss of each phase; `episode` counts the training episodes so far."""
         terms: dict[str, PerRun] = {}
         stats: dict[str, PerRun] = {}
-        for phase in range(self.learner.phases):
+        phases = range(self.learner.phases) if batch.phases is None else batch.phases
+        for phase in phases:
             losses = self._step(batch, t, phase)
             terms |= losses.terms
             stats |= losses.stats
         self.finite.see(terms)
-        self._follow(episode)
+        self._follow(episode, phases)
         return stats
 
     def _optimised(self) -> list[ParameterGroup]:
@@ -133,9 +134,11 @@ class Descent:
             for p, g, m in zip(shared, side, main, strict=True):
                 p.grad = (m if p.grad is None else p.grad) + g
 
-    def _follow(self, episode: int) -> None:
+    def _follow(self, episode: int, phases: Sequence[int]) -> None:
         copied = False
-        for target, online, tau, interval in self.learner.targets():
+        for target, online, tau, interval, phase in self.learner.targets():
+            if phase is not None and phase not in phases:
+                continue
             if not interval:
                 track(target, online, tau)
             elif episode - self.copied_at >= interval:

@@ -95,9 +95,15 @@ class OnPolicy:
             self.replay.insert(episodes)
 
     def batches(self, key: Int[Tensor, ""], now: Scalar, at: Progress) -> Iterator[Batch]:
-        """`epochs` passes over the rollout."""
+        """`epochs` passes over the last rollout."""
         assert self._rollout is not None, "a rollout comes first"
-        rollout = self._study(self._rollout, now)
+        return self.passes(self._rollout, key, now, at)
+
+    def passes(
+        self, rollout: Batch, key: Int[Tensor, ""], now: Scalar, at: Progress
+    ) -> Iterator[Batch]:
+        """`epochs` passes over a rollout [N, T]."""
+        rollout = self._study(rollout, now)
         if not self.wants.last_actions:
             rollout = replace(rollout, last_actions=None)
         if not self.whole:
@@ -122,6 +128,11 @@ class OnPolicy:
         drawn = self.replay.draw(keys, self.cfg.batch_size, self.wants.window)
         for rows, key in zip(drawn, keys, strict=True):
             yield self.replay.read(rows, self.wants, key)
+
+
+def of_phase(phase: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches, each for one phase of the loss."""
+    return (replace(batch, phases=(phase,)) for batch in batches)
 
 
 def minibatch(rollout: Batch, rows: Int[Tensor, " B"], memory: Batch | None) -> Batch:

@@ -8,9 +8,11 @@ import dataclasses
 
 from eoi.config import loader
 from eoi.learners.base import Extra
+from eoi.learners.edti import EDTI
 from eoi.learners.eoi import Explore, Individuality, IntrinsicPolicy, Invariant, Pull, ShapedReward
 from eoi.learners.kl import KLDivergence
 from eoi.learners.lfo import LFO
+from eoi.learners.roma import Roma
 
 REGISTRY: dict[str, type[Extra]] = {}
 
@@ -44,3 +46,5 @@ register("eoi.policy", IntrinsicPolicy)
 register("eoi.explore", Explore)
 register("lfo", LFO)
 register("kl", KLDivergence)
+register("roma", Roma)
+register("edti", EDTI)

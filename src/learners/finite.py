@@ -4,40 +4,46 @@ Nothing is fetched from the device until `broken` is called.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
+class _Seen(NamedTuple):
+    """State of the terms of one kind of update."""
+
+    sound: Tensor  # [terms], in a stack [terms, R], bool: finite until now
+    last: Tensor  # the same shape: number of the last update at which they were
+
+
 class Finite:
-    """Counts, for each term of a loss, the updates before its first nan or infinity."""
+    """Keeps, for each term of a loss, the number of updates before its first nan or infinity."""
 
     def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
-        self._sound: Tensor | None = None  # [terms], in a stack [terms, R], bool: finite until now
-        self._updates: Tensor | None = None  # the same shape: finite updates
-        self._seen = 0
+        self._terms: dict[tuple[str, ...], _Seen] = {}  # by the names of the terms
+        self._updates = 0
 
     def see(self, terms: Mapping[str, Tensor]) -> None:
+        """The terms of one update. Updates may differ in them."""
         now = torch.stack([term.detach() for term in terms.values()]).isfinite()
-        if self._sound is None or self._updates is None:
-            self._names, self._sound, self._updates = tuple(terms), now, now.long()
-        else:
-            self._sound &= now
-            self._updates += self._sound
-        self._seen += 1
+        names, count = tuple(terms), self._updates
+        before = self._terms.get(names, _Seen(torch.ones_like(now), torch.zeros_like(now).long()))
+        # A term that breaks in this update was finite before it.
+        last = torch.where(before.sound, count + now.long(), before.last)
+        self._terms[names] = _Seen(before.sound & now, last)
+        self._updates = count + 1
 
     def broken(self, run: int | None = None) -> tuple[list[str], int]:
         """Terms that ceased to be finite first, and how many updates ago; none if all are finite.
 
         `run`: of this run of a stack.
         """
-        if self._updates is None:
-            return [], 0
-        counts = (self._updates if run is None else self._updates[:, run]).tolist()
-        first = min(counts)
-        return [
-            name
-            for name, count in zip(self._names, counts, strict=True)
-            if count == first < self._seen
-        ], self._seen - first
+        found: dict[str, int] = {}
+        for names, (sound, last) in self._terms.items():
+            if run is not None:
+                sound, last = sound[:, run], last[:, run]
+            each = zip(names, sound.tolist(), last.tolist(), strict=True)
+            found |= {name: count for name, fine, count in each if not fine}
+        first = min(found.values(), default=self._updates)
+        return [name for name, count in found.items() if count == first], self._updates - first

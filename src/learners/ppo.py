@@ -2,11 +2,13 @@
 
 IPPO (de Witt et al. 2020), or with values of the state MAPPO (Yu et al. 2022).
 
-Axes: A agents, U actions, N copies, T time (T1 = T + 1); *b is B transitions or B T episodes.
+Axes: A agents, U actions, N copies, T time (T1 = T + 1), M ratios; *b is B transitions or B T
+episodes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +20,10 @@ from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import (
+    Experience,
     Extra,
     Losses,
+    Minibatch,
     Scalar,
     Stats,
     norm,
@@ -28,7 +32,8 @@ from eoi.learners.base import (
 )
 from eoi.learners.experience import OnPolicy, OnPolicyConfig
 from eoi.learners.policy_learner import PolicyConfig, PolicyLearner, log_softmax
-from eoi.modules.critics import StateValue, ValueConfig
+from eoi.modules.critics import StateValue, TeamValue, ValueConfig
+from eoi.utils.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +43,21 @@ class PPOConfig(OnPolicyConfig, PolicyConfig, ValueConfig):
     entropy_coef: float = setting(0, varies=True)
 
 
-class PPO(PolicyLearner[object, PPOConfig]):
+PPOCfg = TypeVar("PPOCfg", bound=PPOConfig)
+
+
+class PPO(PolicyLearner[Minibatch, PPOCfg]):
     """The clipped objective on standardised advantages, an entropy bonus, and value regression.
 
-    Loss terms of extras learn from transitions of the replay, not from the rollout; so they are
-    lent no policies.
+    Loss terms of extras learn from transitions of the replay, or from the rollout, which their view
+    holds; they are lent no policies.
     """
 
     Config = PPOConfig
-    serves = frozenset({"observe", "rewards", "losses", "diagnose"})
+    serves = frozenset({"observe", "rewards", "study", "losses", "diagnose"})
+    lends = Minibatch
     memory = True
-    critic: StateValue
+    critic: StateValue | TeamValue
     gae_lambda: Tensor
     eps_clip: Tensor
     entropy_coef: Tensor
@@ -56,22 +65,22 @@ class PPO(PolicyLearner[object, PPOConfig]):
     def __init__(
         self,
         spec: EnvSpec,
-        cfg: PPOConfig,
+        cfg: PPOCfg,
         controller: Controller,
-        extras: Sequence[Extra[object]] = (),
+        extras: Sequence[Extra[Minibatch]] = (),
     ):
         super().__init__(spec, cfg, controller, extras)
         for name in ("gae_lambda", "eps_clip", "entropy_coef"):
             scalar(self, name, getattr(cfg, name))
 
-    def make_critic(self, spec: EnvSpec, cfg: PPOConfig) -> StateValue:
+    def make_critic(self, spec: EnvSpec, cfg: PPOCfg) -> StateValue | TeamValue:
         return StateValue(spec, cfg, self.controller.hidden)
 
     @property
     def replays(self) -> bool:
-        return len(self.extras) > 0
+        return any(extra.view is not Minibatch for extra in self._extras())
 
-    def experience(self, replay: Replay) -> OnPolicy:
+    def experience(self, replay: Replay) -> Experience:
         memory = replay if self.replays else None
         whole, padded = self.controller.remembers, not replay.fixed_length
         return OnPolicy(self.cfg, memory, self.wants, whole, self.study, padded)
@@ -87,22 +96,30 @@ class PPO(PolicyLearner[object, PPOConfig]):
         state = torch.cat([rollout.state, rollout.next_state[:, -1:]], 1)
         value = self.critic(obs, state)  # [N, T1, A]
         reward = self.reward(rollout, t, value.shape[-1]).expand_as(value[:, 1:])
-        valid, terminated = rollout.valid.bool(), rollout.terminated.bool()
-        advantage = gae(reward, value, terminated, valid, self.gamma, self.gae_lambda)
+        valid = rollout.valid.bool()
+        advantage = gae(reward, value, rollout.terminated, valid, self.gamma, self.gae_lambda)
         log_p = log_softmax(self.controller.now(rollout), rollout.avail)
         found = {
-            "log_p": of_actions(log_p, rollout.actions),
+            "log_p": self.chosen(log_p, rollout.actions),
             "advantage": torch.zeros_like(advantage),
             "returns": advantage + value[:, :-1],
         }
         found["advantage"][valid] = standardised(advantage[valid])
+        for extra in self.with_hook("study"):
+            found |= extra.study(rollout, t)
         return replace(rollout, kept=rollout.kept | found)
+
+    def chosen(
+        self, log_p: Float[Tensor, "*b A U"], actions: Int[Tensor, "*b A"]
+    ) -> Float[Tensor, "*b M"]:
+        """Log-probability of each choice that has a ratio of its own: M = A."""
+        return of_actions(log_p, actions)
 
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
         kept = batch.kept
         log_p = log_softmax(self.controller.now(batch), batch.avail)  # [*b, A, U]
         # The clipped objective (Schulman et al. 2017, eq. 7).
-        change = of_actions(log_p, batch.actions) - kept["log_p"]
+        change = self.chosen(log_p, batch.actions) - kept["log_p"]
         ratio = change.exp()
         clipped = ratio.clamp(1 - self.eps_clip, 1 + self.eps_clip)
         gain = torch.minimum(ratio * kept["advantage"], clipped * kept["advantage"])
@@ -126,9 +143,7 @@ class PPO(PolicyLearner[object, PPOConfig]):
             "policy_change": mean_of(batch, ratio - 1 - change),
         }
         losses = Losses(terms, {name: found.detach() for name, found in stats.items()})
-        if batch.memory is None:
-            return losses
-        return self.with_extras(losses, batch.memory, None, t)
+        return self.with_extras(losses, _memory(batch), Minibatch(batch), t)
 
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
         """Gradient norms of all terms."""
@@ -136,4 +151,9 @@ class PPO(PolicyLearner[object, PPOConfig]):
         critic = [*self.critic.parameters()]
         value = torch.autograd.grad(terms["value"], critic, retain_graph=True)
         stats = {"grad_norm": norm(value)} | term_gradients(terms, self.shared(), "policy")
-        return stats if batch.memory is None else stats | self.diagnosed(batch.memory, None)
+        return stats | self.diagnosed(_memory(batch), Minibatch(batch))
+
+
+def _memory(batch: Batch) -> Batch:
+    """Transitions for the extras: of the replay, where one of them learns from it."""
+    return batch if batch.memory is None else batch.memory

@@ -9,6 +9,7 @@ is mixed); *b is B transitions or B T episodes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,9 @@ from eoi.config.schema import setting
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import (
+    Experience,
     Extra,
+    Given,
     Group,
     Learner,
     Losses,
@@ -57,12 +60,16 @@ class QConfig(OffPolicyConfig, MixerConfig):
     epsilon_anneal_time: int = setting(0, varies=True)  # environment steps
 
 
-class QLearner(Learner[Values, QConfig]):
+QCfg = TypeVar("QCfg", bound=QConfig)
+
+
+class QLearner(Learner[Values, QCfg]):
     """Q_tot(o, a, s) = mixer(Q_i(o_i, a_i), s), regressed on r + gamma max Q_tot'."""
 
     Config = QConfig
     lends = Values
     memory = True
+    noise = True
     epsilon_start: Tensor
     epsilon_finish: Tensor
     epsilon_anneal_time: Tensor
@@ -70,7 +77,7 @@ class QLearner(Learner[Values, QConfig]):
     def __init__(
         self,
         spec: EnvSpec,
-        cfg: QConfig,
+        cfg: QCfg,
         controller: Controller,
         extras: Sequence[Extra[Values]] = (),
     ):
@@ -91,7 +98,7 @@ class QLearner(Learner[Values, QConfig]):
         greedy: bool,
     ) -> Choice:
         """Epsilon-greedy actions at environment step `t`; greedy ones for tests."""
-        q, carry = self.controller.step(obs, carry)
+        q, carry = self.controller.step(obs, carry, keys.step)
         actions = masked_argmax(q, avail)
         if not greedy:
             for extra in self.with_hook("choose"):
@@ -114,34 +121,28 @@ class QLearner(Learner[Values, QConfig]):
         """Share of random actions at environment step `t`."""
         return linear(self.epsilon_start, self.epsilon_finish, self.epsilon_anneal_time, t)
 
-    def experience(self, replay: Replay) -> OffPolicy:
+    def experience(self, replay: Replay) -> Experience:
         return OffPolicy(self.cfg, replay, self.wants, self.controller.remembers)
 
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
         batch, more = self.rearranged(batch, t)
-        values, chooser = self._values(batch)
-        losses = self._td(batch, values, chooser, t)
+        view, chooser = self._values(batch)
+        losses = self._td(batch, view, chooser, t)
         losses = Losses(losses.terms, losses.stats | more)
-        return self.with_extras(losses, batch, values, t)
+        return self.with_extras(losses, batch, view, t)
 
     def _values(self, batch: Batch) -> tuple[Values, Float[Tensor, "*b A U"]]:
-        """Q^a now and next, and the next values that choose the next action."""
-        with torch.no_grad():
-            next_q = self.target_controller.following(batch)
-        if not self.cfg.double_q:
-            return Values(self.controller.now(batch), next_q), next_q
-        q, chooser = self.controller.both(batch)
-        return Values(q, next_q), chooser
+        return values(batch, self.controller, self.target_controller, self.cfg.double_q)
 
     def _td(
-        self, batch: Batch, values: Values, chooser: Float[Tensor, "*b A U"], t: Scalar
+        self, batch: Batch, view: Values, chooser: Float[Tensor, "*b A U"], t: Scalar
     ) -> Losses:
         """Squared temporal difference: mean over the batch, sum over the joint values."""
         # Mix the values of the actions that were taken.
-        taken = weighted(of_actions(values.q, batch.actions), batch.weight)  # [*b, A]
+        taken = weighted(of_actions(view.q, batch.actions), batch.weight)  # [*b, A]
         joint = self.mixer(taken, batch.state)  # [*b, M]
         # Compare them with the reward and the value of the best next actions.
-        target = self._target(batch, values.next_q, chooser, t)
+        target = self._target(batch, view.next_q, chooser, t)
         error = joint - target
         loss = batch.mean(error.square()).sum()
         stats = {
@@ -183,5 +184,24 @@ class QLearner(Learner[Values, QConfig]):
         stats = term_gradients(terms, self.shared(), "td")
         stats = {"grad_norm": norm(td), "td_agent_grad_norm": stats.pop("td_grad_norm")} | stats
         batch, _ = self.rearranged(batch, t)
-        values, _ = self._values(batch)
-        return stats | self.diagnosed(batch, values)
+        view, _ = self._values(batch)
+        return stats | self.diagnosed(batch, view)
+
+
+def values(
+    batch: Batch, online: Controller, target: Controller, double_q: bool
+) -> tuple[Values, Float[Tensor, "*b A U"]]:
+    """Q^a now and next, and the next values that choose the next action."""
+
+    def given(obs: Float[Tensor, "*b A O"]) -> Given:
+        """What the agents' network gives at observations, as if they came first."""
+        none = torch.full(obs.shape[:-1], -1, device=obs.device)
+        return online.explain(obs, none)[1]
+
+    with torch.no_grad():
+        next_q = target.following(batch, "target")
+    if not double_q:
+        q, beside = online.explained(batch)
+        return Values(q, next_q, beside, given), next_q
+    q, chooser, beside = online.both(batch)
+    return Values(q, next_q, beside, given), chooser

@@ -1,6 +1,7 @@
-"""Critics: MAAC's with attention (Iqbal and Sha 2019, section 3.2), and PPO's state values.
+"""Critics: MAAC's with attention (Iqbal and Sha 2019, section 3.2), state values, twin values.
 
-Axes: B batch, A agents, O observation, U actions, S state, M attention heads, H hidden, D = H / M.
+Axes: B batch, A agents, O observation, U actions, S state, M attention heads, H hidden, D = H / M,
+I inputs.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch.nn.functional import leaky_relu
 
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
-from eoi.modules.layers import AgentLinear, AgentMLP
+from eoi.modules.layers import AgentLinear, AgentMLP, mlp
 from eoi.utils.shapes import Float
 
 
@@ -127,3 +128,32 @@ class StateValue(nn.Module):
         return self.net(
             everyones if self.sees == "state" else torch.cat([everyones, obs], -1)
         ).squeeze(-1)
+
+
+class TeamValue(nn.Module):
+    """V, one value of the team: of the observations of all agents, of the state, or of both."""
+
+    def __init__(self, spec: EnvSpec, cfg: ValueConfig, hidden: Sequence[int]):
+        super().__init__()
+        self.sees = cfg.critic_input
+        every = spec.n_agents * spec.obs_size
+        size = {"obs": every, "state": spec.state_size, "both": every + spec.state_size}
+        self.net = mlp([size[cfg.critic_input], *hidden, 1])
+
+    def forward(
+        self, obs: Float[Tensor, "*b A O"], state: Float[Tensor, "*b S"]
+    ) -> Float[Tensor, "*b 1"]:
+        parts = {"obs": [obs.flatten(-2)], "state": [state], "both": [state, obs.flatten(-2)]}
+        return self.net(torch.cat(parts[self.sees], -1))
+
+
+class TwinValues(nn.Module):
+    """Two independent values of each action of each agent, as one product."""
+
+    def __init__(self, n_agents: int, sizes: Sequence[int]):
+        super().__init__()
+        self.n_agents, self.net = n_agents, AgentMLP(2 * n_agents, sizes)
+
+    def forward(self, x: Float[Tensor, "*b A I"]) -> Float[Tensor, "2 *b A U"]:
+        both = self.net(torch.cat([x, x], -2))
+        return torch.stack(both.split(self.n_agents, -2))

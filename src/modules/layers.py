@@ -2,7 +2,8 @@
 
 Sharing is the size of one axis inside a layer; nothing above depends on it.
 
-Axes: A agents, G sets of weights (A, or 1 when shared), I inputs, J outputs, B any number of rows.
+Axes: A agents, G sets of weights (A, or 1 when shared), I inputs, J outputs, B and R any number of
+rows; *b is any batch.
 """
 
 import math
@@ -42,6 +43,23 @@ class AgentLinear(nn.Module):
         return torch.baddbmm(bias, weight, x)
 
 
+def grouped(x: Float[Tensor, "*b A I"], groups: int) -> Float[Tensor, "G I R"]:
+    """One set of weights a group, batch last: R = B, or B * A where weights are shared."""
+    return x.reshape(-1, groups, x.shape[-1]).permute(1, 2, 0)
+
+
+def apart(x: Float[Tensor, "G J R"], n_agents: int) -> Float[Tensor, "B A J"]:
+    """Inverse of `grouped`, with one batch axis."""
+    return x.permute(2, 0, 1).reshape(-1, n_agents, x.shape[1])
+
+
+@torch.no_grad()
+def start_alike(net: nn.Module) -> None:
+    """Gives all agents the first one's weights."""
+    for p in net.parameters():
+        p.copy_(p[:1].clone().expand_as(p))
+
+
 class AgentMLP(nn.Module):
     """MLP(I -> hidden -> ... -> J) per agent, ReLU between the layers: [*b, A, I] -> [*b, A, J]."""
 
@@ -52,9 +70,7 @@ class AgentMLP(nn.Module):
         layers = [AgentLinear(n_agents, n_in, n_out, shared) for n_in, n_out in pairwise(sizes)]
         self.layers = nn.ModuleList(layers)
         if same_init:
-            with torch.no_grad():
-                for p in self.parameters():
-                    p.copy_(p[:1].clone().expand_as(p))
+            start_alike(self)
 
     def forward(self, x: Float[Tensor, "*b A I"], frozen: bool = False) -> Float[Tensor, "*b A J"]:
         h = x.reshape(-1, *x.shape[-2:]).permute(1, 2, 0)  # [A, I, B]; a view, for one batch axis

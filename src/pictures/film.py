@@ -1,11 +1,11 @@
-"""Films of episodes: the world, and beside it each agent's last action and its p(i | o_i).
+"""Films of episodes: the world, and beside it each agent's last action, p(i | o_i) and marks.
 
 Axes: A agents.
 """
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
 
@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from eoi.envs.base import VecEnv
 from eoi.envs.grid import AGENT_COLOURS, RGB
 from eoi.learners import Learner
+from eoi.pictures.marks import Marks, as_text, main_components
 from eoi.runners.rollout import Moment
 from eoi.saved import Recognise, greedy_episodes, recogniser
 
@@ -40,6 +41,7 @@ class Shot:
     recognised: list[float]  # p(i | o_i); empty without a classifier
     info: dict[str, list[float]]  # the world's metrics of the episode so far
     history: dict[str, float] = field(default_factory=dict)  # quantities for a chart over time
+    marks: Marks = field(default_factory=dict)  # quantities of each agent; none at the beginning
     legend: dict[str, RGB] = field(default_factory=dict)  # colours of the picture
 
 
@@ -49,10 +51,19 @@ def shoot(env: VecEnv, learner: Learner, seed: int, t: int) -> list[list[Shot]]:
     recognise = recogniser(learner)
     for moment in greedy_episodes(env, learner, seed, t):
         for copy in moment.running.nonzero().flatten().tolist():
-            films[copy].append(
-                _shot(env, moment, copy, films[copy][-1].total if films[copy] else 0.0, recognise)
-            )
-    return films
+            before = films[copy][-1].total if films[copy] else 0.0
+            shot = _shot(env, moment, copy, before, recognise)
+            films[copy].append(replace(shot, marks=_marks(learner, moment, copy)))
+    found = iter(main_components([shot.marks for film in films for shot in film]))
+    return [[replace(shot, marks=next(found)) for shot in film] for film in films]
+
+
+def _marks(learner: Learner, moment: Moment, copy: int) -> Marks:
+    """Quantities of each agent that led to this moment."""
+    if moment.choice is None:
+        return {}
+    found = {name: x[copy] for name, x in learner.marks(moment.choice).items()}  # [A] or [A, D]
+    return {name: x.reshape(len(x), -1).tolist() for name, x in found.items()}
 
 
 def _shot(
@@ -151,9 +162,9 @@ def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
     canvas.paste(world, (0, (canvas.height - world.height) // 2))
     draw, left = ImageDraw.Draw(canvas), world.width + _MARGIN
     for i, title in enumerate(titles):
-        draw.text((left, _MARGIN + 16 * i), title, _FAINT, _font(12))
-    draw.text((left, _MARGIN + 40), f"t = {shot.step}", _INK, _font(18))
-    draw.text((left + 100, _MARGIN + 40), f"return {shot.total:.4g}", _INK, _font(18))
+        draw.text((left, _MARGIN + 16 * i), title, _FAINT, font(12))
+    draw.text((left, _MARGIN + 40), f"t = {shot.step}", _INK, font(18))
+    draw.text((left + 100, _MARGIN + 40), f"return {shot.total:.4g}", _INK, font(18))
     for i in range(agents):
         _agent(draw, shot, i, (left, _HEAD + i * _BLOCK))
     for k, (word, colour) in enumerate(shot.legend.items()):
@@ -166,7 +177,7 @@ def _swatch(draw: ImageDraw.ImageDraw, word: str, colour: RGB, at: tuple[int, in
     """A colour and its word."""
     x, y = at
     draw.rectangle((x, y + 1, x + 12, y + 13), colour, _FAINT)
-    draw.text((x + 19, y), word, _FAINT, _font(11))
+    draw.text((x + 19, y), word, _FAINT, font(11))
 
 
 def with_legend(picture: np.ndarray, legend: Mapping[str, RGB]) -> Image.Image:
@@ -183,21 +194,26 @@ def with_legend(picture: np.ndarray, legend: Mapping[str, RGB]) -> Image.Image:
 
 
 def _agent(draw: ImageDraw.ImageDraw, shot: Shot, i: int, at: tuple[int, int]) -> None:
-    """Draws colour, name and action, and below them p(i | o_i) as a bar with a tick at chance."""
+    """Draws colour, name and action, and below them p(i | o_i) and the agent's marks.
+
+    p(i | o_i) is a bar with a tick at chance.
+    """
     x, y = at
     draw.rectangle((x, y + 1, x + 13, y + 14), agent_colour(i))
-    draw.text((x + 22, y), f"agent {i}", _INK, _font(13))
-    draw.text((x + 100, y), shot.actions[i], _INK, _font(13))
+    draw.text((x + 22, y), f"agent {i}", _INK, font(13))
+    draw.text((x + 100, y), shot.actions[i], _INK, font(13))
     if shot.recognised:
         p, left, width, top = shot.recognised[i], x + 68, 128, y + 23
-        draw.text((x + 22, y + 20), "p(i|o)", _FAINT, _font(11))
+        draw.text((x + 22, y + 20), "p(i|o)", _FAINT, font(11))
         draw.rectangle((left, top, left + width, top + 8), _TRACK)
         draw.rectangle((left, top, left + round(p * width), top + 8), agent_colour(i))
         chance = left + round(width / len(shot.actions))
         draw.line((chance, top - 2, chance, top + 10), _INK)
-        draw.text((left + width + 8, y + 20), f"{p:.2f}", _INK, _font(11))
+        draw.text((left + width + 8, y + 20), f"{p:.2f}", _INK, font(11))
+    below = y + (36 if shot.recognised else 20)
+    draw.text((x + 22, below), as_text(shot.marks, i), _INK, font(11))
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_FONT, size)

@@ -42,6 +42,10 @@ def _moment(shot: Shot) -> dict[str, object]:
         "recognised": [round(p, 4) for p in shot.recognised],
         "info": {name: [round(value, 4) for value in values] for name, values in shot.info.items()},
         "history": shot.history,
+        "marks": {
+            name: [[round(value, 4) for value in row] for row in rows]
+            for name, rows in shot.marks.items()
+        },
     }
 
 

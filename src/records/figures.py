@@ -4,7 +4,7 @@ A figure is a YAML file in config/figures, or the user's own; docs/figures.md ex
 """
 
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -184,7 +184,13 @@ def unavailable(figure: Figure) -> dict[str, str]:
     """Arms that cannot run, because their algorithm is not here, and the reason."""
     known = loader.names("algs")
     return {
-        arm.name: f"no algorithm {arm.config!r} in config/algs.{nearest(arm.config, known)}"
+        arm.name: f"no algorithm {arm.config!r} in config/algs{_hint(arm.config, known)}"
         for arm in figure.arms.values()
         if arm.config not in known and not pathlib.Path(arm.config).expanduser().is_file()
     }
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """The nearest name, without a list of all where none is near."""
+    hint = nearest(name, known)
+    return f".{hint}" if "Did you mean" in hint else ""

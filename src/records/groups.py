@@ -30,11 +30,21 @@ _OFF_POLICY = frozenset(
     {"learning_starts", "target_update_interval", "target_update_tau"}
     | {"update_interval", "update_interval_episodes"}
 )
+_SKILLS = frozenset({"hold", "n_skills"})
+_HC = frozenset({"rollout_episodes", "skill_entropy", "skill_episodes", "skills_from"})
+_HSD = frozenset(
+    {"decoder_batch", "decoder_difference", "decoder_lr", "decoder_skip"}
+    | {"skills_start", "skills_threshold"}
+    | {"task_weight_episodes", "task_weight_finish", "task_weight_start"}
+)
+_HIERARCHIES = _SKILLS | _HC | _HSD
 # Settings that a learner does not read. A learner that is not listed reads every setting.
 UNREAD = {
-    "q_learner": _ACTOR_CRITIC | _MAAC | _PPO,
-    "maac": _Q_LEARNER | _PPO,
-    "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY,
+    "q_learner": _ACTOR_CRITIC | _MAAC | _PPO | _HIERARCHIES,
+    "maac": _Q_LEARNER | _PPO | _HIERARCHIES,
+    "ppo": _Q_LEARNER | _MAAC | _OFF_POLICY | _HIERARCHIES,
+    "hc": (_Q_LEARNER - {"lr"}) | _MAAC | _HSD | {"target_update_interval"},
+    "hsd": _ACTOR_CRITIC | _MAAC | _PPO | _HC,
 }
 
 _CLASSIFIER = frozenset(
@@ -45,7 +55,7 @@ _VALUE = frozenset({"value_lr", "value_tau"})
 _GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | {"project", "strength"}
 _EXPLORE = frozenset(
     {"chooser", "episode_ratio", "explore_anneal", "explore_floor", "explore_hold"}
-    | {"explore_ratio", "explorers", "gamma", "reward_scale"}
+    | {"explore_ratio", "explore_turn", "explorers", "gamma", "reward_scale"}
 )
 # Settings that each form of a section reads.
 READ: dict[str, dict[str, frozenset[str]]] = {
@@ -65,8 +75,9 @@ _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
     "eoi.alpha_floor": ("eoi.alpha_anneal", (0,)),
     **{
         f"eoi.{key}": ("eoi.episode_ratio", (0,))
-        for key in ("explore_anneal", "explore_floor", "explore_hold", "explore_ratio", "explorers")
+        for key in _EXPLORE - {"chooser", "episode_ratio", "gamma", "reward_scale"}
     },
+    "eoi.explore_turn": ("eoi.explorers", ("all",)),
     "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
     **{
         key: ("mixer", ("vdn", "none"))
@@ -85,17 +96,17 @@ def identity(config: Mapping[str, object]) -> str:
     Numbers compare by value: 1 and 1.0 are equal.
     """
     kept = {key: value for key, value in config.items() if key not in IGNORED}
-    return json.dumps(_plain(kept), sort_keys=True)
+    return json.dumps(plain(kept), sort_keys=True)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A setting as JSON has it, whether it was read from YAML or from Sacred's JSON."""
     if isinstance(value, dict):
         if set(value) == {"py/tuple"}:
-            return _plain(value["py/tuple"])
-        return {key: _plain(inner) for key, inner in value.items()}
+            return plain(value["py/tuple"])
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -108,7 +119,7 @@ def asks_for(record: Record, config: Mapping[str, object]) -> bool:
     own, wanted = record.settings, dict(flat(config))
     for key in (own.keys() | wanted.keys()) - IGNORED - WITHIN:
         if key in own and key in wanted:
-            if not idle(record, key) and _plain(own[key]) != _plain(wanted[key]):
+            if not idle(record, key) and plain(own[key]) != plain(wanted[key]):
                 return False
         elif own.get(key) and not key.startswith("fleet."):
             return False

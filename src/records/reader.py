@@ -18,16 +18,30 @@ from eoi.utils.places import ROOT
 SACRED = ROOT / "results" / "sacred"
 
 
-def find_runs(paths: Sequence[str | pathlib.Path]) -> list[Record]:
-    """All runs in these tables and folders, each once, in the order given. Raises UserError."""
+def find_runs(
+    paths: Sequence[str | pathlib.Path], damaged: list[str] | None = None
+) -> list[Record]:
+    """All runs in these tables and folders, each once, in the order given. Raises UserError.
+
+    damaged: takes the messages on damaged runs, which are left out; None: they raise UserError.
+    """
     found: dict[pathlib.Path, Record] = {}
     for path in paths:
         if table.is_table(path):
             records = table.read(pathlib.Path(path).expanduser())
         else:
-            records = [read(folder) for folder in _expand(str(path))]
+            records = [each for folder in _expand(str(path)) for each in _read(folder, damaged)]
         found |= {record.folder.resolve(): record for record in records}
     return list(found.values())
+
+
+def _read(folder: pathlib.Path, damaged: list[str] | None) -> Iterator[Record]:
+    try:
+        yield read(folder)
+    except UserError as error:
+        if damaged is None:
+            raise
+        damaged.append(str(error))
 
 
 def locate(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:

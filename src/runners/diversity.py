@@ -8,7 +8,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from eoi.components.diversity import neural_diversity, occupancy, overlap, probe_accuracy
+from eoi.components.diversity import (
+    map_distances,
+    neural_diversity,
+    occupancy,
+    overlap,
+    policy_distances,
+    probe_accuracy,
+)
 from eoi.components.episodes import Episodes
 from eoi.utils.shapes import Bool, Float, Int
 
@@ -51,7 +58,25 @@ def diversity(
         )
         found["probe_accuracy"] = probe_accuracy(seen, held_out)
     if episodes.cells is not None:
-        found["position_overlap"] = overlap(occupancy(episodes.cells.flatten(0, 1), n_cells))
+        found["position_overlap"] = overlap(
+            occupancy(episodes.cells[:, :-1].flatten(0, 1), n_cells)
+        )
+    return found
+
+
+@torch.no_grad()
+def distances(
+    policy: Policy, episodes: Episodes, n_cells: int, remembers: bool
+) -> dict[str, Float[Tensor, "A A"]]:
+    """How far each two agents are apart, from 0 to 1: their policies and their positions.
+
+    The means over pairs are `snd`, and 1 - `position_overlap`.
+    """
+    if episodes.actions.shape[2] < 2:
+        return {}
+    found = {"policies": policy_distances(shared_policies(policy, episodes, remembers))}
+    if episodes.cells is not None:
+        found["positions"] = map_distances(occupancy(episodes.cells.flatten(0, 1), n_cells))
     return found
 
 
@@ -68,7 +93,8 @@ def _on_observations(policy: Policy, episodes: Episodes) -> Float[Tensor, "B A U
     seen, allowed = (
         x.flatten(0, 1)[:, None].expand(-1, n_agents, -1) for x in (obs, avail)
     )  # [B, A, O], the same row for every agent
-    return policy(seen, allowed)
+    none = torch.full(seen.shape[:-1], -1, device=seen.device)  # as if nothing came before
+    return policy(seen, allowed, none)
 
 
 def _on_histories(policy: Policy, episodes: Episodes) -> Float[Tensor, "B A U"]:

@@ -152,7 +152,7 @@ class Rollout:
 
     def _record_cells(self, step: int) -> None:
         cells = self._episodes.cells
-        if cells is not None and step < cells.shape[1] and isinstance(self.env, Located):
+        if cells is not None and isinstance(self.env, Located):
             cells[:, step] = self.env.position
 
     def steps(self, episodes: Episodes) -> int:

@@ -76,6 +76,12 @@ def uniform(keys: Int[Tensor, "*k"], *shape: int) -> Float[Tensor, "*o"]:
     return _shift(x, 40).to(torch.float32).mul_(2.0**-24)
 
 
+def normal(keys: Int[Tensor, "*k"], *shape: int) -> Float[Tensor, "*o"]:
+    """Standard normal numbers, of shape [*keys, *shape] (Box and Muller 1958)."""
+    radius, angle = uniform(keys, 2, *shape).unbind(keys.dim())
+    return (-2 * (1 - radius).log()).sqrt() * (2 * math.pi * angle).cos()
+
+
 def integers(
     keys: Int[Tensor, "*k"], high: int | Int[Tensor, "*h"], *shape: int
 ) -> Int[Tensor, "*o"]:

@@ -1,0 +1,93 @@
+"""The runs of a report: which can be used, what is wrong with the others, where each came from."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from eoi.records import reader
+from eoi.records.record import Record, Series
+from eoi.utils.errors import UserError
+
+
+class Origin(NamedTuple):
+    """Where a run came from; empty where its record does not tell."""
+
+    commit: str  # twelve digits, and `+ changes` if files differed from it
+    engine: str  # of the world, if it has several
+    began: str  # date and time, UTC
+    lasted: str
+    steps: str  # environment steps at the last entry
+
+
+def usable(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Runs that trained and logged something, and a remark on what is wrong with the others.
+
+    Raises UserError if none is left.
+    """
+    trained = [record for record in records if not record.config.get("evaluate")]
+    kept = [record for record in trained if record.metrics]
+    if not kept:
+        raise UserError("nothing to report: these runs have logged nothing yet, or are evaluations")
+    remarks = []
+    if evaluations := len(records) - len(trained):
+        remarks.append(f"{_runs(evaluations)} left out: an evaluation, which has no curves")
+    if silent := [record.run for record in trained if not record.metrics]:
+        remarks.append(f"left out, nothing logged yet: run {', '.join(silent)}")
+    cleaned = [_cleaned(record) for record in kept]
+    return [record for record, _ in cleaned], [*remarks, *(text for _, text in cleaned if text)]
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _cleaned(record: Record) -> tuple[Record, str]:
+    """The run with nan for infinite entries, and a remark on entries that are not finite."""
+    bad = [name for name, entry in record.metrics.items() if not np.isfinite(entry.values).all()]
+    if not bad:
+        return record, ""
+    gaps = {
+        name: Series(steps, np.where(np.isfinite(values), values, np.nan))
+        for name, (steps, values) in record.metrics.items()
+    }
+    first = min(int(gaps[name].steps[np.isnan(gaps[name].values)][0]) for name in bad)
+    names = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
+    remark = f"run {record.run}: {names} not finite from step {first:,}; gaps in its curves"
+    return replace(record, metrics=gaps), remark
+
+
+def origin(record: Record) -> Origin:
+    content = reader.read_run(record.folder) if reader.is_run(record.folder) else {}
+    last = max(int(series.steps[-1]) for series in record.metrics.values())
+    engine = record.settings.get("env_args.engine", "")
+    return Origin(_commit(content), str(engine), *_time(content), f"{last:,}")
+
+
+def _commit(content: dict[str, Any]) -> str:
+    for repository in content.get("experiment", {}).get("repositories", []):
+        if repository.get("commit"):
+            changes = " + changes" if repository.get("dirty") else ""
+            return f"{repository['commit'][:12]}{changes}"
+    return ""
+
+
+def _time(content: dict[str, Any]) -> tuple[str, str]:
+    """Beginning of a run, and the time from there to its end, breaks included."""
+    try:
+        start = datetime.datetime.fromisoformat(content["start_time"])
+        end = datetime.datetime.fromisoformat(content["stop_time"])
+    except (KeyError, TypeError, ValueError):
+        return str(content.get("start_time") or "")[:16].replace("T", " "), ""
+    breaks = " with breaks" if content.get("resumed") else ""
+    return start.isoformat(" ", "minutes"), f"{lasting((end - start).total_seconds())}{breaks}"
+
+
+def lasting(seconds: float) -> str:
+    """Seconds, minutes or hours with two significant digits at least."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.{1 if seconds < 10 * length else 0}f} {unit}"
+    return f"{seconds:.0f} s"
