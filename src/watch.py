@@ -17,6 +17,7 @@ from eoi.utils.start import launch
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import sys

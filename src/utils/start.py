@@ -22,7 +22,7 @@ from eoi.utils.places import IS_CHECKOUT, PACKAGE, ROOT
 # Import names of the packages in requirements.txt
 NEEDED = (
     *("torch", "numpy", "sacred", "scipy", "matplotlib"),
-    *("yaml", "PIL", "jaxtyping", "pymongo", "zstandard", "sklearn"),
+    *("yaml", "PIL", "jaxtyping", "pymongo", "zstandard", "sklearn", "plotly"),
 )
 
 
