@@ -26,12 +26,17 @@ STAGE = ROOT / "build" / "docs"
 SECTIONS = {
     "Worlds": ["docs/worlds.md", "docs/worlds/*.md", "docs/starcraft.md"],
     "Algorithms": ["docs/algorithms/*.md"],
-    "Results": ["results/README.md", "docs/results.md", "docs/figures.md", "docs/studies/*.md"],
+    "Results": [
+        *("results/README.md", "docs/results.md", "docs/figures.md"),
+        *("docs/studies/*.md", "docs/report.md"),
+    ],
     "Your own world": ["docs/own-world.md"],
     "Your own algorithm": ["docs/own-algorithm.md"],
     "Start here": ["README.md", "docs/watching.md", "docs/*.md", "CHANGELOG.md"],
 }
 ORDER = ["Start here", *(name for name in SECTIONS if name != "Start here")]
+REPORT = ROOT / "results" / "evidence" / "windy_maze_first_default.csv.gz"
+_EMBEDDED = pathlib.Path("results", "report.md")  # the page of its report
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?P<target>[^()\s]+)\)")
 
@@ -123,6 +128,8 @@ def navigation() -> list[dict[str, object]]:
     nav: list[dict[str, object]] = []
     for name, pages in sections().items():
         entries = [{title(page): str(place(page))} for page in pages]
+        if name == "Results":
+            entries.append({"A report of runs": str(_EMBEDDED)})
         nav.append({name: str(place(pages[0])) if len(pages) == 1 else entries})
     packages: dict[str, list[object]] = {}
     for module in modules():
@@ -164,6 +171,21 @@ def copy(file: pathlib.Path) -> None:
     shutil.copy(ROOT / file, STAGE / "pages" / file)
 
 
+def embed_report() -> None:
+    """The page with the report of a table of runs. Raises CalledProcessError."""
+    folder = STAGE / "pages" / _EMBEDDED.parent
+    words = [REPORT, "--play", "none", "--out", folder / "runs.html"]
+    subprocess.run([sys.executable, ROOT / "src" / "report.py", *words], check=True)
+    table = REPORT.relative_to(ROOT)
+    text = f"""# A report of runs
+
+`python src/report.py {table}` makes this page. It also opens [alone](runs.html).
+
+<iframe src="runs.html" title="report" style="width: 100%; height: 85vh; border: 0"></iframe>
+"""
+    write(STAGE / "pages" / _EMBEDDED, text)
+
+
 def write(path: pathlib.Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -172,6 +194,7 @@ def write(path: pathlib.Path, text: str) -> None:
 def build(out: pathlib.Path) -> None:
     """Raises CalledProcessError if the site cannot be built."""
     stage()
+    embed_report()
     command = [sys.executable, "-m", "zensical", "build", "--clean", "-f", "mkdocs.yml"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=STAGE, env=environment, check=True)
