@@ -28,6 +28,7 @@ Runs COMMAND in this project's Python environment (.venv, made by the first call
     bash run.sh batch --config qmix,eoi_qmix --env-config pac_men --seeds 5 -j 8
     bash run.sh figure 4-right --seeds 5 -j 8
     bash run.sh pytest
+    bash run.sh docs
 END
 }
 
@@ -126,6 +127,7 @@ case "${1##*/} ${2-} ${3-}" in
 pytest\ * | ruff\ * | pyright\ * | lint-imports\ * | "bash .ci/run "* | "python -m pytest")
     needs=requirements-dev.txt
     ;;
+docs\ *) needs=requirements-docs.txt ;;
 *) needs=requirements.txt ;;
 esac
 
@@ -134,6 +136,10 @@ batch | figure) # algorithms x environments x seeds; a figure of the paper
     program=$1
     shift
     set -- python "$root/src/$program.py" "$@"
+    ;;
+docs) # the documentation site
+    shift
+    set -- python "$root/scripts/site.py" "$@"
     ;;
 esac
 

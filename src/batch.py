@@ -4,24 +4,34 @@
                       [--seeds 5 | --seeds 3,4,7 | --seeds 2-6] [-j JOBS]
                       [--vary KEY=VALUE,VALUE ...] [--on local|ray|slurm]
                       [--mongo URL[:DB]] [--dry-run | --list] [with key=value ...]
+    bash run.sh batch --config ALG --env-config ENV --search KEY=LOW..HIGH[:log] [--search KEY=A,B]
+                      [--trials 20] [--seeds 3] [-j JOBS] [with key=value ...]
 
 Call it again to continue: finished runs are skipped, interrupted ones are resumed. A run is
 recognised by its recorded settings, also if it was started on its own; set another `label` to make
 it again. Each run has one thread. Ctrl-C stops all runs, and each keeps a checkpoint.
+
+--search looks for settings with a high final test return, by Optuna (docs/search.md). A trial is
+one choice, trained with all seeds. Its study is a file, and the same call continues it.
 """
+
+from eoi.utils.start import launch
 
 import itertools
 import os
-import sys
+import pathlib
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 
+from eoi.batches import search
 from eoi.batches.engines import ENGINES, Pace
 from eoi.batches.jobs import Job, find, plan
 from eoi.batches.report import Screen, table
+from eoi.batches.stacks import stacked
 from eoi.config import loader
 from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, guarded, positive
+from eoi.utils.places import ROOT
+from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_whole
 
 
 def seeds(text: str) -> list[int]:
@@ -71,6 +81,7 @@ def parser() -> Parser:
     result.add_argument(
         "--mongo", default="", metavar="URL[:DB]", help="records each run there, too"
     )
+    _add_search(result)
     result.add_argument(
         "--only", type=int, metavar="K", help="run K alone, counted from 0; for array jobs"
     )
@@ -79,6 +90,23 @@ def parser() -> Parser:
     )
     result.add_argument("--dry-run", action="store_true", help="print the commands")
     return result
+
+
+def _add_search(parser: Parser) -> None:
+    group = parser.add_argument_group("a search in place of a grid")
+    group.add_argument(
+        "--search",
+        action="append",
+        default=[],
+        metavar="KEY=LOW..HIGH[:log]",
+        help="a setting and its range, or KEY=A,B; may be repeated",
+    )
+    group.add_argument(
+        "--trials", type=positive, default=20, metavar="N", help="choices to try; default: 20"
+    )
+    group.add_argument(
+        "--study", type=output, metavar="FILE", help="default: a file in results/search"
+    )
 
 
 def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
@@ -166,6 +194,14 @@ def settled(jobs: Iterable[Job], screen: Screen) -> list[Job]:
 def body(argv: Sequence[str]) -> None:
     words, given = split(argv)
     options = parser().parse_args(words)
+    if options.search:
+        searched(options, given, argv)
+    else:
+        run_grid(options, given, argv)
+
+
+def run_grid(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None:
+    """All runs of the grid. Raises UserError, KeyboardInterrupt, SystemExit."""
     jobs = grid(options, given)
     if options.only is not None:
         if not 0 <= options.only < len(jobs):
@@ -193,9 +229,76 @@ def body(argv: Sequence[str]) -> None:
         raise SystemExit(1)
 
 
+STUDIES = ROOT / "results" / "search"
+
+
+def searched(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None:
+    """A search, with its table and its picture. Raises UserError."""
+    _refuse_beside_search(options)
+    asked = search.question(
+        options.config, options.env_config, options.seeds, options.search, given
+    )
+    path = options.study or STUDIES / f"{asked.name}.log"
+    if options.dry_run:
+        print(f"{options.trials} trials of {len(asked.seeds)} runs each; the study is {path}")
+        return
+    pace = Pace(options.jobs, options.mongo, options.address, list(argv))
+
+    def runner(jobs: Sequence[Job]) -> bool:
+        tasks = stacked(jobs, options.jobs)
+        return bool(tasks) and ENGINES[options.on](tasks, pace, Screen(tasks))
+
+    study = search.Search(asked, path)
+    at_once = max(1, options.jobs // len(asked.seeds))
+    stopped = study.run(options.trials, at_once, runner, lambda trial: print(told(trial)))
+    print(f"{search.table(study)}\n{path}")
+    if any(trial.value is not None for trial in study.finished()):
+        print(drawn(study))
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _refuse_beside_search(options: Namespace) -> None:
+    """Raises UserError for options that a search does not have."""
+    taken = {"--vary": options.vary, "--only": options.only is not None, "--list": options.list}
+    for name, given in taken.items():
+        if given:
+            raise UserError(f"{name}: has no effect with --search; leave it out")
+    for name, text in (("--config", options.config), ("--env-config", options.env_config)):
+        if "," in text:
+            raise UserError(f"{name} {text}: a search has one; make a search for each")
+    if options.on == "slurm":
+        raise UserError("--on slurm: a search waits for its runs; use --on local, or --on ray")
+
+
+def told(trial: search.Trial) -> str:
+    """A line about a finished trial."""
+    settings = " ".join(f"{key}={text}" for key, text in trial.settings.items())
+    result = "failed" if trial.value is None else f"{trial.value:.4g}"
+    return f"trial {trial.number}: {settings} -> {result}"
+
+
+def drawn(study: search.Search) -> pathlib.Path:
+    """Draws the search. Returns the picture's file."""
+    import matplotlib  # here, because the runs do not need it
+
+    from eoi.pictures.look import LOOK
+    from eoi.pictures.searches import searches
+
+    path = FIGURES / f"search_{study.path.stem}.png"
+    known = [trial for trial in study.finished() if trial.value is not None]
+    logs = {each.key for each in study.asked.space if each.log}
+    with matplotlib.rc_context(LOOK):
+        title = f"{study.asked.algorithm} on {study.asked.env}"
+        values = [trial.value or 0.0 for trial in known]
+        figure = searches(title, [trial.settings for trial in known], values, logs)
+        write_whole(path, lambda file: figure.savefig(file, format="png"))
+    return path
+
+
 def main(argv: Sequence[str]) -> int:
     return guarded(body, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

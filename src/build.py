@@ -18,6 +18,7 @@ from eoi.learners.base import Context, Extra, Learner
 from eoi.settings import Settings
 from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
+from eoi.utils.memory import Setting, require
 from eoi.utils.places import ROOT
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,27 @@ def make_learner(settings: Settings, spec: EnvSpec) -> Learner:
     Extras are drawn from a seed of their own: the base learner's weights are the same without them.
     """
     _refuse_misfits(settings, spec)
+    return _networks(settings, spec)
+
+
+_SMALL = 1024  # hidden units up to which networks take some MB
+_COPIES = 4  # of the networks, in memory: weights, gradients, and Adam's two moments
+
+
+def refuse_large_networks(settings: Settings, runs: int) -> None:
+    """Raises UserError if the networks of `runs` runs do not fit in memory."""
+    hidden = settings.controller.hidden_dim
+    if hidden <= _SMALL:
+        return
+    with contextlib.closing(make_env(settings, 1)) as env, torch.device("meta"):  # shapes alone
+        state = _networks(settings, env.spec).state_dict().values()
+    size = _COPIES * runs * sum(x.numel() * x.element_size() for x in state)
+    times = f" of {runs} runs" if runs > 1 else ""
+    label = f"hidden_dim={hidden}: training the networks{times}"
+    require(size, settings.device, label, Setting("hidden_dim", hidden, power=2))
+
+
+def _networks(settings: Settings, spec: EnvSpec) -> Learner:
     kind = learners.REGISTRY[settings.run.learner]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.run.seed)
@@ -126,7 +148,11 @@ def saved_networks(folder: pathlib.Path, name: str = "last") -> pathlib.Path:
     """The file of a run's saved networks. Raises UserError."""
     path = folder / "models" / f"{name}.pt"
     if not path.exists():
-        raise UserError(f"{folder}: not a run with saved networks (no models/{name}.pt in it)")
+        inner = sorted(each.parent.parent for each in folder.glob(f"*/models/{name}.pt"))
+        hint = f"; it holds {len(inner)} runs, name one of them, as {inner[0]}" if inner else ""
+        raise UserError(
+            f"{folder}: not a run with saved networks (no models/{name}.pt in it){hint}"
+        )
     return path
 
 

@@ -3,6 +3,8 @@
 In a checkout, `python src/main.py` is `eoi train`, `python src/plot.py` is `eoi plot`, and so on.
 """
 
+from eoi.utils.start import imported
+
 import importlib
 import importlib.metadata
 import sys
@@ -49,7 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     sys.argv[0] = f"eoi {name}"
-    return importlib.import_module(f"eoi.{COMMANDS[name][0]}").main(rest)
+    try:
+        module = importlib.import_module(f"eoi.{COMMANDS[name][0]}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    imported()
+    return module.main(rest)
 
 
 if __name__ == "__main__":

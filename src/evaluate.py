@@ -8,10 +8,11 @@ RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With -
 same agents, observations and actions.
 """
 
+from eoi.utils.start import launch
+
 import contextlib
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from eoi.records.statistics import deviation, mean_interval
 from eoi.saved import film_path, greedy_episodes, load, title, which_networks
 from eoi.settings import Settings
 from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, add_saved_run, guarded, write_text, write_whole
+from eoi.utils.script import Parser, add_saved_run, guarded, output, write_text, write_whole
 
 _AT_ONCE = 64  # copies played side by side
 _ANYWHERE = pathlib.Path("gif")  # a film without a name
@@ -48,12 +49,10 @@ def parser() -> Parser:
     result.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the world (env_args)"
     )
-    result.add_argument(
-        "--out", type=pathlib.Path, metavar="FILE.json", help="every episode's values"
-    )
+    result.add_argument("--out", type=output, metavar="FILE.json", help="every episode's values")
     result.add_argument(
         "--render",
-        type=pathlib.Path,
+        type=lambda text: _ANYWHERE if text == str(_ANYWHERE) else output(text),
         metavar="gif|FILE.gif",
         help="a film of the first episode; gif: in results/figures",
     )
@@ -61,22 +60,14 @@ def parser() -> Parser:
 
 
 def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings that replace those of the run."""
-    if env_config and env_config not in loader.names("envs"):
-        raise UserError(
-            f"--env-config={env_config}: there is no such file."
-            f" There are: {', '.join(loader.names('envs'))}."
-        )
-    content = loader.read_yaml(loader.FOLDER / "envs" / f"{env_config}.yaml") if env_config else {}
-    changed = {key: value for key, value in content.items() if key in ("env", "env_args")}
+    """Settings that replace those of the run. Raises UserError."""
     given = loader.parse_updates(pair.removeprefix("env_args.") for pair in pairs)
-    return changed | (
-        {"env_args": changed.get("env_args", {}) | given}
-        if env_config
-        else {"env_args": given}
-        if given
-        else {}
-    )
+    if env_config is None:
+        return {"env_args": given} if given else {}
+    content = loader.environment(env_config)
+    env_args = content.get("env_args", {}) | given
+    env = content.get("env", loader.defaults()["env"])
+    return {"env": env, "world": pathlib.Path(env_config).stem, "env_args": env_args}
 
 
 def evaluate(env: VecEnv, learner: Learner, settings: Settings, episodes: int, seed: int) -> Result:
@@ -157,4 +148,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

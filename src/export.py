@@ -12,6 +12,8 @@ value. The others are for other programs:
     .tex    a LaTeX table of interquartile means
 """
 
+from eoi.utils.start import launch
+
 import json
 import pathlib
 import sys
@@ -105,4 +107,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

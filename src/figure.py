@@ -11,6 +11,8 @@ are one fleet where its world allows it. Beside the picture stand its verdicts (
 of its runs (.csv.gz).
 """
 
+from eoi.utils.start import launch
+
 import os
 import pathlib
 import sys
@@ -353,4 +355,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

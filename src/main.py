@@ -14,12 +14,17 @@ folder, and with these options elsewhere too:
 Further options are Sacred's own, e.g. `-c COMMENT`, `-u` for a run that leaves no record.
 """
 
+from eoi.utils.start import launch
+
+import contextlib
 import dataclasses
 import logging
+import math
 import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -38,18 +43,26 @@ from sacred.run import Run as SacredRun
 from sacred.stdout_capturing import CapturedStdout
 from sacred.utils import SacredError
 
-from eoi.build import find_folder, make_worlds, refuse_world, saved_networks
+from eoi.build import (
+    find_folder,
+    make_worlds,
+    refuse_large_networks,
+    refuse_world,
+    saved_networks,
+)
 from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.fleet import given_fleet, refuse_unstackable, varied
 from eoi.records import boards, mongo, reader
+from eoi.records.closing import SHOWN, Finished, closing, named
 from eoi.records.folder import Folder, Follower, capped
 from eoi.records.record import labelled
 from eoi.run import Run, Trainer
 from eoi.saved import elsewhere, recorded, source
 from eoi.settings import Settings, configure
-from eoi.utils import checkpoints
+from eoi.utils import checkpoints, places
 from eoi.utils.errors import Failure, UserError
+from eoi.utils.files import Unwritable, probe
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
 from eoi.utils.places import ROOT
@@ -115,6 +128,8 @@ def parse_command(argv: Sequence[str]) -> Command:
     rest, pairs = _taken_apart(argv, flags)
     given = loader.parse_updates(pairs)
     if "--resume" in flags:
+        if not flags["--resume"]:
+            raise UserError("--resume: expected --resume RUN; RUN is an id, a folder or `latest`")
         return _resumed(flags, given, rest, _further(flags))
     fleet = given_fleet(given)
     given = {key: value for key, value in given.items() if key != "fleet"}
@@ -130,6 +145,7 @@ def parse_command(argv: Sequence[str]) -> Command:
                 "--tensorboard and --mongo record all of its runs"
             )
     refuse_world(first.settings)
+    refuse_large_networks(first.settings, len(commands))
     for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
         saved_networks(find_folder(path))
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
@@ -186,8 +202,20 @@ def _resumed(
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
+    if not given:
+        _refuse_finished(folder, recorded_t_max)
     config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
+
+
+def _refuse_finished(folder: pathlib.Path, t_max: int) -> None:
+    """Raises UserError for a run that is complete, on disk too."""
+    done = max(
+        map(checkpoints.step, checkpoints.Checkpoints(folder / "checkpoints").paths()), default=0
+    )
+    if reader.read_run(folder).get("status") == "COMPLETED" and done >= t_max:
+        longer = f"{places.command('train')} --resume {named(folder)} with t_max={2 * done}"
+        raise UserError(f"{folder}: finished at step {done:,}; `{longer}` trains it for longer")
 
 
 class Ended(SacredError):
@@ -196,6 +224,9 @@ class Ended(SacredError):
     def __init__(self, message: str, status: int):
         super().__init__(message, print_traceback=False, filter_traceback="never")
         self.status = status
+
+
+Ended.__module__, Ended.__qualname__ = "builtins", "error"  # Sacred prints `error: MESSAGE`
 
 
 class Record:
@@ -253,7 +284,7 @@ class Record:
             self._beat_at = now
             self.sacred._emit_heartbeat()
 
-    def end(self, failure: BaseException | None, result: float) -> None:
+    def end(self, failure: BaseException | None, result: float | None) -> None:
         """Ends the record of a further run of a fleet."""
         if self.sacred is None or self.sacred.status != "RUNNING":
             return
@@ -290,6 +321,7 @@ class Program:
     def __init__(self, command: Command):
         self.command = command
         self.status = 0  # the exit status of a run that failed
+        self.finished: list[Finished] = []  # runs that trained to their end
         commands = [command, *command.others]
         if len(commands) > 1:
             _raise_file_limit(len(commands))
@@ -302,12 +334,14 @@ class Program:
         name = labelled(run.name, vars(command.settings.env))
         ex = Experiment(name, base_dir=str(ROOT))
         ex.logger = log  # pyright: ignore[reportAttributeAccessIssue] # typed as None by Sacred
+        # The closing lines say more than Sacred's line.
+        log.getChild(name).addFilter(lambda line: not line.getMessage().startswith("Result: "))
         ex.captured_out_filter = capped  # pyright: ignore[reportAttributeAccessIssue] # as above
         ex.add_config(command.config)
         ex.observers.extend(first.observers)
 
         @ex.main
-        def train(_run: SacredRun) -> float:
+        def train(_run: SacredRun) -> float | None:
             try:
                 return self.run(_run)
             except UserError as error:
@@ -317,6 +351,10 @@ class Program:
             except OSError as error:
                 reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
                 raise self._ended(f"{reason}; earlier files stay", 1) from None
+            except RuntimeError as error:
+                if "allocate" not in str(error):
+                    raise
+                raise self._ended(f"out of memory; {_SMALLER}", 1) from None
 
         return ex
 
@@ -324,8 +362,11 @@ class Program:
         self.status = status
         return Ended(message, status)
 
-    def run(self, sacred: SacredRun) -> float:
-        """The whole work, inside of the first run's record. Returns its best test return."""
+    def run(self, sacred: SacredRun) -> float | None:
+        """The whole work, inside of the first run's record.
+
+        Returns its best test return since the first update; None without such a test.
+        """
         self.records[0].sacred = sacred
         trainer: Trainer | None = None
         try:
@@ -338,19 +379,37 @@ class Program:
         except BaseException as error:
             self._end_others(trainer, error)
             raise
+        self.finished = [self._finished(trainer, place) for place in range(len(self.records))]
         self._end_others(trainer, None)
         if trainer.failures[0]:
             raise trainer.failures[0]
-        return trainer.at.best
+        return _known(trainer.at.best)
 
     def _end_others(self, trainer: Trainer | None, ended: BaseException | None) -> None:
         """Ends the records of all runs but the first, which Sacred ends."""
         for place, record in enumerate(self.records[1:], 1):
-            failure, best = ended, 0.0
+            failure, best = ended, None
             if trainer is not None:
-                best = trainer.runs[place].at.best
+                best = _known(trainer.runs[place].at.best)
                 failure = trainer.failures[place] or ended
             record.end(failure, best)
+
+    def _finished(self, trainer: Trainer, place: int) -> Finished:
+        """The end of the run at `place`."""
+        run, failure = trainer.runs[place], trainer.failures[place]
+        tests = run.log.series.get("test_return_mean", {"steps": [0], "values": [math.nan]})
+        return Finished(
+            folder=run.folder,
+            seed=run.cfg.seed,
+            label=run.cfg.label,
+            t=run.at.t,
+            best=run.at.best,
+            best_step=run.at.best_t,
+            last=tests["values"][-1],
+            last_step=tests["steps"][-1],
+            saved=run.cfg.save_model,
+            failure=str(failure or ""),
+        )
 
     def _trainer(self) -> Trainer:
         settings, total = self.command.settings, len(self.records)
@@ -368,10 +427,14 @@ class Program:
         title = f"{settings.world} {settings.run.name} {total} runs, each"
         beats = [record.beat for record in self.records[1:]]
         trainer = Trainer(runs, worlds, title, self.command.compiled, beats)
-        for record in self.records if total > 1 else ():
+        for record in self.records[:SHOWN] if total > 1 else ():
             run, folder = record.command.settings.run, record.folder.folder
             log.info("run %s: seed %d %s", folder and folder.name, run.seed, run.label)
+        if total > SHOWN:
+            log.info("... and %d more runs", total - SHOWN)
         first = self.records[0]
+        if first.folder.folder and not settings.run.evaluate:
+            log.info("%s", disk_notice(runs[0], total, first.folder.folder))
         if first.start:
             runs[0].resume(*first.start)
             message = "continuing at %d of %d steps from %s"
@@ -390,10 +453,10 @@ class Program:
                 "but no checkpoint to continue from (save_interval=0)"
             )
         others = ", and so on for the other runs of the fleet" if self.command.others else ""
-        return (
-            f"interrupted: `python src/main.py --resume {folder}` "
-            f"continues the run where it was{others}"
-        )
+        does = "continues the run where it was"
+        if not checkpoints.Checkpoints(folder / "checkpoints").paths():
+            does = "begins the run again, because it has no checkpoint yet"
+        return f"interrupted: `{places.command('train')} --resume {named(folder)}` {does}{others}"
 
     def _refuse_unknown(self) -> None:
         """Raises UserError for words that neither this project nor Sacred knows."""
@@ -411,6 +474,8 @@ class Program:
                 continue  # a value of Sacred's options may be any word
             if equals:
                 raise UserError(f"{word}: {_BEHIND_WITH}{word}")
+            if word not in commands and self.command.resumed is not None:
+                raise UserError(f"--resume {word}: one run at a time; call again for each")
             if word not in commands:
                 raise UserError(f"{word}: there is no such command.{nearest(word, commands)}")
 
@@ -422,6 +487,9 @@ class Program:
         finally:
             for record in self.records:
                 record.folder.close()
+            if self.finished:
+                with contextlib.suppress(OSError):  # a closed stdout is no failure of the run
+                    print(closing(self.finished), flush=True)
         trouble = next((record.folder.trouble for record in self.records), None)
         if trouble:
             raise trouble
@@ -449,6 +517,29 @@ def played(trainer: Trainer) -> float:
     return run.log.latest["test_return_mean"]
 
 
+def disk_notice(run: Run, total: int, folder: pathlib.Path) -> str:
+    """What `total` such runs will leave on disk, and a warning where it does not fit."""
+    networks, checkpoint = run.disk()
+    kept = 2 * networks if run.cfg.save_model else 0  # best and last
+    end = total * (kept + checkpoint)
+    most = end + total * checkpoints.KEEP * checkpoint  # while one more is written
+    runs = f" for {total} runs" if total > 1 else ""
+    notice = f"disk: about {end / 1e6:.0f} MB at the end{runs}, {most / 1e6:.0f} MB while training"
+    free = shutil.disk_usage(folder).free
+    if most > free:
+        notice += f"; warning: {free / 1e6:.0f} MB are free; save_interval=0 keeps no checkpoints"
+    return notice
+
+
+# Settings by which a run needs less memory
+_SMALLER = "lower hidden_dim, batch_size, batch_size_run or buffer_size"
+
+
+def _known(best: float) -> float | None:
+    """A result for the record; None in place of -inf, which JSON does not have."""
+    return None if math.isinf(best) else best
+
+
 def _raise_file_limit(runs: int) -> None:
     """Every run holds a lock file open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -459,9 +550,11 @@ def _raise_file_limit(runs: int) -> None:
 
 
 def _refuse_unwritable(folder: pathlib.Path) -> None:
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"local_results_path: cannot write in {existing}; choose another folder")
+    try:
+        probe(folder)
+    except Unwritable as error:
+        reason = f"cannot write in {error.filename}: {error.strerror}"
+        raise UserError(f"local_results_path: {reason}; choose another folder") from None
 
 
 def usage() -> str:
@@ -501,4 +594,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

@@ -10,6 +10,8 @@ of runs (FILE.csv.gz, made by src/export.py). The final value of a run is the me
 of its entries, their number rounded up.
 """
 
+from eoi.utils.start import launch
+
 import pathlib
 import re
 import sys
@@ -251,4 +253,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

@@ -8,6 +8,8 @@ of runs (FILE.csv.gz, made by src/export.py). The page needs no network. With th
 plays the median run of each arm, for position maps, distances between agents, and replays.
 """
 
+from eoi.utils.start import launch
+
 import pathlib
 import sys
 from argparse import Namespace
@@ -144,4 +146,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

@@ -20,6 +20,7 @@ from eoi.config.schema import varying
 from eoi.learners.base import Extra, Learner, Progress, Stats
 from eoi.learners.descent import Descent
 from eoi.learners.stack import Stack, StackDescent, member, stacked
+from eoi.records.collapse import collapse, described
 from eoi.runners.diversity import diversity
 from eoi.runners.rollout import Rollout
 from eoi.saved import reuse
@@ -42,7 +43,8 @@ class Counters:
     episodes: int = 0
     updates: int = 0
     tests: int = 0
-    best: float = float("-inf")  # highest test return so far
+    best: float = float("-inf")  # highest test return since the first update
+    best_t: int = 0  # its environment step
 
 
 class Run:
@@ -78,6 +80,7 @@ class Run:
         if folder is not None and self.cfg.save_interval:
             self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints")
         self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
+        self._has_warned = False  # of a collapse
 
     @property
     def now(self) -> Tensor:
@@ -113,16 +116,28 @@ class Run:
         return self.experience.batches(self.keys["replay"], self.now, at)
 
     def tested(self, outcomes: Sequence[Outcome], last: Episodes) -> None:
-        """Logs a test, whose last episodes are `last`; saves the networks that are best so far."""
+        """Logs a test, whose last episodes are `last`; saves the best trained networks so far."""
         learner, spec = self.learner, self.spec
         found = summary(outcomes, spec.metrics)
         found |= diversity(learner.policy, last, spec.n_cells, learner.controller.remembers)
         self.log.metrics(found, self.at.t, prefix="test_")
         self.at.tests += 1
-        if self.log.latest["test_return_mean"] > self.at.best:
+        found, trained = self.log.latest["test_return_mean"], self.at.updates > 0
+        if found > self.at.best and (trained or self.cfg.checkpoint_path):
             self.refuse_broken()
-            self.at.best = self.log.latest["test_return_mean"]
+            self.at.best, self.at.best_t = found, self.at.t
             _while_running(lambda: self.save("best"))
+        self._warn_of_collapse()
+
+    def _warn_of_collapse(self) -> None:
+        """Prints a warning, once, when the return is gone and values grow."""
+        found = None if self._has_warned else collapse(self.log.series)
+        if found is not None:
+            self._has_warned = True
+            eoi = self.settings.extra("eoi")
+            alpha = getattr(eoi.cfg, "alpha", None) if eoi else None
+            title = f"{self.settings.title} {self.cfg.label}".rstrip()
+            log.warning("warning: %s: %s", title, described(found, alpha))
 
     def take_best(self) -> None:
         """Takes the networks of the best test. Raises UserError where they were not saved."""
@@ -144,6 +159,8 @@ class Run:
     def finish(self) -> None:
         """Saves the networks and a checkpoint."""
         self.refuse_broken()
+        if self.at.best == float("-inf"):  # no trained networks were tested
+            self.save("best")
         self.save("last")
         self.checkpoint()
 
@@ -159,8 +176,19 @@ class Run:
             return
         self.refuse_broken()
         self.saved_at = time.monotonic()
-        self.checkpoints.write(self.at.t, self.state())
+        finished = self.at.t >= self.cfg.t_max
+        keep = checkpoints.KEEP_FINISHED if finished else checkpoints.KEEP
+        self.checkpoints.write(self.at.t, self.state(), keep)
         self.saved_t = self.at.t
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes of the networks at the end and, roughly, of one checkpoint of a full replay."""
+        weights = self.learner.state_dict().values()
+        size = sum(x.numel() * x.element_size() for x in weights)
+        if self.checkpoints is None:
+            return size, 0
+        replay = self.replay.bytes if self.learner.replays else 0
+        return size, 3 * size + replay // checkpoints.SHRINKS  # Adam has two moments of a weight
 
     # Set by the trainer, which owns the optimiser of all its runs.
     descent: Descent

@@ -8,6 +8,8 @@ pysc2 and SMAC work unmodified. Results are those of this engine, not of the gam
 packages in requirements-sc2.txt.
 """
 
+from eoi.utils.start import launch
+
 import argparse
 import asyncio
 import gc
@@ -15,7 +17,6 @@ import importlib.util
 import itertools
 import pathlib
 import shlex
-import sys
 from collections.abc import Sequence
 
 from eoi.utils.errors import UserError
@@ -115,4 +116,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

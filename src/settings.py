@@ -44,6 +44,7 @@ class RunConfig:
     plugins: tuple[str, ...]
     learner: str
     env: str
+    world: str = setting(default="")
     env_args: dict
 
 
@@ -71,7 +72,7 @@ class Settings:
     @property
     def world(self) -> str:
         """The environment's name for titles and tables."""
-        return labelled(self.run.env, vars(self.env))
+        return labelled(self.run.world or self.run.env, vars(self.env))
 
     @property
     def title(self) -> str:

@@ -6,6 +6,8 @@ RUN is a run's folder, a folder of runs, a Sacred id (3 is results/sacred/3) or 
 Without --mongo, the environment variable EOI_MONGO names the database.
 """
 
+from eoi.utils.start import launch
+
 import sys
 from collections.abc import Sequence
 
@@ -56,4 +58,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

@@ -13,6 +13,8 @@ With --step, keys move through the episodes:
     q                             quit
 """
 
+from eoi.utils.start import launch
+
 import contextlib
 import os
 import pathlib
@@ -30,7 +32,7 @@ from eoi.pictures.page import page
 from eoi.records.reader import only_run
 from eoi.saved import film_path, load, title
 from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, add_saved_run, guarded, write_whole
+from eoi.utils.script import Parser, add_saved_run, guarded, output, write_whole
 
 
 def rate(text: str) -> float:
@@ -45,7 +47,7 @@ def parser() -> Parser:
     add_saved_run(result, episodes=1)
     result.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=output,
         metavar="FILE",
         help=".gif or .html, with --skills .png; default: in results/figures",
     )
@@ -224,4 +226,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    launch(main)

@@ -114,6 +114,13 @@ def test_tools_bring_their_own_requirements_and_running_needs_none_of_them(tree:
     assert len(tree.installed()) == 2
 
 
+def test_the_documentation_brings_its_own_requirements(tree: Tree) -> None:
+    (tree.root / "requirements-docs.txt").write_text("-r requirements.txt\nzensical==1\n")
+    made = tree.call("docs", "--out", "x")
+    assert made.stdout == f"ran {tree.root}/scripts/site.py --out x\n"
+    assert tree.installed() == ["requirements-docs.txt"]
+
+
 def test_requirements_that_went_and_came_back_are_installed_again(tree: Tree) -> None:
     """The tools' stamp must not outlive an installation of other versions underneath."""
     tree.call("ruff")

@@ -8,6 +8,7 @@ import pathlib
 import random
 import signal
 import sys
+import zlib
 from types import SimpleNamespace
 
 import pytest
@@ -150,12 +151,37 @@ def test_a_ring_comes_back_as_it_was_at_every_turn():
         assert_same(reborn.state(), other.state())
 
 
-def test_the_newest_three_are_kept(tmp_path):
+def test_the_newest_two_are_kept_and_one_of_a_finished_run(tmp_path):
     kept = Checkpoints(tmp_path)
     paths = [kept.write(t, {"x": torch.arange(t)}) for t in (9, 10, 100, 1000)]
     paths.append(kept.write(1_000_000, {"x": torch.zeros(1)}))
-    assert kept.paths() == paths[-3:]
-    assert sorted(tmp_path.iterdir()) == sorted(paths[-3:])
+    assert kept.paths() == paths[-2:]
+    assert sorted(tmp_path.iterdir()) == sorted(paths[-2:])
+    last = kept.write(1_000_001, {}, checkpoints.KEEP_FINISHED)
+    assert list(tmp_path.iterdir()) == [last]
+
+
+def test_a_checkpoint_is_compressed_without_loss(tmp_path):
+    """Half of a replay's bytes are zeros; floats that are no numbers keep their bits."""
+    bits = torch.randint(0, 2**31 - 1, (1000,), dtype=torch.int32)
+    x = {"replay": torch.zeros(250_000), "odd": bits.view(torch.float32), "t": 3, "none": None}
+    path = Checkpoints(tmp_path).write(1, x)
+    assert path.stat().st_size < 20_000
+    found = Checkpoints(tmp_path).newest()
+    assert found is not None
+    assert torch.equal(found[1]["odd"].view(torch.int32), bits)
+    assert torch.equal(found[1]["replay"], x["replay"]) and found[1]["t"] == 3
+
+
+def test_a_checkpoint_that_was_not_compressed_is_read(tmp_path):
+    """Versions that did not compress wrote the same content."""
+    packed = Checkpoints(tmp_path).write(7, {"x": torch.arange(3)})
+    plain = checkpoints._unpacked(packed).getvalue()
+    packed.unlink()
+    (tmp_path / f"000000000007-{zlib.crc32(plain):08x}.pt").write_bytes(plain)
+    found = Checkpoints(tmp_path).newest()
+    assert found is not None and found[1]["x"].tolist() == [0, 1, 2]
+    assert checkpoints.step(found[0]) == 7
 
 
 def damage(path: pathlib.Path, how: str) -> None:
@@ -225,7 +251,7 @@ def test_every_few_minutes_and_never_before(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "eoi.run.time", own
     )  # of this module alone: threads elsewhere look at the clock too
-    monkeypatch.setattr(Checkpoints, "write", lambda self, t, content: written.append(t))
+    monkeypatch.setattr(Checkpoints, "write", lambda self, t, content, keep: written.append(t))
     trained(chosen, tmp_path)
     assert written[-1] == 600 and written[:3] == [180, 360, 540]
 
@@ -349,7 +375,7 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path, monkeypatch):
     assert_same(*(json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)))
     run = json.loads((ours / "run.json").read_text())
     assert run["status"] == "COMPLETED" and len(run["resumed"]) >= 1
-    assert len(list((ours / "checkpoints").iterdir())) == 3 and not list(ours.rglob("*.part"))
+    assert len(list((ours / "checkpoints").iterdir())) == 1 and not list(ours.rglob("*.part"))
 
 
 @pytest.fixture
@@ -362,7 +388,11 @@ def finished(tmp_path) -> pathlib.Path:
 
 def test_a_finished_run_can_be_made_longer_and_nothing_else(finished, capsys):
     before = json.loads((finished / "run.json").read_text())
-    assert program.main(["--resume", str(finished)]) == 0
+    assert program.main(["--resume", str(finished)]) == 2
+    error = capsys.readouterr().err
+    assert f"finished at step 120; `bash run.sh python src/main.py --resume {finished}" in error
+    assert error.count("\n") == 1 and "with t_max=240` trains it for longer" in error
+    assert json.loads((finished / "run.json").read_text()) == before
     assert program.main(["--resume", str(finished), "with", "t_max=600"]) == 0
     metrics, config, run = (
         json.loads((finished / f"{name}.json").read_text()) for name in ("metrics", "config", "run")
@@ -390,10 +420,10 @@ def test_a_second_process_is_refused(finished, capsys):
     lock = Lock(finished)
     child = os.fork()
     if child == 0:  # the lock is the parent's alone
-        os._exit(program.main(["--resume", str(finished)]))
+        os._exit(program.main(["--resume", str(finished), "with", "t_max=180"]))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
     lock.release()
-    assert program.main(["--resume", str(finished)]) == 0
+    assert program.main(["--resume", str(finished), "with", "t_max=180"]) == 0
 
 
 def test_one_without_a_checkpoint_begins_again(finished):

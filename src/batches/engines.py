@@ -107,14 +107,16 @@ def _hear(news: News, threads: int, stop: Callable[[], None]) -> None:
                 stop()
 
 
+# Exit statuses of a run that was interrupted: in training, and before it, while importing
+_STOPPED = (130, -signal.SIGINT)
+
+
 def tell_end(job: Task, status: int, last: str, screen: Screen) -> None:
     job.remark = "" if status == 0 else last[:200]
-    screen.say(
-        job,
-        {0: "finished", 130: "stopped; the next call continues it"}.get(
-            status, f"failed ({status}): {job.remark}"
-        ),
-    )
+    words = "finished" if status == 0 else f"failed ({status}): {job.remark}"
+    if status in _STOPPED:
+        words = "stopped; the next call continues it"
+    screen.say(job, words)
 
 
 class Local:

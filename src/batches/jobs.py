@@ -39,7 +39,8 @@ class Job:
 
     @property
     def group(self) -> str:
-        return " ".join([labelled(self.env, self.config["env_args"]), self.algorithm, *self.varied])
+        world = labelled(self.config["world"], self.config["env_args"])
+        return " ".join([world, self.algorithm, *self.varied])
 
     @property
     def t_max(self) -> int:

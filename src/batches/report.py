@@ -16,7 +16,7 @@ from eoi.records.statistics import FINAL
 from eoi.utils.errors import UserError
 
 _EVERY = 30.0  # seconds between two lines of one run, where lines cannot be rewritten
-_METRIC = "test_return_mean"
+METRIC = "test_return_mean"
 
 
 class Screen:
@@ -84,7 +84,7 @@ def table(jobs: Sequence[Job]) -> str:
     rows = [["", "finished", "mean ± sd", "IQM [95 % interval]", "seed: final value", "runs"]]
     for name, members in groups.items():
         done = [job for job in members if job.state == "finished"]
-        found = summary.finals([r for job in done if (r := record(job))], _METRIC)
+        found = summary.finals([r for job in done if (r := record(job))], METRIC)
         numbers = [found.mean, found.iqm, found.each] if len(found.values) else ["-", "", ""]
         which = ",".join(str(job.folder.name) for job in done if job.folder)
         rows.append([name, f"{len(done)}/{len(members)}", *numbers, which])
@@ -93,7 +93,7 @@ def table(jobs: Sequence[Job]) -> str:
         for job in jobs
         if job.state != "finished"
     ]
-    return os.linesep.join([f"{_METRIC}, {FINAL}", summary.aligned(rows, ""), *unfinished])
+    return os.linesep.join([f"{METRIC}, {FINAL}", summary.aligned(rows, ""), *unfinished])
 
 
 def record(job: Job) -> Record | None:

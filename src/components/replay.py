@@ -21,7 +21,7 @@ from eoi.components.batch import Batch, last_of
 from eoi.components.episodes import Episodes, Kept
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec
-from eoi.utils.memory import require
+from eoi.utils.memory import Setting, require
 from eoi.utils.seeding import fold, integers, uniform
 from eoi.utils.shapes import Bool, Int
 
@@ -91,7 +91,8 @@ class Replay:
         self.fixed_length = spec.fixed_length
         self.keeps = dict(keeps or {})
         fields = _fields(spec) | {f"kept.{name}": kept for name, kept in self.keeps.items()}
-        size = sum(x.dtype.itemsize * math.prod(x.shape) for x in fields.values()) * self.rows
+        row = sum(x.dtype.itemsize * math.prod(x.shape) for x in fields.values())
+        self.bytes = size = row * self.rows
         if runs:
             times = f"{runs} times " if runs > 1 else ""
             megabytes = runs * size / 1e6
@@ -103,7 +104,7 @@ class Replay:
                 device,
             )
             content = f"buffer_size: a replay of {times}{cfg.buffer_size} transitions"
-            require(runs * size, device, content, "buffer_size", cfg.buffer_size)
+            require(runs * size, device, content, Setting("buffer_size", cfg.buffer_size))
         self.fields = {
             name: torch.zeros(self.rows, *x.shape, dtype=x.dtype, device=device)
             for name, x in fields.items()

@@ -198,7 +198,7 @@ def defaults() -> dict[str, Any]:
 def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run, every key of which default.yaml knows. Raises UserError."""
     layers = [
-        (f"{_shown('envs', env)}: ", _read_named("envs", "--env-config", env)),
+        (f"{_shown('envs', env)}: ", environment(env)),
         (f"{_shown('algs', algorithm)}: ", _read_named("algs", "--config", algorithm)),
         ("with ", updates),
     ]
@@ -209,4 +209,30 @@ def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]
     for source, content in layers:
         _refuse_unknown(content, known, source)
         config = merged(config, content)
-    return config
+    if "world" in known:
+        config["world"] = config["world"] or _world_name(env, updates)
+    return _as_integers(config, known)
+
+
+def environment(name: str) -> dict[str, Any]:
+    """The file of an environment, laid over its bases. Raises UserError."""
+    return _read_named("envs", "--env-config", name)
+
+
+def _world_name(env: str, updates: Mapping[str, Any]) -> str:
+    """Name of the environment's file, and of the map's file if the user typed one."""
+    layout = str(updates.get("env_args", {}).get("layout", ""))
+    own_map = f"_{pathlib.Path(layout).stem}" if layout and "\n" not in layout else ""
+    return f"{pathlib.Path(env).stem}{own_map}"
+
+
+def _as_integers(config: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """1e5 as 100000, for each setting whose default is an integer."""
+    result = dict(config)
+    for key, default in known.items():
+        value = config[key]
+        if isinstance(default, dict):
+            result[key] = _as_integers(value, default)
+        elif type(default) is int and isinstance(value, float) and value.is_integer():
+            result[key] = int(value)
+    return result

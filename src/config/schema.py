@@ -116,6 +116,15 @@ def _number(value: Any, _: tuple[Any, ...]) -> float:
     raise TypeError
 
 
+def _integer(value: Any, _: tuple[Any, ...]) -> int:
+    """1e5 is an integer, written as a float."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is int:
+        return value
+    raise TypeError
+
+
 def _dictionary(value: Any, _: tuple[Any, ...]) -> dict[Any, Any]:
     if isinstance(value, Mapping):
         return dict(value)
@@ -136,6 +145,7 @@ _CONVERTERS = {
     typing.Union: _first_that_fits,
     types.UnionType: _first_that_fits,
     float: _number,
+    int: _integer,
     dict: _dictionary,
     tuple: _tuple,
 }

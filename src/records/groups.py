@@ -8,9 +8,10 @@ from eoi.config.schema import nearest
 from eoi.records.record import Record, flat
 from eoi.utils.errors import UserError
 
-# Settings that never set two runs apart: they change where a run computes and which files it keeps.
+# Settings that never set two runs apart: the world's name, where a run computes, the files it keeps
 IGNORED = frozenset(
     {"use_cuda", "threads", "local_results_path", "save_model", "save_interval", "save_replay"}
+    | {"world"}
 )
 WITHIN = frozenset(
     {"seed", "label", "absolute_nepisode"}

@@ -45,7 +45,8 @@ class Record:
     @property
     def world(self) -> str:
         """Name of the environment, with its engine if it has several."""
-        return labelled(str(self.config.get("env")), self.config.get("env_args") or {})
+        name = self.config.get("world") or self.config.get("env")
+        return labelled(str(name), self.config.get("env_args") or {})
 
 
 def labelled(name: str, env_args: Mapping[str, object]) -> str:

@@ -9,15 +9,33 @@ from typing import BinaryIO
 PART = ".part"  # suffix of an incomplete file; a killed process leaves it behind
 
 
+class Unwritable(OSError):
+    """Nothing can be written there. `filename` is the folder, or the path of the file."""
+
+
+def probe(folder: pathlib.Path) -> None:
+    """Raises Unwritable if no file can be made in the folder, or in the one to make it in."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return
+    except OSError as error:
+        raise Unwritable(error.errno, error.strerror, str(existing)) from None
+
+
 def put(
     folder: pathlib.Path, write: Callable[[BinaryIO], object], name: Callable[[], str]
 ) -> pathlib.Path:
-    """Write a file. A reader sees either the old file or the new one. Raises OSError.
+    """Write a file. A reader sees either the old file or the new one. Raises OSError,
+    Unwritable if the folder accepts no file.
 
     `name`: called after `write`, so that the name may depend on the content.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=PART)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=PART)
+    except OSError as error:
+        raise Unwritable(error.errno, error.strerror, str(folder)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -25,12 +43,19 @@ def put(
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 hides it from other users of a shared folder
         path = folder / name()
-        os.replace(temporary, path)
+        _rename(temporary, path)
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
     _sync(folder)
     return path
+
+
+def _rename(temporary: str, path: pathlib.Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Unwritable(error.errno, error.strerror, str(path)) from None
 
 
 def _sync(folder: pathlib.Path) -> None:

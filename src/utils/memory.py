@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import NamedTuple
 
 import torch
 
@@ -21,15 +22,20 @@ def free_bytes(device: torch.device) -> int | None:
     return min(known) if known else None
 
 
-def require(size: int, device: torch.device, label: str, key: str, value: int) -> None:
-    """Raises UserError if `size` bytes are not free.
+class Setting(NamedTuple):
+    """The setting that determines the size of an allocation."""
 
-    `label`: name of the allocation in the message. `key`, `value`: the setting that determines its
-    size.
-    """
+    key: str
+    value: int
+    power: int = 1  # the size grows with this power of the value
+
+
+def require(size: int, device: torch.device, label: str, setting: Setting) -> None:
+    """Raises UserError if `size` bytes are not free. `label`: the allocation in the message."""
     free = free_bytes(device)
     if free is not None and size > free:
-        fits = int(value * 0.8 * free / size)
+        key, value, power = setting
+        fits = int(value * (0.8 * free / size) ** (1 / power))
         raise UserError(
             f"{label} takes {size / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on {device}; "
             f"with {key}={fits} it fits"

@@ -5,6 +5,7 @@ directory, never into site-packages.
 """
 
 import pathlib
+import shlex
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 IS_CHECKOUT = PACKAGE.name == "src" and (PACKAGE.parent / "pyproject.toml").is_file()
@@ -14,8 +15,14 @@ _FILES = {"train": "main", "sc2-server": "sc2_server"}  # the others are named a
 
 
 def command(name: str) -> str:
-    """The words that start a command here: `python src/plot.py` or, installed, `eoi plot`."""
-    return f"python src/{_FILES.get(name, name)}.py" if IS_CHECKOUT else f"eoi {name}"
+    """The words that start a command: `bash run.sh python src/plot.py` or, installed, `eoi plot`.
+
+    They work in the current directory, with or without an active environment.
+    """
+    if not IS_CHECKOUT:
+        return f"eoi {name}"
+    root = "" if pathlib.Path.cwd() == ROOT else f"{ROOT}/"
+    return shlex.join(["bash", f"{root}run.sh", "python", f"{root}src/{_FILES.get(name, name)}.py"])
 
 
 PIP = "bash run.sh pip install" if IS_CHECKOUT else "pip install"

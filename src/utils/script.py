@@ -1,6 +1,7 @@
 """Shared parts of the commands besides main.py: arguments, one-line errors, and output files."""
 
 import argparse
+import errno
 import io
 import os
 import pathlib
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from eoi.utils.errors import Failure, UserError
-from eoi.utils.files import put
+from eoi.utils.files import Unwritable, probe, put
 from eoi.utils.places import ROOT
 
 FIGURES = ROOT / "results" / "figures"
@@ -32,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_saved_run(parser: Parser, episodes: int) -> None:
     """Add the arguments of a command that plays a saved run. `episodes`: their default number."""
-    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("run", nargs="+", action=_OneRun, metavar="RUN")
     parser.add_argument("--episodes", type=positive, default=episodes, help=f"default: {episodes}")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
     parser.add_argument(
@@ -43,12 +44,38 @@ def add_saved_run(parser: Parser, episodes: int) -> None:
     )
 
 
+class _OneRun(argparse.Action):
+    """The only word of an argument; several are refused by name."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if len(values) > 1:
+            parser.error(f"one run at a time, got {' '.join(values)}; call again for each")
+        setattr(namespace, self.dest, values[0])
+
+
 def positive(text: str) -> int:
     """Type of an argument that is an integer of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def output(text: str) -> pathlib.Path:
+    """Type of an argument that names a file to write, refused before any work is done."""
+    path = pathlib.Path(text)
+    try:
+        probe(path.parent)
+    except Unwritable as error:
+        reason = f"cannot write in {error.filename}: {error.strerror}"
+        raise argparse.ArgumentTypeError(f"{reason}; name a file in another folder") from None
+    return path
 
 
 def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
@@ -61,6 +88,10 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except Failure as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Unwritable as error:
+        reason = f"cannot write {error.filename}: {error.strerror}"
+        print(f"error: {reason}; name another folder", file=sys.stderr)
+        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2
     except BrokenPipeError:
         # The reader, such as `| head`, has closed the pipe. Python would fail to flush at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

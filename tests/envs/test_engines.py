@@ -206,7 +206,7 @@ def test_the_server_in_the_games_place_is_never_called_the_game(machine):
 def test_the_game_is_no_server(machine):
     with pytest.raises(
         UserError,
-        match=r"this project's server: .*SC2_x64 is the game; python src/sc2_server.py install DIR",
+        match=r"this project's server: .*SC2_x64 is the game; bash .*sc2_server.py install DIR",
     ):
         configured("sc2", {"engine": "server"})
 

@@ -175,13 +175,17 @@ def test_a_corrupted_run_json_is_named(tmp_path, capsys):
     assert [cell.state for cell in cells] == ["new"] * 3
 
 
-def test_a_corrupted_checkpoint_costs_the_time_since_the_one_before(tmp_path, caplog):
+def test_a_corrupted_checkpoint_costs_the_time_since_the_one_before(tmp_path, caplog, monkeypatch):
+    """Of a run that was killed at its end, before it was recorded as complete."""
+    monkeypatch.setattr("eoi.utils.checkpoints.KEEP_FINISHED", 2)
     whole, cut = (f"local_results_path={tmp_path / name}" for name in ("whole", "cut"))
     assert program.main(["--config=qmix", *SHORT, whole]) == 0
     assert program.main(["--config=qmix", *SHORT, cut]) == 0
     folder = tmp_path / "cut" / "sacred" / "1"
     newest = Checkpoints(folder / "checkpoints").paths()[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
+    record = folder / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "RUNNING"}))
     assert program.main(["--resume", str(folder)]) == 0
     assert newest.name in caplog.text and "damaged" in caplog.text
     assert_same(final(folder), final(tmp_path / "whole" / "sacred" / "1"))
@@ -230,7 +234,7 @@ def test_networks_that_are_not_finite_are_never_the_best(settings, tmp_path):
 
     def learn() -> None:
         real()
-        if run.at.t == 60:
+        if run.at.t == 120:  # a test has saved networks before
             next(iter(run.learner.parameters())).data.fill_(torch.nan)
             run.at.best = float("-inf")  # whatever they do is better
 
