@@ -84,7 +84,8 @@ def test_a_film(run, tmp_path, monkeypatch):
     )
     (film,) = (tmp_path / "figures").iterdir()
     assert (
-        film.name == "evaluate_pac_men_eoi_qmix_run1_seed0.gif" and film.read_bytes()[:3] == b"GIF"
+        film.name == "evaluate_pac_men_easy_eoi_qmix_run1_seed0.gif"
+        and film.read_bytes()[:3] == b"GIF"
     )
     assert evaluate.main([str(run), f"--render={tmp_path / 'a.mp4'}"]) == 2
 

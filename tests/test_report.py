@@ -301,8 +301,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_the_command_asks_for_the_same_run(real):
     record = reader.read(real)
     words = shlex.split(training_command(record))
-    assert words[:4] == ["python", "src/main.py", "--config=eoi_qmix", "--env-config=pac_men"]
-    assert identity(train.parse_command(words[2:]).config) == identity(record.config)
+    start = ["bash", "run.sh", "python", "src/main.py"]
+    assert words[:6] == [*start, "--config=eoi_qmix", "--env-config=pac_men"]
+    assert identity(train.parse_command(words[4:]).config) == identity(record.config)
     assert "checkpoint_path" not in words and "eoi.form" not in " ".join(words)
 
 
@@ -317,7 +318,7 @@ def test_the_command_asks_for_the_same_run(real):
 def test_the_command_of_other_runs(words):
     config = train.parse_command([*words, "seed=5"]).config
     command = training_command(Record(pathlib.Path("x"), config, "COMPLETED", {}, "x"))
-    asked = train.parse_command(shlex.split(command)[2:]).config
+    asked = train.parse_command(shlex.split(command)[4:]).config
     assert identity(asked) == identity(config) and len(command.split(" with ")[1]) < 70
 
 

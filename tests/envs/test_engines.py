@@ -280,7 +280,7 @@ def test_a_run_on_lite_says_so_everywhere_and_stays_on_lite(bare, tmp_path, capf
     assert (
         evaluate.main([str(folder), "--episodes", "3", "--out", str(tmp_path / "values.json")]) == 0
     )
-    assert capfd.readouterr().out.startswith("sc2_lite qmix seed 1, best networks (step 0 of ")
+    assert capfd.readouterr().out.startswith("sc2_lite qmix seed 1, best networks (step ")
     assert json.loads((tmp_path / "values.json").read_text())["env"] == "sc2_lite"
     assert plot.main([str(folder), "--out", str(tmp_path / "curve.png")]) == 0
     assert "sc2_lite: test_return_mean" in capfd.readouterr().out
