@@ -6,7 +6,7 @@ Axes: R runs, N copies of one run.
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -183,12 +183,12 @@ class Run:
 
     def disk(self) -> tuple[int, int]:
         """Bytes of the networks at the end and, roughly, of one checkpoint of a full replay."""
-        weights = self.learner.state_dict().values()
-        size = sum(x.numel() * x.element_size() for x in weights)
+        networks = _bytes(self.learner.state_dict().values())
         if self.checkpoints is None:
-            return size, 0
+            return networks, 0
+        moments = 2 * _bytes(x for x in self.learner.parameters() if x.requires_grad)  # Adam's
         replay = self.replay.bytes if self.learner.replays else 0
-        return size, 3 * size + replay // checkpoints.SHRINKS  # Adam has two moments of a weight
+        return networks, networks + moments + replay // checkpoints.SHRINKS
 
     # Set by the trainer, which owns the optimiser of all its runs.
     descent: Descent
@@ -433,6 +433,10 @@ class Trainer:
                     raise
                 message = "warning: seed %d %s: %s; the other runs go on"
                 log.warning(message, run.cfg.seed, run.cfg.label, failure)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(x.numel() * x.element_size() for x in tensors)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:

@@ -197,7 +197,7 @@ def test_what_a_run_leaves_on_disk_is_said_before(tmp_path, caplog, monkeypatch)
     folder = tmp_path / "sacred" / "1"
     left = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     networks = (folder / "models" / "last.pt").stat().st_size / 1e6
-    assert 0.8 * left < end < 1.5 * left and abs(most - (end + 2 * 3 * networks)) < 2
+    assert 0.8 * left < end < 1.5 * left and abs(most - (end + 2 * 2 * networks)) < 2
     caplog.clear()
     monkeypatch.setattr(program.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2e6))
     with caplog.at_level("INFO"):
