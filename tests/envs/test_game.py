@@ -341,7 +341,7 @@ def test_a_run_on_the_game_its_record_and_its_evaluation(machine, tmp_path, capf
     assert len(list((machine.game / "Replays" / "seen").iterdir())) == 3
 
     assert evaluate.main([str(folder), "--episodes", "4"]) == 0
-    assert capfd.readouterr().out.startswith("sc2_game eoi_qmix seed 1, best networks (step 0 of ")
+    assert capfd.readouterr().out.startswith("sc2_game eoi_qmix seed 1, best networks (step ")
     wait_until_gone(machine.games())
     machine.gone.add("smac")
     assert evaluate.main([str(folder), "--episodes", "4"]) == 2
