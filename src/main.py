@@ -518,7 +518,7 @@ def played(trainer: Trainer) -> float:
 
 
 def disk_notice(run: Run, total: int, folder: pathlib.Path) -> str:
-    """What `total` such runs will leave on disk, and a warning where it does not fit."""
+    """Disk space that `total` such runs will take, and a warning where it does not fit."""
     networks, checkpoint = run.disk()
     kept = 2 * networks if run.cfg.save_model else 0  # best and last
     end = total * (kept + checkpoint)

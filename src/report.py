@@ -96,7 +96,7 @@ def played(runs: Sequence[Chosen], problems: list[str]) -> list[Played]:
 
 
 def unplayed(options: Namespace, worlds: Sequence[World], found: Sequence[Played]) -> str:
-    """A sentence that says how to get what is missing; empty if runs were played."""
+    """A sentence with the command for the missing parts; empty if runs were played."""
     if found:
         return ""
     report = command("report")

@@ -46,7 +46,7 @@ class Outputs(NamedTuple):
 
     now: Float[Tensor, "*b A U"]
     following: Float[Tensor, "*b A U"]  # at the next observations, without a graph
-    given: dict[str, Tensor]  # what the network gives beside `now` (see `Agent.explain`)
+    given: dict[str, Tensor]  # further tensors of the network (see `Agent.explain`)
 
 
 class Controller(nn.Module):
@@ -122,7 +122,7 @@ class Controller(nn.Module):
         return self(batch.obs, batch.last_actions, batch.length, self._key(batch, "now"))
 
     def explained(self, batch: Batch) -> tuple[Float[Tensor, "*b A U"], dict[str, Tensor]]:
-        """`now`, and what the network gives beside it (see `Agent.explain`)."""
+        """`now`, and further tensors of the network (see `Agent.explain`)."""
         key = self._key(batch, "now")
         return self.explain(batch.obs, batch.last_actions, batch.length, key)
 
@@ -137,7 +137,7 @@ class Controller(nn.Module):
             return self(batch.next_obs, batch.actions, key=self._key(batch, stream))
 
     def both(self, batch: Batch, stream: str = "both") -> Outputs:
-        """`now` with its graph and with what the network gives beside it, and `following`."""
+        """`now` and the further tensors of the network, with their graph, and `following`."""
         if not self.remembers:
             now, given = self.explained(batch)
             return Outputs(now, self.following(batch), given)
@@ -170,7 +170,7 @@ class Controller(nn.Module):
         length: Int[Tensor, " B"] | None = None,
         key: Int[Tensor, "*k"] | None = None,
     ) -> tuple[Float[Tensor, "*b A U"], dict[str, Tensor]]:
-        """`forward`, and what the network gives beside its outputs (see `Agent.explain`)."""
+        """`forward`, and further tensors of the network (see `Agent.explain`)."""
         return self.agents.explain(self._inputs(obs, last_actions, key), length)
 
     def _key(self, batch: Batch, stream: str) -> Int[Tensor, ""] | None:

@@ -67,7 +67,7 @@ class Pair(NamedTuple):
     phase: int | None = None  # it moves after updates of this phase; None: after every update
 
 
-Given = dict[str, Tensor]  # [*b, A, ...]; what an agents' network gives beside its outputs
+Given = dict[str, Tensor]  # [*b, A, ...]; further tensors of an agents' network
 
 
 class Values(NamedTuple):
@@ -115,7 +115,7 @@ class Extra(nn.Module, Generic[View]):
     Config: ClassVar[type]  # its section of the settings, a frozen dataclass
     view: ClassVar[type] = object  # view of the learner that `losses` reads: Values, Policies
     keeps: frozenset[str] = frozenset()  # tensors of `Choice.keep` that it reads
-    reads: ClassVar[frozenset[str]] = frozenset()  # what it reads beside the agents' outputs
+    reads: ClassVar[frozenset[str]] = frozenset()  # further tensors of the agents' network
     switch: ClassVar[str] = ""  # setting that switches it on when above 0; "": always on
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
     projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term

@@ -49,7 +49,7 @@ class EDTIConfig:
 
 
 class Codes(NamedTuple):
-    """Codes of what is counted at each step."""
+    """Codes of the counted things at each step."""
 
     visit: Int[Tensor, "*b A"]  # (i, s_i')
     alone: Int[Tensor, "*b A"]  # (j, s_j, a_j)
@@ -184,7 +184,7 @@ class EDTI(Extra[Minibatch]):
         return self.eta / number.float().sqrt()
 
     def influences(self, found: Codes) -> Float[Tensor, "N T A A"]:
-        """F_ij at [j, i], by all counts up to now; 0 for what is not counted together."""
+        """F_ij at [j, i], by all counts up to now; 0 for pairs that are not counted."""
         alone = self._share(found.alone_then, found.alone)
         together = self._share(found.together_then, found.together)
         known = (alone[..., :, None] > 0) & (together > 0)

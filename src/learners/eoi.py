@@ -234,7 +234,7 @@ class Individuality(Extra[View], Generic[View]):
         return Losses({"classifier": loss}, stats), recognised.detach()
 
     def roughness(self, batch: Batch, log_p: Float[Tensor, "*b A n"]) -> Scalar:
-        """Mean square of what an agent's log-odds change in one step beyond `log_odds_step`.
+        """Mean square of the change of an agent's log-odds in one step beyond `log_odds_step`.
 
         Without it p(i|o) is near 1 as soon as agents part, and an agent has no reason to go on.
         With it the log-odds grow with the steps from where agents meet, as distances do in skills

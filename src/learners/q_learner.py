@@ -194,7 +194,7 @@ def values(
     """Q^a now and next, and the next values that choose the next action."""
 
     def given(obs: Float[Tensor, "*b A O"]) -> Given:
-        """What the agents' network gives at observations, as if they came first."""
+        """Further tensors of the network at observations, as if they came first."""
         none = torch.full(obs.shape[:-1], -1, device=obs.device)
         return online.explain(obs, none)[1]
 

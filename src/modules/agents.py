@@ -41,7 +41,7 @@ class Agent(nn.Module):
 
     Config: ClassVar[type] = NoConfig  # its own settings, a frozen dataclass
     remembers: ClassVar[bool] = False
-    gives: ClassVar[frozenset[str]] = frozenset()  # names of what `explain` gives
+    gives: ClassVar[frozenset[str]] = frozenset()  # names of `explain`'s tensors
     draws: ClassVar[bool] = False  # True: its inputs end with `noise` standard normal numbers
     noise: int = 0
 
@@ -65,7 +65,7 @@ class Agent(nn.Module):
     def explain(
         self, x: Float[Tensor, "*b A I"], length: Int[Tensor, " B"] | None = None
     ) -> tuple[Float[Tensor, "*b A J"], dict[str, Tensor]]:
-        """`unroll`, and what loss terms read beside it: tensors [*b, A, ...] by name."""
+        """`unroll`, and further tensors for loss terms: [*b, A, ...] by name."""
         return self.unroll(x, length), {}
 
 

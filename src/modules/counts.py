@@ -72,7 +72,7 @@ class Counts(nn.Module):
             waiting = waiting & ~mine
 
     def of(self, codes: Int[Tensor, "*k"]) -> Int[Tensor, "*k"]:
-        """Count of each code; 0 for what is not counted."""
+        """Count of each code; 0 where it is not counted."""
         mark, found = self._marks(codes), torch.zeros_like(codes)
         for place in self._places(codes):
             found = torch.where(self.owner[place] == mark, self.count[place].long(), found)

@@ -24,7 +24,7 @@ Tree = dict[str, dict[str, dict[str, dict[str, dict[str, Step]]]]]
 
 class Exported(NamedTuple):
     content: Tree  # environment, task, algorithm, run, step
-    notes: list[str]  # what was left out
+    notes: list[str]  # parts that were left out
 
 
 def short(metric: str) -> str:
