@@ -226,7 +226,7 @@ def test_pictures_and_replays(machine):
 
 
 PROGRAM = """
-import pathlib, signal, sys
+import pathlib, signal, sys, time
 sys.path[:0] = ["src", "tests/envs", sys.argv[1]]
 import torch
 from eoi.envs.starcraft.game import GameStarCraft
@@ -244,7 +244,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["forgotten", "exception", "SIGINT", "SIGKILL", "worker"])
 def test_no_game_outlives_its_program(how, machine, tmp_path):
     program = tmp_path / "program.py"
-    end = {"forgotten": "pass", "exception": "1 / 0"}.get(how, "signal.pause()")
+    end = {"forgotten": "pass", "exception": "1 / 0"}.get(how, "while True: time.sleep(0.05)")
     program.write_text(PROGRAM.format(end=end))
     words = [sys.executable, str(program), str(machine.packages)]
     process = subprocess.Popen(
