@@ -134,10 +134,8 @@ class Run:
         found = None if self._has_warned else collapse(self.log.series)
         if found is not None:
             self._has_warned = True
-            eoi = self.settings.extra("eoi")
-            alpha = getattr(eoi.cfg, "alpha", None) if eoi else None
             title = f"{self.settings.title} {self.cfg.label}".rstrip()
-            log.warning("warning: %s: %s", title, described(found, alpha))
+            log.warning("warning: %s: %s", title, described(found, self.learner.remedies()))
 
     def take_best(self) -> None:
         """Takes the networks of the best test. Raises UserError where they were not saved."""

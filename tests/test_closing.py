@@ -44,11 +44,11 @@ def test_a_collapse_by_hand() -> None:
     assert found is not None
     assert found[1:] == (10, 300, "q_abs_mean", 0.5, 32)
     assert math.isclose(found.left, 0.6)
-    text = described(found, 0.05)
+    text = described(found, ["lower this", "lower that"])
     assert "0.6 over the last 5 tests, 10 at step 300" in text
     assert "q_abs_mean grew from 0.5 to 32" in text
-    assert "eoi.alpha=0.05 is too large" in text and "docs/algorithms/eoi.md" in text
-    assert "lr" in described(found, None) and "alpha" not in described(found, 0.0)
+    assert "lower this; lower that" in text and "docs/algorithms/eoi.md" in text
+    assert "a smaller lr" in described(found) and "a smaller lr" not in text
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,15 @@ def test_a_run_warns_once(settings, caplog) -> None:
         run._warn_of_collapse()
     assert caplog.text.count("collapsed") == 1
     assert "pac_men eoi_qmix_literal seed 3" in caplog.text
-    assert "eoi.alpha=0.05 is too large" in caplog.text
+    assert "eoi.alpha=0.05 may be too large" in caplog.text
+
+
+@pytest.mark.parametrize("algorithm", ["qmix", "eoi_explore_qmix"])
+def test_advice_is_that_of_the_runs_own_parts(algorithm, settings, caplog) -> None:
+    run = make_run(settings(algorithm))
+    run.log.series = dict(GONE)
+    run._warn_of_collapse()
+    assert "a smaller lr" in caplog.text and "alpha" not in caplog.text
 
 
 def test_the_untrained_networks_are_never_the_best(settings, tmp_path, monkeypatch) -> None:

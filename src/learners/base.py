@@ -120,6 +120,7 @@ class Extra(nn.Module, Generic[View]):
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
     projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
     notice: str = ""  # printed once, when a run starts
+    remedy: str = ""  # printed where values have diverged and the return is gone
     window: int = 0  # steps back that `Batch.earlier` may lie; 0: it is not read
 
     @classmethod
@@ -301,6 +302,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
     def notices(self) -> list[str]:
         """Warnings of the extras."""
         return [extra.notice for extra in self._extras() if extra.notice]
+
+    def remedies(self) -> list[str]:
+        """Advice of the extras for a run whose values have diverged."""
+        return [extra.remedy for extra in self._extras() if extra.remedy]
 
     def with_hook(self, name: str) -> list[Extra[View]]:
         """Extras that override the hook."""

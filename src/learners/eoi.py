@@ -254,7 +254,7 @@ class ShapedReward(Individuality[object]):
 
     def __init__(self, cfg: WeightedConfig, context: Context):
         super().__init__(cfg, context)
-        self.weight = Weight(cfg)
+        self.weight, self.remedy = Weight(cfg), lower(cfg)
 
     @torch.no_grad()
     def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
@@ -264,6 +264,11 @@ class ShapedReward(Individuality[object]):
         update before.
         """
         return {"individuality": self.weight(t) * self.intrinsic(self.recognised(batch.obs))}
+
+
+def lower(cfg: WeightedConfig) -> str:
+    """Advice where values have diverged."""
+    return f"eoi.alpha={cfg.alpha:g} may be too large here; lower it" if cfg.alpha > 0 else ""
 
 
 class Weight(torch.nn.Module):
@@ -322,7 +327,7 @@ class Pull(Individuality[Values]):
     def __init__(self, cfg: PullConfig | InvariantConfig, context: Context):
         super().__init__(cfg, context)
         spec = context.spec
-        self.cfg, self.strength = cfg, Strength(cfg)
+        self.cfg, self.strength, self.remedy = cfg, Strength(cfg), lower(cfg)
         self.projected = frozenset({"pull"} if cfg.project else ())
         self.q_source = cfg.q_source
         self.q_input = cfg.q_input if isinstance(cfg, PullConfig) else "invariant"
@@ -503,7 +508,7 @@ class IntrinsicPolicy(IntrinsicQ):
 
     def __init__(self, cfg: IntrinsicPolicyConfig, context: Context):
         super().__init__(cfg, context)
-        self.strength = Strength(cfg)
+        self.strength, self.remedy = Strength(cfg), lower(cfg)
         self.projected = frozenset({"pull"} if cfg.project else ())
         scalar(self, "temperature", cfg.temperature)
 

@@ -28,7 +28,9 @@ class Finite:
         """The terms of one update. Updates may differ in them."""
         now = torch.stack([term.detach() for term in terms.values()]).isfinite()
         names, count = tuple(terms), self._updates
-        before = self._terms.get(names, _Seen(torch.ones_like(now), torch.zeros_like(now).long()))
+        if names not in self._terms:
+            self._terms[names] = _Seen(torch.ones_like(now), torch.zeros_like(now).long())
+        before = self._terms[names]
         # A term that breaks in this update was finite before it.
         last = torch.where(before.sound, count + now.long(), before.last)
         self._terms[names] = _Seen(before.sound & now, last)

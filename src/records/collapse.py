@@ -1,5 +1,6 @@
 """A sign of failed training in a run's logged series: no return is left, and values grow."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from eoi.utils.series import Entries, Metrics
@@ -53,13 +54,11 @@ def _last_until(steps: list[int], step: int) -> int:
     return max(sum(each <= step for each in steps) - 1, 0)
 
 
-def described(found: Collapse, alpha: float | None) -> str:
-    """The collapse, its likely cause and the page about it. alpha: EOI's weight, if it has one."""
-    cause = "a smaller lr or a grad_norm_clip may help"
-    if alpha:
-        cause = f"eoi.alpha={alpha:g} is too large here; lower it"
+def described(found: Collapse, remedies: Sequence[str] = ()) -> str:
+    """The collapse, advice and the page about it. `remedies`: advice of the run's own parts."""
+    advice = "; ".join(remedies) or "a smaller lr or a grad_norm_clip may help"
     return (
         f"the return has collapsed ({found.left:.3g} over the last {TESTS} tests, {found.peak:.3g} "
         f"at step {found.peak_step:,}) while {found.values} grew from {found.before:.3g} to "
-        f"{found.now:.3g}: values diverge; {cause} (docs/algorithms/eoi.md)"
+        f"{found.now:.3g}: values diverge; {advice} (docs/algorithms/eoi.md)"
     )
