@@ -235,7 +235,7 @@ class Parallel:
                 self._drawable = False
                 self._make_again()
             if getattr(self.env.unwrapped, "render_mode", None) == _RGB and not self._failed:
-                return np.asarray(self.env.render(), dtype=np.uint8)[..., :3]
+                return _without_alpha(self.env.render())
         except Exception as error:  # the environment's code may raise any
             self._failed = True
             reason = f"{type(error).__name__}: {error}"
@@ -264,6 +264,14 @@ class Parallel:
         # Not earlier: an environment may end its drawing library for the whole process.
         for env in (*self._replaced, self.env):
             env.close()
+
+
+def _without_alpha(picture: object) -> UInt8[np.ndarray, "height width 3"]:
+    """Red, green and blue of a picture. Raises ValueError for any other array."""
+    pixels = np.asarray(picture)
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+        raise ValueError(f"render() returned an array of shape {pixels.shape}")
+    return pixels[..., :3].astype(np.uint8)
 
 
 def _render_modes(env: "ParallelEnv") -> Sequence[str]:

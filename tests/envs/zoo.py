@@ -73,7 +73,7 @@ def leaving(**kwargs) -> Leaving:
 class Drawn(Leaving):
     """The same with a picture of its own: 6 x 8 pixels of its step, with an alpha channel.
 
-    `fault`: in the mode of pictures, it fails when it is made or drawn.
+    `fault`: in the mode of pictures, it fails in making or drawing, or draws nothing.
     """
 
     metadata: ClassVar = {"render_modes": ["human", "rgb_array"]}
@@ -87,7 +87,8 @@ class Drawn(Leaving):
     def render(self):
         if self.fault == "drawing":
             raise RuntimeError("no screen")
-        return np.full((6, 8, 4), self.t, dtype=np.uint8) if self.unwrapped.render_mode else None
+        drawn = self.unwrapped.render_mode and self.fault != "nothing"
+        return np.full((6, 8, 4), self.t, dtype=np.uint8) if drawn else None
 
 
 def continuous() -> Leaving:
