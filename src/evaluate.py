@@ -1,7 +1,7 @@
 """Plays greedy episodes of a saved run and prints their returns.
 
     python src/evaluate.py RUN [--episodes 320] [--seed 0] [--model best|last] [--env-config ENV]
-                               [--set KEY=VALUE ...] [--out FILE.json] [--render gif|FILE.gif]
+                               [--set KEY=VALUE ...] [--out FILE.json] [--render FILE|gif|mp4|html]
 
 RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. With --env-config, or
 --set dots_per_room=5, the team plays in another world than it learned in, if that world has the
@@ -23,16 +23,16 @@ from torch import Tensor
 from eoi.config import loader
 from eoi.envs.base import VecEnv
 from eoi.learners import Learner
-from eoi.pictures.film import gif, shoot
+from eoi.pictures.film import shoot
+from eoi.pictures.film_files import FilmFile, film_argument, film_file
 from eoi.records.reader import only_run
 from eoi.records.statistics import deviation, mean_interval
 from eoi.saved import film_path, greedy_episodes, load, title, which_networks
 from eoi.settings import Settings
-from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, add_saved_run, guarded, output, write_text, write_whole
+from eoi.utils.script import Parser, add_saved_run, guarded, output, write_text
 
 _AT_ONCE = 64  # copies played side by side
-_ANYWHERE = pathlib.Path("gif")  # a film without a name
+_FPS = 4.0  # frames of a film in a second
 
 
 class Result(NamedTuple):
@@ -52,9 +52,10 @@ def parser() -> Parser:
     result.add_argument("--out", type=output, metavar="FILE.json", help="every episode's values")
     result.add_argument(
         "--render",
-        type=lambda text: _ANYWHERE if text == str(_ANYWHERE) else output(text),
-        metavar="gif|FILE.gif",
-        help="a film of the first episode; gif: in results/figures",
+        type=film_argument,
+        metavar="FILE",
+        help="a film of the first episode, .gif, .mp4 or .html; a kind alone, such as gif: in"
+        " results/figures",
     )
     return result
 
@@ -105,10 +106,7 @@ def table(result: Result) -> str:
 
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
-    if options.render and options.render != _ANYWHERE and options.render.suffix.lower() != ".gif":
-        raise UserError(
-            f"--render {options.render}: gif, or the name of a film, which ends with .gif"
-        )
+    film = film_file("--render", options.render) if options.render else None
     folder, changed = only_run(options.run), world(options.env_config, options.set)
     env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
     with contextlib.closing(env):
@@ -128,19 +126,18 @@ def body(argv: Sequence[str]) -> None:
         }
         write_text(options.out, json.dumps(content))
         print(options.out)
-    if options.render:
-        render(folder, options.model, changed, options.seed, options.render)
+    if film:
+        render(folder, options.model, changed, options.seed, film)
 
 
 def render(
-    folder: pathlib.Path, model: str, changed: dict[str, Any], seed: int, path: pathlib.Path
+    folder: pathlib.Path, model: str, changed: dict[str, Any], seed: int, film: FilmFile
 ) -> None:
     env, learner, settings = load(folder, 1, model, **changed)
     with contextlib.closing(env):
         films = shoot(env, learner, seed, settings.run.t_max)
-    path = film_path("evaluate", folder, settings, seed) if path == _ANYWHERE else path
-    write_whole(path, lambda file: gif(films, title(settings), 4.0, file))
-    print(path)
+    default = film_path("evaluate", folder, settings, seed)
+    print(film.write(films, title(settings), _FPS, default))
 
 
 def main(argv: Sequence[str]) -> int:

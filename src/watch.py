@@ -1,11 +1,12 @@
-"""Plays greedy episodes of a saved run: in the terminal, as a GIF, or as an HTML page.
+"""Plays greedy episodes of a saved run: in the terminal, and as a GIF, an mp4 or an HTML page.
 
     python src/watch.py RUN [--episodes 1] [--seed 0] [--model best|last]
-                        [--out FILE.gif|FILE.html] [--fps 4] [--step | --quiet]
+                        [--out FILE|gif|mp4|html] [--fps 4] [--step | --quiet]
     python src/watch.py RUN --skills [--seed 0] [--model best|last] [--out FILE.png]
 
-RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. The HTML page has a time
-slider. --skills draws a film strip of each skill of each agent, for runs whose agents have skills.
+RUN is the run's folder, a Sacred id (3 is results/sacred/3) or `latest`. FILE ends with .gif, .mp4
+or .html; the HTML page has a time slider. --skills draws a film strip of each skill of each agent,
+for runs whose agents have skills.
 With --step, keys move through the episodes:
     right, left arrow (or n, b)   one step on or back
     down, up arrow (or ], [)      the next episode, the one before
@@ -26,13 +27,13 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Generator, Iterator, Sequence
 
 from eoi.pictures import strips
-from eoi.pictures.film import Shot, agent_colour, gif, shoot
+from eoi.pictures.film import Films, Shot, agent_colour, shoot
+from eoi.pictures.film_files import film_argument, film_file
 from eoi.pictures.marks import as_text
-from eoi.pictures.page import page
 from eoi.records.reader import only_run
 from eoi.saved import film_path, load, title
 from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, add_saved_run, guarded, output, write_whole
+from eoi.utils.script import Parser, add_saved_run, guarded, write_whole
 
 
 def rate(text: str) -> float:
@@ -47,9 +48,10 @@ def parser() -> Parser:
     add_saved_run(result, episodes=1)
     result.add_argument(
         "--out",
-        type=output,
+        type=film_argument,
         metavar="FILE",
-        help=".gif or .html, with --skills .png; default: in results/figures",
+        help=".gif, .mp4 or .html, with --skills .png; a kind alone, such as mp4: in"
+        " results/figures; default: gif",
     )
     result.add_argument("--fps", type=rate, default=4.0, help="frames a second; default: 4")
     how = result.add_mutually_exclusive_group()
@@ -67,7 +69,7 @@ def parser() -> Parser:
     return result
 
 
-def show(films: Sequence[Sequence[Shot]], fps: float) -> None:
+def show(films: Films, fps: float) -> None:
     """Plays the films on a terminal that is tall enough; elsewhere prints the last frames.
 
     Then prints the result of each episode.
@@ -91,7 +93,7 @@ KEYS = {"\x1b[C": 1, "n": 1, "l": 1, "\x1b[D": -1, "b": -1, "h": -1}
 EPISODES = {"\x1b[B": 1, "]": 1, "\x1b[A": -1, "[": -1}
 
 
-def step_through(films: Sequence[Sequence[Shot]], keys: Iterator[str]) -> None:
+def step_through(films: Films, keys: Iterator[str]) -> None:
     """Shows one step, then the one that a key leads to, until q."""
     episode = at = 0
     while True:
@@ -193,11 +195,7 @@ def body(argv: Sequence[str]) -> None:
     if options.skills:
         skills(only_run(options.run), options)
         return
-    kind = options.out.suffix.lower() if options.out else ".gif"
-    if kind not in (".gif", ".html"):
-        raise UserError(
-            f"--out {options.out}: the name of a film ends with .gif, that of a page with .html"
-        )
+    target = film_file("--out", options.out or pathlib.Path("gif"))
     if options.step and not sys.stdin.isatty():
         raise UserError("--step: wants a terminal, to read keys from")
     folder = only_run(options.run)
@@ -209,13 +207,8 @@ def body(argv: Sequence[str]) -> None:
             step_through(films, keys)
         if not options.out:
             return
-    path = options.out or film_path("watch", folder, settings, options.seed)
-    if kind == ".html":
-        write_whole(
-            path, lambda file: file.write(page(films, title(settings), options.fps).encode())
-        )
-    else:
-        write_whole(path, lambda file: gif(films, title(settings), options.fps, file))
+    default = film_path("watch", folder, settings, options.seed)
+    path = target.write(films, title(settings), options.fps, default)
     if not options.quiet and not options.step:
         show(films, options.fps)
     print(path)

@@ -1,7 +1,7 @@
 """Every command that the README and the pages print, run in a small form or at least parsed."""
 
 import contextlib
-import importlib
+import importlib.util
 import itertools
 import pathlib
 import re
@@ -159,6 +159,7 @@ def python(script: str, rest: list[str], here: pathlib.Path, capsys) -> None:
         return  # the program's name alone
     unknown = any("$" in word for word in rest)  # variables of a shell
     needs = {"--step", "--mongo", "engine=game"} & set(rest) or name in ("sync", "sc2_server")
+    needs = needs or (any(w.endswith("mp4") for w in rest) and not importlib.util.find_spec("av"))
     if "--help" in rest:
         with contextlib.suppress(SystemExit):
             assert module.main(rest) == 0

@@ -87,7 +87,10 @@ def test_a_film(run, tmp_path, monkeypatch):
         film.name == "evaluate_pac_men_easy_eoi_qmix_run1_seed0.gif"
         and film.read_bytes()[:3] == b"GIF"
     )
-    assert evaluate.main([str(run), f"--render={tmp_path / 'a.mp4'}"]) == 2
+    page = tmp_path / "a.html"
+    assert evaluate.main([str(run), "--episodes=1", f"--render={page}"]) == 0
+    assert '"episodes": [[{"picture"' in page.read_text()
+    assert evaluate.main([str(run), f"--render={tmp_path / 'a.mov'}"]) == 2
 
 
 def test_a_policy_acts_as_the_learner_does(run):

@@ -543,11 +543,52 @@ def test_long_names_are_wrapped():
 
 def test_maps_are_as_large_for_a_wide_world_as_for_a_square_one():
     wide, square = (positions.Maps("", np.zeros((2, *shape))) for shape in ((4, 15), (19, 19)))
-    width, height = positions._panel_size([wide], 3)
-    assert width == 2.6 and height > width * 4 / 15
-    assert positions._panel_size([square], 3) == (1.45, 1.45)
-    grid = positions._rimmed(np.ones((2, 3, 4)))
-    assert grid.shape == (2, 5, 6) and np.isnan(grid).sum() == 2 * (30 - 12)
+    assert positions._layout([wide]) == (3, 2.6, [1], [0.95])
+    assert positions._layout([square]) == (3, 1.45, [1], [1.45])
+    assert positions._layout([wide, square]) == (3, 2.6, [1, 1], [0.95, 1.6])
+
+
+def test_maps_of_many_agents_take_several_lines_of_a_page_at_most():
+    eight = positions.Maps("", np.zeros((8, 18, 34)))
+    columns, width, lines, (height,) = positions._layout([eight])
+    assert (columns, lines) == (3, [3]) and columns * width < 9
+    assert height == pytest.approx(width * 18 / 34)
+    squad = positions.Maps("", np.zeros((27, 18, 34)))
+    assert positions._layout([squad, eight])[::2] == (4, [7, 3])
+
+
+def evenly(world: str, *shape: int) -> positions.Maps:
+    """Agents that spend as much time in each cell of a hall."""
+    hall = np.full(shape, 1 / np.prod(shape[1:]))
+    walled = np.pad(hall, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    return positions.Maps("qmix", walled, world)
+
+
+def test_maps_show_their_agents_walls_and_worlds(monkeypatch):
+    found = {"8m": evenly("sc2_lite", 8, 16, 32), "maze": evenly("windy_maze", 2, 2, 13)}
+    monkeypatch.setattr(positions, "measure", lambda folder, *_: found[folder.name])
+    picture = positions.heat_maps([pathlib.Path("8m"), pathlib.Path("maze")], 1, 0, "best")
+    drawn = [axes for axes in picture.axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == [
+        *(f"agent {i}" for i in range(8)),
+        "all",
+        *("agent 0", "agent 1", "all"),
+    ]
+    for axes, (down, across) in zip(drawn, [(18, 34)] * 9 + [(4, 15)] * 3, strict=True):
+        pixels = np.asarray(axes.images[0].get_array())
+        walls = (pixels == positions._WALL).all(-1)
+        assert walls.shape == (down, across) and axes.get_aspect() == 1
+        assert walls.sum() == 2 * (down + across) - 4 and not walls[1:-1, 1:-1].any()
+    beside = [axes.texts[0].get_text() for axes in drawn if axes.texts]
+    assert beside == ["sc2_lite\nqmix", "windy_maze\nqmix"]
+    picture.canvas.draw()
+    edge = picture.bbox
+    for axes in drawn:
+        for text in (axes.title, *axes.texts):
+            box = text.get_window_extent()
+            assert edge.x0 <= box.x0 and box.x1 <= edge.x1 and box.y1 <= edge.y1
+    (bar,) = [axes for axes in picture.axes if axes.get_ylabel()]
+    assert bar.get_ylabel() == "share of time"
 
 
 def test_a_world_s_picture_has_the_words_of_its_colours():

@@ -444,13 +444,27 @@ def test_position_maps_share_out_each_agents_time(world: World, tmp_path: pathli
 
 
 def test_places_in_a_plane_are_counted_from_the_top_left() -> None:
-    world = SimpleNamespace(bounds=((0.0, 8.0), (0.0, 4.0)))
     places = torch.tensor(
         [[[0.1, 3.9], [7.9, 0.1]], [[0.1, 3.9], [0.1, 0.1]], [[torch.nan, torch.nan], [0.1, 0.1]]]
     )
-    grid = positions._on_plane(world, places)  # three copies of two agents, one of them gone
-    assert grid.shape == (2, 20, 40)
-    assert grid[0, 0, 0] == 2 and grid[1, -1, -1] == 1 and grid[1, -1, 0] == 2 and grid.sum() == 5
+    # Three copies of two agents, one of them gone; then the same 10 cells to the right and 5 up
+    for corner in ((0.0, 0.0), (10.0, 5.0)):
+        grid = positions._on_plane((4, 8), corner, places + torch.tensor(corner))
+        assert grid.shape == (2, 4, 8) and grid.sum() == 5
+        assert grid[0, 0, 0] == 2 and grid[1, -1, -1] == 1 and grid[1, -1, 0] == 2
+
+
+def test_shares_have_a_rim_of_wall_and_show_visits_to_walls() -> None:
+    walls = np.ones((4, 6), dtype=bool)
+    walls[1, 1:4] = False
+    visits = np.zeros((2, 4, 6))
+    visits[0, 1, 1], visits[0, 1, 2], visits[1, 2, 3] = 3, 1, 2  # the last is inside of a wall
+    x = np.nan
+    expected = [
+        [[x] * 5, [x, 0.75, 0.25, 0, x], [x, x, x, 0, x], [x] * 5],
+        [[x] * 5, [x, 0, 0, 0, x], [x, x, x, 1, x], [x] * 5],
+    ]
+    np.testing.assert_array_equal(positions._shares(visits, walls), expected)
 
 
 def test_shades_go_from_white_through_the_colour_into_the_dark() -> None:

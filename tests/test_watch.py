@@ -199,7 +199,7 @@ def test_stepping_reads_a_terminal(fire: pathlib.Path, capsys) -> None:
         and "episode 1 of 1: return" in said
     )
     assert "wants a terminal" in refused(watch, [fire, "--step"], capsys)
-    assert "ends with .gif" in refused(watch, [fire, "--out", "film.mp4"], capsys)
+    assert "ends with .gif" in refused(watch, [fire, "--out", "film.mov"], capsys)
 
 
 # --- quantities beside each agent

@@ -4,7 +4,6 @@ import pathlib
 import sys
 
 import torch
-from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "src"))
@@ -21,7 +20,7 @@ WEST = 5
 def save(world: VecEnv, name: str) -> None:
     agents = {f"agent {i}": agent_colour(i) for i in range(world.spec.n_agents)}
     picture = with_legend(world.render(), agents | legend_of(world))
-    picture.quantize(32, dither=Image.Dither.NONE).save(HERE / f"{name}.png", optimize=True)
+    picture.save(HERE / f"{name}.png", optimize=True)
 
 
 for name in ("pac_men", "windy_maze", "firefighters"):

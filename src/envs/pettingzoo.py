@@ -13,7 +13,8 @@ Axes: A agents, U actions, O observation, S state.
 import functools
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # optional packages
     from gymnasium import Space
     from pettingzoo import ParallelEnv
 
+_RGB = "rgb_array"  # the render mode whose pictures are arrays
 _PACKAGES = ("mpe2", "pettingzoo", "gymnasium")  # those of requirements-pettingzoo.txt
 
 
@@ -92,6 +94,9 @@ class Parallel:
         self._flatten, self.cfg = spaces.flatten, cfg
         kwargs = dict(cfg.kwargs or {})
         self.env = self._made(constructor(cfg.key), kwargs)
+        self._replaced: list[ParallelEnv] = []
+        # Whether to make it again, in a mode that draws
+        self._drawable = "render_mode" not in kwargs and _RGB in _render_modes(self.env)
         self.names: list[str] = list(self.env.possible_agents)
         self._views = {name: _unmasked(self.env.observation_space(name)) for name in self.names}
         moves: dict[str, spaces.Discrete] = {}
@@ -110,6 +115,7 @@ class Parallel:
             self._own[i, : int(space.n)] = True
         width = max(spaces.flatdim(space) for space in self._views.values())
         self._obs = np.zeros((len(self.names), width), dtype=np.float32)
+        self._failed = False  # drawing
         self.limit = self._limit()
         self.spec = EnvSpec(
             n_agents=len(self.names),
@@ -123,7 +129,9 @@ class Parallel:
             individual_rewards=self.cfg.reward == "individual",
         )
 
-    def _made(self, make: "Callable[..., ParallelEnv]", kwargs: dict[str, object]) -> "ParallelEnv":
+    def _made(
+        self, make: "Callable[..., ParallelEnv]", kwargs: Mapping[str, object]
+    ) -> "ParallelEnv":
         try:
             return make(**kwargs)
         except TypeError as error:
@@ -153,6 +161,7 @@ class Parallel:
             ) from None
 
     def reset(self, seed: int) -> GameStep:
+        self._seed = seed
         self.t, self.returns = 0, np.zeros(len(self.names), dtype=np.float32)
         observations, infos = self.env.reset(seed=seed)
         return self._moment(observations, infos, self._shared(self.returns), False, False)
@@ -216,16 +225,33 @@ class Parallel:
         return obs.ravel()
 
     def render(self) -> UInt8[np.ndarray, "height width 3"]:
-        """Picture by the environment, if its render_mode is rgb_array; else the observations.
+        """Picture by the environment, if it offers render_mode="rgb_array"; else the observations.
 
-        In the latter, each agent is a row and grey levels are values.
+        In the latter, each agent is a row and grey levels are values. An environment in no mode is
+        made again in that one when it is drawn at the start of an episode.
         """
-        if getattr(self.env.unwrapped, "render_mode", None) == "rgb_array":
-            return np.asarray(self.env.render(), dtype=np.uint8)
+        try:
+            if self._drawable and self.t == 0:
+                self._drawable = False
+                self._make_again()
+            if getattr(self.env.unwrapped, "render_mode", None) == _RGB and not self._failed:
+                return _without_alpha(self.env.render())
+        except Exception as error:  # the environment's code may raise any
+            self._failed = True
+            reason = f"{type(error).__name__}: {error}"
+            print(f"{self.cfg.key}: no picture ({reason}); observations instead", file=sys.stderr)
         obs = self._last
         low, high = obs.min(), max(obs.max(), obs.min() + 1e-6)
         grey = ((obs - low) / (high - low) * 255).astype(np.uint8)
         return np.repeat(np.repeat(grey, 24, 0), 8, 1)[..., None].repeat(3, 2)
+
+    def _make_again(self) -> None:
+        """Replaces the environment by one that draws, at the start of the same episode."""
+        kwargs = dict(self.cfg.kwargs or {}) | {"render_mode": _RGB}
+        env = self._made(constructor(self.cfg.key), kwargs)
+        env.reset(seed=self._seed)
+        self._replaced.append(self.env)
+        self.env = env
 
     def text(self) -> str:
         rows = [
@@ -235,7 +261,21 @@ class Parallel:
         return "\n".join([self.cfg.key, f"step {self.t}", *rows])
 
     def close(self) -> None:
-        self.env.close()
+        # Not earlier: an environment may end its drawing library for the whole process.
+        for env in (*self._replaced, self.env):
+            env.close()
+
+
+def _without_alpha(picture: object) -> UInt8[np.ndarray, "height width 3"]:
+    """Red, green and blue of a picture. Raises ValueError for any other array."""
+    pixels = np.asarray(picture)
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+        raise ValueError(f"render() returned an array of shape {pixels.shape}")
+    return pixels[..., :3].astype(np.uint8)
+
+
+def _render_modes(env: "ParallelEnv") -> Sequence[str]:
+    return (getattr(env, "metadata", None) or {}).get("render_modes", ())
 
 
 def _unmasked(space: "Space") -> "Space":

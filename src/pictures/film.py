@@ -4,7 +4,7 @@ Axes: A agents.
 """
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
@@ -24,7 +24,7 @@ _SIDE = 480  # pixels, the least for the longer side of the world
 # Pixels: the panel's width, its margin, its first lines, the height of each agent's block.
 _PANEL, _MARGIN, _HEAD, _BLOCK = 280, 22, 120, 60
 _ROW = 19  # pixels, the height of a line of the legend
-_PAPER, _INK, _FAINT, _TRACK = (255, 255, 255), (33, 37, 45), (118, 124, 134), (226, 229, 233)
+PAPER, _INK, _FAINT, _TRACK = (255, 255, 255), (33, 37, 45), (118, 124, 134), (226, 229, 233)
 _HOLD = 2000  # milliseconds on an episode's last frame
 _FONT = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
@@ -43,6 +43,9 @@ class Shot:
     history: dict[str, float] = field(default_factory=dict)  # quantities for a chart over time
     marks: Marks = field(default_factory=dict)  # quantities of each agent; none at the beginning
     legend: dict[str, RGB] = field(default_factory=dict)  # colours of the picture
+
+
+Films = Sequence[Sequence[Shot]]  # an episode each
 
 
 def shoot(env: VecEnv, learner: Learner, seed: int, t: int) -> list[list[Shot]]:
@@ -110,23 +113,34 @@ def agent_colour(i: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def gif(films: Sequence[Sequence[Shot]], title: str, fps: float, file: BytesIO) -> None:
+def gif(films: Films, title: str, fps: float, file: BytesIO) -> None:
     """Writes all films, one after the other, as an endless GIF."""
-    which = [
-        f"episode {i + 1} of {len(films)}" if len(films) > 1 else "" for i in range(len(films))
-    ]
-    drawn = (
-        frame(shot, [title, name]) for film, name in zip(films, which, strict=True) for shot in film
-    )
-    durations = [
-        _HOLD if shot is film[-1] else round(1000 / fps) for film in films for shot in film
-    ]
     # One palette for all frames, or the colours would flicker.
     palette = _palette([frame(films[0][0], [title]), frame(films[-1][-1], [title])])
-    frames = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in drawn)
-    next(frames).save(
-        file, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0
+    drawn = (
+        each.quantize(palette=palette, dither=Image.Dither.NONE) for each in frames(films, title)
     )
+    next(drawn).save(
+        file,
+        format="GIF",
+        save_all=True,
+        append_images=drawn,
+        duration=durations(films, fps),
+        loop=0,
+    )
+
+
+def frames(films: Films, title: str) -> Iterator[Image.Image]:
+    """A frame for each shot, one film after the other."""
+    for i, film in enumerate(films):
+        name = f"episode {i + 1} of {len(films)}" if len(films) > 1 else ""
+        for shot in film:
+            yield frame(shot, [title, name])
+
+
+def durations(films: Films, fps: float) -> list[int]:
+    """How long each frame is shown, in milliseconds: an episode's last frame is held."""
+    return [_HOLD if shot is film[-1] else round(1000 / fps) for film in films for shot in film]
 
 
 def _palette(samples: Sequence[Image.Image]) -> Image.Image:
@@ -158,7 +172,7 @@ def frame(shot: Shot, titles: Sequence[str]) -> Image.Image:
     agents = len(shot.actions)
     rows = -(-len(shot.legend) // 2)  # of the legend, which has two columns
     needed = _HEAD + agents * _BLOCK + rows * _ROW + _MARGIN
-    canvas = Image.new("RGB", (world.width + _PANEL, max(world.height, needed)), _PAPER)
+    canvas = Image.new("RGB", (world.width + _PANEL, max(world.height, needed)), PAPER)
     canvas.paste(world, (0, (canvas.height - world.height) // 2))
     draw, left = ImageDraw.Draw(canvas), world.width + _MARGIN
     for i, title in enumerate(titles):
@@ -185,7 +199,7 @@ def with_legend(picture: np.ndarray, legend: Mapping[str, RGB]) -> Image.Image:
     world, width = Image.fromarray(picture), 110
     columns = max(1, min(len(legend), world.width // width))
     rows = -(-len(legend) // columns)
-    canvas = Image.new("RGB", (world.width, world.height + rows * _ROW + 8), _PAPER)
+    canvas = Image.new("RGB", (world.width, world.height + rows * _ROW + 8), PAPER)
     canvas.paste(world, (0, 0))
     for k, (word, colour) in enumerate(legend.items()):
         at = (4 + width * (k % columns), world.height + 6 + _ROW * (k // columns))

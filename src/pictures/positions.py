@@ -4,6 +4,7 @@ Axes: N copies, A agents, H rows from the top, W columns.
 """
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,10 +20,10 @@ from eoi.envs.grid import AGENT_COLOURS
 from eoi.records.record import labelled
 from eoi.saved import greedy_episodes, load
 from eoi.utils.errors import UserError
-from eoi.utils.shapes import Float
+from eoi.utils.shapes import Bool, Float, Int
 
 _WALL = (0.86, 0.875, 0.895)
-_BINS = 40  # across, where positions are coordinates
+_WIDTH = 9.0  # inches, of all panels on a line
 
 # Counts each agent at each place at this moment, over the copies selected by a mask [N].
 Count = Callable[[Tensor], Float[np.ndarray, "A H W"]]
@@ -32,7 +33,17 @@ class Maps(NamedTuple):
     """Where the agents of one run spend their time."""
 
     title: str
-    share: Float[np.ndarray, "A H W"]  # of the agent's time; nan at places that no agent can enter
+    share: Float[np.ndarray, "A H W"]  # of the agent's time; nan at walls
+    world: str = ""
+
+
+class Layout(NamedTuple):
+    """Panels of a picture: each run has as many lines of panels as it needs."""
+
+    columns: int
+    width: float  # inches, of a panel
+    lines: list[int]  # of each run
+    heights: list[float]  # inches, of a panel of each run
 
 
 def heat_maps(
@@ -42,24 +53,27 @@ def heat_maps(
     model: str,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """A row for each run: a panel for each agent, darker where it spends more time, and all.
+    """For each run a panel for each agent, darker where it spends more time, and one for all.
 
-    names: of the rows; None: the algorithm of each run.
+    names: of the runs; None: the algorithm of each run.
     """
     given = names or [None] * len(folders)
-    rows = [
+    runs = [
         measure(folder, episodes, seed, model, name)
         for folder, name in zip(folders, given, strict=True)
     ]
-    columns = 1 + max(len(row.share) for row in rows)
-    width, height = _panel_size(rows, columns)
+    if len({run.world for run in runs}) > 1:
+        runs = [run._replace(title=f"{run.world}\n{run.title}") for run in runs]
+    columns, width, lines, heights = layout = _layout(runs)
+    tall = [height for height, n in zip(heights, lines, strict=True) for _ in range(n)]
     figure = Figure(
-        figsize=(width * columns + 1.3, (height + 0.15) * len(rows) + 0.35), layout="constrained"
+        figsize=(width * columns + 1.3, sum(tall) + 0.2 * len(tall) + 0.3), layout="constrained"
     )
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    norm = PowerNorm(0.5, 0, max(np.nanmax(row.share) for row in rows))
-    for i, row in enumerate(rows):
-        _draw(list(axes[i]), row, norm, titles=i == 0 or len(row.share) != len(rows[i - 1].share))
+    axes = figure.subplots(len(tall), columns, squeeze=False, height_ratios=tall)
+    norm = PowerNorm(0.5, 0, max(np.nanmax(run.share) for run in runs))
+    for i, run in enumerate(runs):
+        first = sum(lines[:i])
+        _draw(list(axes[first : first + lines[i]].flat), run, norm, _titled(runs, layout, i))
     grey = ListedColormap(shade(np.full(3, 0.55), np.linspace(0, 1, 256)))
     bar = figure.colorbar(
         ScalarMappable(norm, grey), ax=list(axes.flat), fraction=0.02, aspect=22, pad=0.01
@@ -70,13 +84,26 @@ def heat_maps(
     return figure
 
 
-def _panel_size(rows: Sequence[Maps], columns: int) -> tuple[float, float]:
-    """Width and height of a panel in inches: about as large for a wide map as for a square one."""
-    heights, widths = zip(*(row.share.shape[1:] for row in rows), strict=True)
-    aspect = max(widths) / max(heights)
-    width = min(1.45 * aspect**0.5, 2.6, 13 / columns)
-    lowest = 0.95  # so that a row's title, of three lines, fits beside it
-    return width, max(width / aspect, lowest)
+def _layout(runs: Sequence[Maps]) -> Layout:
+    """Panels about as large for a wide map as for a square one, and a page wide at most."""
+    shapes = [run.share.shape[1:] for run in runs]
+    aspect = max(across / down for down, across in shapes)
+    width = min(1.45 * aspect**0.5, 2.6)
+    panels = [1 + len(run.share) for run in runs]
+    columns = max(3, int(_WIDTH / width))
+    columns = math.ceil(max(panels) / math.ceil(max(panels) / columns))  # lines equally long
+    lowest, highest = 0.95, 1.6  # a run's title, of up to four lines, fits beside the lowest
+    return Layout(
+        columns,
+        width,
+        [math.ceil(n / columns) for n in panels],
+        [min(max(width * down / across, lowest), highest) for down, across in shapes],
+    )
+
+
+def _titled(runs: Sequence[Maps], layout: Layout, i: int) -> bool:
+    """Whether the agents' names are above the run's panels, not only above those before it."""
+    return not i or layout.lines[i] > 1 or len(runs[i].share) != len(runs[i - 1].share)
 
 
 def measure(
@@ -87,56 +114,63 @@ def measure(
     with contextlib.closing(env):
         moments = greedy_episodes(env, learner, seed, settings.run.t_max)
         start = next(moments)
-        count, returns = _counter(env), start.now.reward  # positions exist after a reset
-        visits = count(start.running)
+        walls, count = plan(env)  # positions exist after a reset
+        visits, returns = count(start.running), start.now.reward
         for moment in moments:
             visits = visits + count(moment.running)
             returns = returns + moment.now.reward
     name = name or labelled(settings.run.name, vars(settings.env))
     title = f"{name}\nseed {settings.run.seed}\nreturn {returns.mean():.2f}"
-    return Maps(title, visits / np.nansum(visits, (1, 2), keepdims=True).clip(1))
+    return Maps(title, _shares(visits, walls), settings.world)
 
 
-def _counter(env: Any) -> Count:
-    """Counts on the cells of a map, or in squares of a plane.
+def _shares(
+    visits: Float[np.ndarray, "A H W"], walls: Bool[np.ndarray, "H W"]
+) -> Float[np.ndarray, "A rows columns"]:
+    """Share of each agent's time, on the part of the map that can be entered and a rim of wall."""
+    free = ~walls | visits.any(0)
+    share = np.where(free, visits / visits.sum((1, 2), keepdims=True).clip(1), np.nan)
+    rows, columns = (slice(index.min(), index.max() + 1) for index in free.nonzero())
+    return np.pad(share[:, rows, columns], ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
 
-    A world has `map` and `position`, or `bounds` and `xy`. Raises UserError if it has neither.
+
+def plan(env: Any) -> tuple[Bool[np.ndarray, "H W"], Count]:
+    """Walls of a world, and a function that counts its agents.
+
+    A world of free cells has `map` and `position`; one with a plane has `xy`, and its walkable
+    cells in `ground`, whose lower left corner is at `corner`. Raises UserError for other worlds.
     """
     if hasattr(env, "position"):
-        return lambda copies: _on_cells(env, env.position[copies])
+        walls = env.map.grid == "#"
+        return walls, lambda copies: _on_cells(~walls, env.position[copies])
     if hasattr(env, "xy"):
-        return lambda copies: _rimmed(_on_plane(env, env.xy[copies]))
+        ground, corner = env.ground, env.corner
+        return ~ground, lambda copies: _on_plane(ground.shape, corner, env.xy[copies])
     raise UserError(f"--heatmap: {type(env).__name__} does not give the positions of its agents")
 
 
-def _on_cells(env: Any, cells: Tensor) -> Float[np.ndarray, "A H W"]:
-    """`cells` [n, A] are numbers of free cells."""
-    rows, columns = np.array(env.map.cells).T
-    grid = np.full((cells.shape[1], *env.map.grid.shape), np.nan)
-    grid[:, rows, columns] = [
-        np.bincount(own, minlength=len(rows)) for own in cells.T.cpu().numpy()
-    ]
-    return grid[:, _edge(rows), _edge(columns)]
+def _on_cells(
+    free: Bool[np.ndarray, "H W"], cells: Int[Tensor, "n A"]
+) -> Float[np.ndarray, "A H W"]:
+    """`cells` are numbers of free cells, in reading order."""
+    grid, n_cells = np.zeros((cells.shape[1], *free.shape)), int(free.sum())
+    grid[:, free] = [np.bincount(own, minlength=n_cells) for own in cells.T.cpu().numpy()]
+    return grid
 
 
-def _edge(index: np.ndarray) -> slice:
-    """From one before the lowest index to one after the highest: free cells and a rim of wall."""
-    return slice(max(index.min() - 1, 0), index.max() + 2)
+def _on_plane(
+    shape: tuple[int, int], corner: tuple[float, float], places: Float[Tensor, "n A 2"]
+) -> Float[np.ndarray, "A H W"]:
+    """`places` are x and y, y upwards; nan for an agent that has left.
 
-
-def _on_plane(env: Any, places: Tensor) -> Float[np.ndarray, "A H W"]:
-    """`places` [n, A, 2] are x and y, y upwards; nan for an agent that has left."""
-    across, up = env.bounds
-    bins = (_BINS, max(1, round(_BINS * (up[1] - up[0]) / (across[1] - across[0]))))
+    `corner`: x and y of the lower left corner of a map of `shape` cells.
+    """
+    (x, y), (down, across) = corner, shape
+    bins, area = (across, down), ((x, x + across), (y, y + down))
     of_agents = places.transpose(0, 1).cpu().numpy()  # [A, n, 2]
     return np.stack(
-        [np.histogram2d(own[:, 0], own[:, 1], bins, (across, up))[0].T[::-1] for own in of_agents]
+        [np.histogram2d(own[:, 0], own[:, 1], bins, area)[0].T[::-1] for own in of_agents]
     )
-
-
-def _rimmed(grid: Float[np.ndarray, "A H W"]) -> Float[np.ndarray, "A H+2 W+2"]:
-    """With a wall around it: the bounds of a plane are where its agents can walk."""
-    return np.pad(grid, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
 
 
 def shade(colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
@@ -150,17 +184,17 @@ def shade(colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
     )
 
 
-def _draw(axes: Sequence[Axes], row: Maps, norm: Normalize, titles: bool) -> None:
+def _draw(axes: Sequence[Axes], run: Maps, norm: Normalize, titles: bool) -> None:
     colours = (
-        np.array([AGENT_COLOURS[i % len(AGENT_COLOURS)] for i in range(len(row.share))]) / 255
+        np.array([AGENT_COLOURS[i % len(AGENT_COLOURS)] for i in range(len(run.share))]) / 255
     )  # [A, 3]
     mixture = (
-        np.einsum("ahw,ac->hwc", row.share, colours) / np.maximum(row.share.sum(0), 1e-9)[..., None]
+        np.einsum("ahw,ac->hwc", run.share, colours) / np.maximum(run.share.sum(0), 1e-9)[..., None]
     )
     pictures = [
-        *(shade(colour, norm(share)) for colour, share in zip(colours, row.share, strict=True))
+        *(shade(colour, norm(share)) for colour, share in zip(colours, run.share, strict=True))
     ]
-    pictures.append(shade(mixture, np.asarray(norm(row.share.max(0)))))
+    pictures.append(shade(mixture, np.asarray(norm(run.share.max(0)))))
     names = [*(f"agent {i}" for i in range(len(colours))), "all"]
     for one in axes:
         one.set_axis_off()
@@ -169,5 +203,5 @@ def _draw(axes: Sequence[Axes], row: Maps, norm: Normalize, titles: bool) -> Non
         if titles:
             one.set_title(name, loc="center", fontsize=8)
     axes[0].text(
-        -0.06, 0.5, row.title, transform=axes[0].transAxes, ha="right", va="center", fontsize=8
+        -0.06, 0.5, run.title, transform=axes[0].transAxes, ha="right", va="center", fontsize=8
     )

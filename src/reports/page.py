@@ -207,7 +207,8 @@ def _played_sections(report: Report) -> Iterable[Section]:
     yield Section(
         "positions",
         "Position maps",
-        "Where each agent spends its time in greedy episodes. Walls are grey.",
+        "Where each agent spends its time in greedy episodes. Walls are grey. The depth of a colour"
+        " is the square root of the share of time.",
         "".join(maps),
     )
     yield Section(
@@ -239,7 +240,8 @@ def _maps(each: Played) -> str:
         f"<figcaption>agent {i}</figcaption></figure>"
         for i in range(len(each.shares))
     )
-    return f'<div class="squares maps">{drawn}</div>'
+    deepest = f"The deepest colour is {100 * np.nanmax(each.shares):.0f} % of an agent's time."
+    return f'<p class="faint">{deepest}</p><div class="squares maps">{drawn}</div>'
 
 
 def _extremes(values: np.ndarray) -> str:

@@ -20,6 +20,7 @@ from eoi.components.action_selection import Choice
 from eoi.envs.base import VecEnv
 from eoi.envs.starcraft.game import GameStarCraft, SMACGame
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
+from eoi.pictures.positions import plan
 from eoi.runners.rollout import Rollout
 from eoi.utils.errors import Failure
 from helpers import keys
@@ -222,6 +223,30 @@ def test_pictures_and_replays(machine):
     assert env.action_names[-1] == "act on C" and len(env.action_names) == moment.avail.shape[2]
     assert env.save_replay() == [str(machine.game / "Replays" / "mine")]
     assert len(list((machine.game / "Replays" / "mine").glob("3m_*.SC2Replay"))) == 2  # a name each
+    env.close()
+
+
+def test_position_maps_have_the_walls_of_the_game(machine):
+    game = SMACGame(config(), str(machine.game))
+    assert np.isnan(game.xy()).all()  # no game runs yet
+    game.reset(7)
+    game.fight.pathing_grid[:, 0] = False  # pyright: ignore[reportOptionalMemberAccess]
+    ground = game.ground()
+    assert ground.shape == (24, 32) and ground[:-1].all() and not ground[-1].any()
+    game.step(np.array([STOP] * 3))  # the last agent dies
+    np.testing.assert_array_equal(game.xy(), [[9, 8], [9, 9], [np.nan, np.nan]])
+    game.close()
+
+
+def test_positions_in_several_games_are_counted(machine):
+    env = GameStarCraft(config(), 2)
+    env.reset(keys(2))
+    walls, count = plan(env)
+    assert walls.shape == (24, 32) and not walls.any()
+    visits = count(torch.tensor([True, True]))
+    # Agent i stands at (9, 8 + i) in both games.
+    assert [visits[i, 15 - i, 9] for i in range(3)] == [2, 2, 2] and visits.sum() == 6
+    assert count(torch.tensor([False, True])).sum() == 3
     env.close()
 
 

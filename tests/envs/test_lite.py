@@ -13,7 +13,7 @@ from marines import aggressive, at_random, in_line, keys_of, waiting
 
 from eoi.config.schema import parse
 from eoi.envs.base import VecEnv
-from eoi.envs.grid import AGENT_COLOURS
+from eoi.envs.grid import AGENT_COLOURS, FLOOR
 from eoi.envs.starcraft import physics
 from eoi.envs.starcraft.lite import LiteConfig, LiteStarCraft
 from eoi.envs.starcraft.maps import GROUND, MAPS
@@ -29,6 +29,8 @@ from eoi.envs.starcraft.physics import (
     Squad,
     formation,
 )
+from eoi.envs.starcraft.picture import LEGEND, draw_fight, enemy_letter
+from eoi.pictures.positions import plan
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
 
@@ -515,6 +517,52 @@ def test_pictures():
     assert [str(a) in "".join(lines[:18]) for a in range(8)] == alive.tolist()
     assert lines[18].startswith("0:") and lines[19].startswith("A:")
     env.close()
+
+
+def fight(health: list[float], radius: float = 0.375) -> np.ndarray:
+    """Two agents and two enemies in a row, at the middle of cells 2, 4, 6 and 8."""
+    position = np.array([[2.5 + 2 * j, 1.5] for j in range(4)])
+    radii, ground = np.full(4, radius), np.ones((3, 11), dtype=bool)
+    return draw_fight(ground, position, np.array(health, float), radii, np.arange(4), 2)
+
+
+def names_in(picture: np.ndarray, left: int, colour: tuple[int, int, int]) -> list[np.ndarray]:
+    """Where each unit's cell has about the colour: 11 x 11 pixels from `left` on."""
+    near = (np.abs(picture.astype(int) - colour) < 100).all(-1)
+    return [near[25:36, 20 * cell + left :][:, :11] for cell in (2, 4, 6, 8)]
+
+
+WHITE, DARK = (255, 255, 255), LEGEND["enemy"]
+
+
+@pytest.mark.parametrize(("radius", "left", "ink"), [(0.375, 5, WHITE), (0.2, 16, DARK)])
+def test_units_carry_their_names(radius, left, ink):
+    """Inside of their circle, or on the right of a small one."""
+    names = names_in(fight([1, 1, 1, 1], radius), left, ink)
+    assert all(name.sum() > 3 for name in names)
+    assert len({name.tobytes() for name in names}) == 4  # 0, 1, A, B
+    one_dead = fight([1, 1, 0, 0.5], radius)
+    assert (one_dead[:, 120:140] == FLOOR).all()
+    first, second, _, last = names_in(one_dead, left, ink)
+    np.testing.assert_array_equal([first, second, last], [*names[:2], names[3]])
+
+
+def test_letters_of_enemies_are_those_of_the_actions():
+    env = LiteStarCraft(LiteConfig(map_name="27m_vs_30m"), 1)
+    env.reset(keys_of(1))
+    letters = [enemy_letter(i) for i in range(30)]
+    assert letters[:2] == ["A", "B"] and letters[25:] == ["Z", "AA", "BB", "CC", "DD"]
+    assert list(env.action_names[6:]) == [f"attack {letter}" for letter in letters]
+    assert "DD:45" in env.text()
+
+
+def test_position_maps_show_the_walkable_band():
+    env = LiteStarCraft(LiteConfig(), 1)
+    env.reset(keys_of(1))
+    walls, count = plan(env)
+    assert walls.shape == (16, 32) and not walls.any()
+    for visits, (x, y) in zip(count(torch.tensor([True])), env.xy[0].tolist(), strict=True):
+        assert visits.sum() == 1 and visits[23 - int(y), int(x)] == 1
 
 
 # --- how fights end

@@ -12,6 +12,7 @@ pytest.importorskip("mpe2")
 from eoi.envs import REGISTRY
 from eoi.envs.pettingzoo import Parallel, PettingZoo, PettingZooConfig, constructor
 from eoi.envs.to_pettingzoo import parallel_env
+from eoi.pictures.film import shoot
 from eoi.utils.errors import UserError
 from helpers import keys, make_run, trained, worlds
 from test_training import equal
@@ -145,6 +146,82 @@ def test_agents_that_leave_masks_first_actions_and_time_outs():
     short = Parallel(PettingZooConfig(key="zoo:leaving", episode_limit=1))
     short.reset(0)
     assert short.step(np.array([0, 1])).truncated
+
+
+OBSERVATIONS = (2 * 24, 4 * 8, 3)  # the shape of a picture of them
+
+
+def after(game: Parallel, moves: list[list[int]]) -> list[tuple[int, ...]]:
+    """Shapes of the pictures after each move. A picture of the game's own shows the step."""
+    shapes = []
+    for chosen in moves:
+        game.step(np.array(chosen))
+        picture = game.render()
+        shapes.append(picture.shape)
+        assert picture.shape == OBSERVATIONS or (picture == game.t).all()
+    return shapes
+
+
+def test_a_game_shows_its_own_picture_if_it_has_one():
+    game = Parallel(PettingZooConfig(key="zoo:Drawn"))
+    plain = Parallel(PettingZooConfig(key="zoo:leaving"))
+    assert game.env.unwrapped.render_mode is None  # training makes no pictures
+    for one in (game, plain):
+        one.reset(0)
+    assert game.render().shape == (6, 8, 3) and plain.render().shape == OBSERVATIONS
+    assert after(game, [[1, 2], [0, 1]]) == [(6, 8, 3)] * 2
+    assert after(plain, [[1, 2], [0, 1]]) == [OBSERVATIONS] * 2
+    assert np.array_equal(game.returns, plain.returns)
+    game.reset(1)
+    assert game.render().shape == (6, 8, 3)
+    game.close()
+
+
+def test_an_episode_that_has_begun_is_not_made_again():
+    game = Parallel(PettingZooConfig(key="zoo:Drawn"))
+    game.reset(0)
+    assert after(game, [[1, 2]]) == [OBSERVATIONS]
+    game.reset(1)
+    assert game.render().shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape"), [(None, OBSERVATIONS), ("human", OBSERVATIONS), ("rgb_array", (6, 8, 3))]
+)
+def test_a_mode_that_is_set_is_kept(mode, shape, capsys):
+    game = Parallel(PettingZooConfig(key="zoo:Drawn", kwargs={"render_mode": mode}))
+    env = game.env
+    game.reset(0)
+    assert game.render().shape == shape and game.env is env
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("making", "RuntimeError: no screen"),
+        ("drawing", "RuntimeError: no screen"),
+        ("nothing", "ValueError: render() returned an array of shape ()"),
+    ],
+)
+def test_a_picture_that_fails_is_reported_once(fault, reason, capsys):
+    game = Parallel(PettingZooConfig(key="zoo:Drawn", kwargs={"fault": fault}))
+    game.reset(0)
+    assert game.render().shape == OBSERVATIONS
+    assert after(game, [[1, 2]]) == [OBSERVATIONS]
+    error = capsys.readouterr().err
+    assert error == f"zoo:Drawn: no picture ({reason}); observations instead\n"
+
+
+def test_a_real_game_is_filmed_as_it_draws_itself(settings):
+    args = {"workers": 0, "episode_limit": 2}
+    learner = make_run(settings("qmix", "pettingzoo", env_args=args)).learner
+    env = PettingZoo(PettingZooConfig(**args), 2)
+    pictures = [shot.picture for film in shoot(env, learner, 0, 0) for shot in film]
+    assert [picture.shape for picture in pictures] == [(700, 700, 3)] * 6
+    # Two films; the first push of an agent moves it at the second step.
+    assert len({picture.tobytes() for picture in pictures}) == 4
+    env.close()
 
 
 def test_a_state_of_its_own():

@@ -1,6 +1,7 @@
 """PettingZoo environments for the tests, made of as little as can be."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -67,6 +68,27 @@ class Leaving:
 
 def leaving(**kwargs) -> Leaving:
     return Leaving(**kwargs)
+
+
+class Drawn(Leaving):
+    """The same with a picture of its own: 6 x 8 pixels of its step, with an alpha channel.
+
+    `fault`: in the mode of pictures, it fails in making or drawing, or draws nothing.
+    """
+
+    metadata: ClassVar = {"render_modes": ["human", "rgb_array"]}
+
+    def __init__(self, render_mode: str | None = None, fault: str = ""):
+        super().__init__()
+        if fault == "making" and render_mode:
+            raise RuntimeError("no screen")
+        self.unwrapped.render_mode, self.fault = render_mode, fault
+
+    def render(self):
+        if self.fault == "drawing":
+            raise RuntimeError("no screen")
+        drawn = self.unwrapped.render_mode and self.fault != "nothing"
+        return np.full((6, 8, 4), self.t, dtype=np.uint8) if drawn else None
 
 
 def continuous() -> Leaving:

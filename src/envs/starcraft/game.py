@@ -5,7 +5,8 @@ the seed of that reset; later seeds are not used. An episode that runs out of ti
 here, and value learners bootstrap through it. When a game dies, its episode is marked `dropped`
 and not learned from, and the next reset starts another game.
 
-Axes: A agents, U actions, O observation, S state, J units (agents first).
+Axes: N copies, A agents, U actions, O observation, S state, J units (agents first); H rows of
+cells, W columns.
 """
 
 import functools
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from eoi.envs.base import EnvSpec
 from eoi.envs.starcraft import installation
@@ -22,7 +24,7 @@ from eoi.envs.starcraft.picture import LEGEND, draw_fight, enemy_letter, write_f
 from eoi.envs.starcraft.settings import SMAC_ARGUMENTS, StarCraftConfig
 from eoi.envs.workers import GameEnv, GameStep
 from eoi.utils.errors import Failure
-from eoi.utils.shapes import Int, UInt8
+from eoi.utils.shapes import Bool, Float, Int, UInt8
 
 _TRIES = 3  # attempts at starting a game
 _SIDE = 640  # pixels, approximate side of a picture
@@ -217,12 +219,23 @@ class SMACGame:
         )
         return values[:, :2], values[:, 2], values[:, 3:]
 
-    def render(self) -> UInt8[np.ndarray, "height width 3"]:
+    def xy(self) -> Float[np.ndarray, "A 2"]:
+        """Positions of the agents, y upwards; NaN for dead agents, and where no game runs."""
+        agents = self.spec.n_agents
+        if self.fight is None:
+            return np.full((agents, 2), np.nan)
+        position, health, _ = self._units()
+        return np.where(health[:agents, None] > 0, position[:agents], np.nan)
+
+    def ground(self) -> Bool[np.ndarray, "H W"]:
+        """Walkable cells of the map, rows from the top."""
         assert self.fight is not None
+        return np.asarray(self.fight.pathing_grid, dtype=bool).T[::-1]  # SMAC's is [x, y]
+
+    def render(self) -> UInt8[np.ndarray, "height width 3"]:
         position, health, sizes = self._units()
         greatest, radius = sizes.T
-        ground = np.asarray(self.fight.pathing_grid, dtype=bool).T[::-1]  # SMAC's is [x, y]
-        no_targets = np.arange(len(health))
+        ground, no_targets = self.ground(), np.arange(len(health))
         return draw_fight(
             ground,
             position,
@@ -254,6 +267,7 @@ class GameStarCraft(GameEnv):
 
     Config = StarCraftConfig
     legend = LEGEND
+    corner = (0.0, 0.0)  # x and y of the lower left corner of `ground`
 
     def __init__(self, cfg: StarCraftConfig, n_envs: int, device: torch.device | str = "cpu"):
         self.cfg = cfg
@@ -264,6 +278,16 @@ class GameStarCraft(GameEnv):
         # Medivacs use the same actions to heal the ally of that number.
         enemies = [f"act on {enemy_letter(i)}" for i in range(self.spec.n_actions - 6)]
         self.action_names = ("no-op", "stop", "north", "south", "east", "west", *enemies)
+
+    @property
+    def xy(self) -> Float[Tensor, "N A 2"]:
+        """Positions of the agents, y upwards; NaN for dead agents."""
+        return torch.from_numpy(np.stack(self.ask_games("xy")))
+
+    @property
+    def ground(self) -> Bool[np.ndarray, "H W"]:
+        """Walkable cells, rows from the top; known after the first reset."""
+        return self.ask_games("ground")[0]
 
     def save_replay(self) -> list[str]:
         """Save the replays of all games. Returns their folders."""

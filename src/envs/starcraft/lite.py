@@ -43,8 +43,7 @@ _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 # Between centres: an attack may be ordered up to this distance; the weapon's range is a bit less
 SHOOT_RANGE = 6.0
 MAX_COOLDOWN = 15.0  # loops; only scales the state
-# A picture shows a wall above and below the walkable band.
-_CORNER, _ROWS = (0.0, GROUND[0][1] - 1), int(GROUND[1][1] - GROUND[0][1]) + 2
+_ROWS = int(GROUND[1][1] - GROUND[0][1])  # of cells in the walkable band
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +57,8 @@ class LiteStarCraft:
 
     Config = LiteConfig
     legend = LEGEND
-    # Ranges of x and y, for position maps
-    bounds = ((GROUND[0][0], GROUND[1][0]), (GROUND[0][1], GROUND[1][1]))
+    ground = np.ones((_ROWS, SIZE), dtype=bool)  # walkable cells, rows from the top
+    corner = GROUND[0]  # x and y of the lower left corner of `ground`
 
     def __init__(self, cfg: LiteConfig, n_envs: int, device: torch.device | str = "cpu"):
         if cfg.map_name not in MAPS:
@@ -300,11 +299,9 @@ class LiteStarCraft:
         )
         near = np.hypot(*(position[focus] - position).T) <= REACH
         focus = np.where(near, focus, np.arange(len(focus)))
-        ground = np.ones((_ROWS, SIZE), dtype=bool)
-        ground[[0, -1]] = False
         return draw_fight(
-            ground,
-            position - _CORNER,
+            np.pad(self.ground, ((1, 1), (0, 0))),  # a wall above and one below
+            position - self.corner + (0, 1),
             health / HEALTH,
             np.full(len(health), RADIUS),
             focus,
@@ -316,7 +313,7 @@ class LiteStarCraft:
         position, health = (
             v[copy].numpy(force=True) for v in (self.combat.position, self.combat.health)
         )
-        return write_fight(_ROWS - 2, SIZE, position - GROUND[0], health, self.map.n_agents)
+        return write_fight(_ROWS, SIZE, position - GROUND[0], health, self.map.n_agents)
 
     def close(self) -> None: ...
 
