@@ -19,6 +19,7 @@ from eoi.components.episodes import Episodes, Outcome
 from eoi.config.schema import varying
 from eoi.learners.base import Extra, Learner, Progress, Stats
 from eoi.learners.descent import Descent
+from eoi.learners.experience import OffPolicyConfig
 from eoi.learners.stack import Stack, StackDescent, member, stacked
 from eoi.records.collapse import collapse, described
 from eoi.runners.diversity import diversity
@@ -47,6 +48,16 @@ class Counters:
     best_t: int = 0  # its environment step
 
 
+def _too_short(settings: Settings) -> Iterator[str]:
+    """A notice where the run ends before its first update."""
+    cfg, t_max = settings.learner, settings.run.t_max
+    if isinstance(cfg, OffPolicyConfig) and cfg.learning_starts >= t_max:
+        yield (
+            f"no update comes before learning_starts={cfg.learning_starts}, and the run ends at"
+            f" t_max={t_max}: give a smaller learning_starts"
+        )
+
+
 class Run:
     """One run: its networks, replay, counters, log and files."""
 
@@ -63,7 +74,7 @@ class Run:
         self.spec, self.device = worlds.train.spec, worlds.device
         self.learner = make_learner(settings, self.spec).to(self.device)
         if runs:
-            for notice in self.learner.notices():
+            for notice in (*self.learner.notices(), *_too_short(settings)):
                 log.warning("warning: %s", notice)
         if self.cfg.checkpoint_path:
             restore(self.learner, find_folder(self.cfg.checkpoint_path))

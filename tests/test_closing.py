@@ -102,6 +102,12 @@ def test_advice_is_that_of_the_runs_own_parts(algorithm, settings, caplog) -> No
     assert "a smaller lr" in caplog.text and "alpha" not in caplog.text
 
 
+@pytest.mark.parametrize(("starts", "warned"), [(60, True), (59, False)])
+def test_a_run_that_ends_before_its_first_update_says_so(starts, warned, settings, caplog) -> None:
+    make_run(settings("qmix", t_max=60, learning_starts=starts))
+    assert ("learning_starts=60, and the run ends at t_max=60" in caplog.text) == warned
+
+
 def test_the_untrained_networks_are_never_the_best(settings, tmp_path, monkeypatch) -> None:
     """The first test returns 100, later ones 1, 3 and 2."""
     returns = iter([100.0, 1.0, 3.0, 2.0])
