@@ -5,7 +5,8 @@
     bash run.sh figure --list      figures, their finished runs, and how long the rest will take
     bash run.sh figure --page      docs/results.md, from the tables in results/evidence
 
-NAME is a figure of the paper, such as 4-right, or a file of your own, FILE.yaml (docs/figures.md).
+NAME is a figure of the paper, such as 4-right, another one of --list, or a file of your own,
+FILE.yaml (docs/figures.md).
 Finished runs are found by their settings, interrupted ones are resumed, and the new seeds of an arm
 are one fleet where its world allows it. Beside the picture stand its verdicts (.md) and the metrics
 of its runs (.csv.gz).
@@ -272,10 +273,10 @@ typed by hand. [Figures](figures.md) explains the verdicts and how to make each 
 
 
 def page() -> str:
-    """docs/results.md: the verdict on every claim, by the runs in results/evidence."""
+    """docs/results.md: the verdict on every claim of the paper, by the runs in results/evidence."""
     records = [r for path in sorted(EVIDENCE.glob("*.csv.gz")) for r in table.read(path)]
     rows, sections = [], []
-    for name in figures.names():
+    for name in filter(figures.of_paper, figures.names()):
         figure = figures.read(name)
         arms = among(figure, records, [])
         found = [verdict.outcome for verdict in verdicts(figure, arms)]

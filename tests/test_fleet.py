@@ -210,7 +210,8 @@ def test_runs_may_differ_in(algorithm, key, values, settings):
     for ours, theirs in zip(together, alone, strict=True):
         assert_near(ours.learner, theirs.learner, 1e-4)
         assert logged(ours).keys() == logged(theirs).keys()
-        assert logged(ours)["return_mean"] == pytest.approx(logged(theirs)["return_mean"])
+        for name in logged(ours).keys() & {"return_mean", "q_offset", "q_std", "mixing_weight"}:
+            assert logged(ours)[name] == pytest.approx(logged(theirs)[name], rel=1e-3)
     first, second = together
     moved = zip(first.learner.parameters(), second.learner.parameters(), strict=True)
     assert logged(first) != logged(second) or any(not torch.equal(x, y) for x, y in moved), (

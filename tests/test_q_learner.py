@@ -1,10 +1,15 @@
 """Targets, losses and target networks against numbers worked out by hand or in plain loops."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from eoi.components.action_values import sizes
+from eoi.components.batch import Batch
 from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.learners.base import Values
 from eoi.learners.descent import Descent, track, without_conflict
 from eoi.learners.q_learner import QConfig, QLearner
 from helpers import CONTROLLER, SPEC, Bonus, masked, random_batch, step_keys
@@ -214,3 +219,77 @@ def test_acting():
     flip, choice = own.draws.unbind(-1)
     expected = torch.where(flip < 0.1, (choice * 4).long(), greedy)
     assert torch.equal(late, expected)
+
+
+# Diagnostics
+
+
+def episode(q: torch.Tensor, avail: torch.Tensor, valid: list[float]) -> Batch:
+    """An episode of the values' [1, T, A, U] length, whose agents took action 0."""
+    steps, agents = q.shape[1:3]
+    obs, state = torch.zeros(1, steps, agents, SPEC.obs_size), torch.zeros(1, steps, 5)
+    actions, zero = torch.zeros(1, steps, agents, dtype=torch.long), torch.zeros(1, steps)
+    return Batch(
+        *(obs, state, avail, actions, zero, zero, obs, state, avail), valid=torch.tensor([valid])
+    )
+
+
+def test_offset_scale_and_spread_of_hand_worked_values():
+    """Two agents, two steps and one of padding; 90 and above is unavailable, or padding."""
+    first = [[1.0, 3, 99], [-4, -4, -1], [90, 95, 99]]
+    second = [[5.0, 98, 99], [0, 2, 97], [96, 90, 99]]
+    q = torch.tensor([first, second]).transpose(0, 1)[None]  # [1, 3, 2, 3]
+    avail = (q < 90) | (torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1) > 0)
+    found = sizes(q, episode(q, avail, [1.0, 1, 0]))
+    # Means over actions 2, -3 and 5, 1. Centred: (-1, 1), (-1, -1, 2) and (0), (-1, 1).
+    expected = {
+        "q_offset": (2 + 3 + 5 + 1) / 4,
+        "q_scale": ((8 / 5) ** 0.5 + (2 / 3) ** 0.5) / 2,
+        "q_std": (1 + 2**0.5 + 0 + 1) / 4,
+    }
+    assert {name: x.item() for name, x in found.items()} == pytest.approx(expected)
+    # Neither scale nor spread sees an offset at an observation.
+    offset = torch.tensor([3.0, -2, 0]).view(1, 3, 1, 1)
+    moved = sizes(7 * q + offset, episode(q, avail, [1.0, 1, 0]))
+    assert moved["q_scale"].item() == pytest.approx(7 * expected["q_scale"])
+    assert moved["q_std"].item() == pytest.approx(7 * expected["q_std"])
+    assert moved["q_offset"].item() == pytest.approx((17 + 23 + 38 + 5) / 4)
+
+
+def test_the_mixing_weight_of_known_weights_is_the_chain_rule():
+    """|W1| = (1, 2, 3), |w2| = 3: weights (3, 6, 9) elu'(h), h = 6 and h = -1 + 0 + 0."""
+    made = learner(mixing_embed_dim=1, mixing_bias="linear")
+    nn.init.zeros_(made.mixer.first.weight)
+    with torch.no_grad():  # W1, w2, b1, v
+        made.mixer.first.bias.copy_(torch.tensor([1.0, 2, -3, -3, 0, 0.5]))
+    taken = torch.tensor([[[1.0, 1, 1], [-1, 0, 0], [-9, -9, -9]]])
+    q = torch.stack([taken, torch.full_like(taken, 99.0)], -1)  # [1, 3, 3, 2]
+    batch = episode(q, torch.ones_like(q, dtype=torch.bool), [1.0, 1, 0])
+    found = made.mixing_weight(batch, Values(q, q))
+    assert found.item() == pytest.approx((6 + 6 / math.e) / 2)
+
+
+@pytest.mark.parametrize("mixer", ["qmix", "vdn", "none"])
+def test_the_mixing_weight_is_the_slope_of_the_mixer(mixer):
+    made, batch = learner(mixer), random_batch()
+    found = made.diagnose(batch, NOW)["mixing_weight"]
+    if mixer != "qmix":
+        assert found.item() == 1
+        return
+    q = made.controller(batch.obs).gather(-1, batch.actions[..., None])[..., 0].detach().double()
+    double, slopes = made.mixer.double(), []
+    for step in 1e-6 * torch.eye(3, dtype=torch.float64):
+        above, below = (double(x, batch.state.double()) for x in (q + step, q - step))
+        slopes.append((above - below) / 2e-6)
+    assert found.item() == pytest.approx(torch.stack(slopes).mean().item(), rel=1e-4)
+
+
+def test_diagnostics_of_values_are_those_of_the_batch_and_leave_no_gradient():
+    made, batch = learner(), masked(random_batch())
+    found = made.diagnose(batch, NOW)
+    expected = sizes(made.controller(batch.obs).detach(), batch)
+    assert {name: found[name].item() for name in expected} == {
+        name: x.item() for name, x in expected.items()
+    }
+    assert not any(x.requires_grad for x in found.values())
+    assert all(p.grad is None for p in made.parameters())

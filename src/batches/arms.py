@@ -34,15 +34,16 @@ def _job(arm: Arm, given: tuple[str, ...], quick: bool) -> Job:
     job = plan(arm.config, arm.env, 0, list(arm.settings), list(given))
     if not quick:
         return job
-    shorter = [*_shorter(job.config), *given]
-    return plan(arm.config, arm.env, 0, list(arm.settings), shorter)
+    shorter = {key: f"{key}={value}" for key, value in _shorter(job.config).items()}
+    own = [shorter.get(word.partition("=")[0], word) for word in arm.settings]
+    return plan(arm.config, arm.env, 0, own, [*shorter.values(), *given])
 
 
-def _shorter(config: Config) -> list[str]:
+def _shorter(config: Config) -> dict[str, int | str]:
     """Settings of a run with a hundredth of the steps and few, small tests."""
     steps = max(1, config["t_max"] // QUICK)
     interval = max(1, steps // 4)
-    found = {
+    found: dict[str, int | str] = {
         "t_max": steps,
         "test_interval": interval,
         "log_interval": interval,
@@ -53,4 +54,4 @@ def _shorter(config: Config) -> list[str]:
     reads = {field.name for field in fields(learners.REGISTRY[config["learner"]].Config)}
     if "learning_starts" in reads:
         found["learning_starts"] = min(config["learning_starts"], steps // 10)
-    return [f"{key}={value}" for key, value in found.items()]
+    return found

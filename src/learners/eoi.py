@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from eoi.components.action_selection import Keys, masked_argmax
+from eoi.components.action_values import centred, count, variance
 from eoi.components.batch import Batch, mean_of, of_actions, weighted
 from eoi.components.schedules import trapezoid
 from eoi.config.schema import setting
@@ -112,16 +113,10 @@ class IntrinsicPolicyConfig(GradientConfig, IntrinsicQConfig):
     temperature: float = setting(1e-6, varies=True)  # of both softmaxes
 
 
-def centred(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b U"]:
-    """Zero mean over the available actions; unavailable actions get 0."""
-    mean = q.masked_fill(~avail, 0).sum(-1, keepdim=True) / _count(avail)
-    return (q - mean).masked_fill(~avail, 0)
-
-
 def normalised(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b U"]:
     """Zero mean and unit deviation over the available actions of each observation."""
     q = centred(q, avail)
-    return q * (q.square().sum(-1, keepdim=True) / _count(avail) + 1e-8).rsqrt()
+    return q * (q.square().sum(-1, keepdim=True) / count(avail) + 1e-8).rsqrt()
 
 
 def invariant(
@@ -133,12 +128,7 @@ def invariant(
     directions that a monotone mixer leaves free.
     """
     q = centred(q, avail)
-    variance = batch.mean(q.square().sum(-1)) / batch.mean(avail.sum(-1).float())  # [A]
-    return q * (variance + 1e-8).rsqrt()[..., None]
-
-
-def _count(avail: Bool[Tensor, "*b U"]) -> Int[Tensor, "*b 1"]:
-    return avail.sum(-1, keepdim=True).clamp(min=1)
+    return q * (variance(q, avail, batch) + 1e-8).rsqrt()[..., None]
 
 
 def cross_entropy(

@@ -21,6 +21,7 @@ from eoi.components.action_selection import (
     epsilon_greedy,
     masked_argmax,
 )
+from eoi.components.action_values import sizes
 from eoi.components.batch import Batch, mean_of, of_actions, weighted
 from eoi.components.replay import Replay
 from eoi.components.schedules import linear
@@ -177,7 +178,7 @@ class QLearner(Learner[Values, QCfg]):
         return [Pair(target, online, tau, interval) for target, online in networks]
 
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
-        """Gradient norms, and how each term of an extra pulls the agents against the TD term."""
+        """Gradient norms, cosines of the terms with the TD term, and sizes of the values."""
         terms = self(batch, t).terms
         own = [*self.shared(), *self.mixer.parameters()]
         td = torch.autograd.grad(terms["td"], own, retain_graph=True)
@@ -185,7 +186,14 @@ class QLearner(Learner[Values, QCfg]):
         stats = {"grad_norm": norm(td), "td_agent_grad_norm": stats.pop("td_grad_norm")} | stats
         batch, _ = self.rearranged(batch, t)
         view, _ = self._values(batch)
+        stats |= sizes(view.q.detach(), batch) | {"mixing_weight": self.mixing_weight(batch, view)}
         return stats | self.diagnosed(batch, view)
+
+    def mixing_weight(self, batch: Batch, view: Values) -> Scalar:
+        """Mean |dQ_tot/dQ_i| at the actions taken; exactly 1 for VDN and without a mixer."""
+        taken = of_actions(view.q.detach(), batch.actions).requires_grad_()  # [*b, A]
+        (weight,) = torch.autograd.grad(self.mixer(taken, batch.state).sum(), taken)
+        return mean_of(batch, weight.abs())
 
 
 def values(

@@ -31,7 +31,7 @@ def learning_curves(
     band: str,
     like: Mapping[str, str] | None = None,
 ) -> Figure:
-    """A row of panels for each world.
+    """A row of panels for each world; a row may be shorter than the first.
 
     smooth: entries that are averaged; None: a twentieth of each curve's own. band: a key of BANDS.
     like: groups that are drawn dotted, each in the colour of another group.
@@ -42,9 +42,12 @@ def learning_curves(
     axes = figure.subplots(len(rows), columns, squeeze=False, sharex="row")
     widths: set[int] = set()
     for i, row in enumerate(rows):
-        axes[i, 0].set_title(textwrap.fill(row[0].world, 48))
+        if i == 0 or row[0].world != rows[i - 1][0].world:
+            axes[i, 0].set_title(textwrap.fill(row[0].world, 48))
         for j, panel in enumerate(row):
             widths |= _draw(axes[i, j], panel, smooth, band, styles)
+        for unused in axes[i, len(row) :]:
+            unused.set_axis_off()
     finish(figure, rows, styles, textwrap.fill(_explanation(widths, band), 60 * columns))
     return figure
 
@@ -123,7 +126,9 @@ def _draw(axes: Axes, panel: Panel, smooth: int | None, band: str, styles: Style
     if not raw:
         axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color="0.5")
     _label(axes, panel)
-    if raw:
+    if panel.log:
+        axes.set_yscale("log")
+    elif raw:
         show_zero(axes, min(np.nanmin(each.y, initial=0) for each in raw))
     return widths
 

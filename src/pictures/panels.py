@@ -23,6 +23,7 @@ class Panel:
     metric: str
     groups: dict[str, list[Record]]
     x: str  # steps, episodes
+    log: bool = False  # logarithmic y axis
 
 
 def panels(

@@ -16,6 +16,7 @@ from eoi.records.statistics import final_value
 from eoi.utils.errors import UserError
 
 Note = Callable[[str], None]
+COLUMNS = 3  # panels in a row, where one world has more than four
 EPISODES = 64  # greedy episodes that a picture is made of
 Arms = Mapping[str, Sequence[Record]]  # runs of each arm
 
@@ -44,8 +45,12 @@ def curves(figure: Figure, parts: Sequence[Part], arms: Arms, note: Note) -> Pic
         return None
     for remark in dict.fromkeys(x for row in rows for panel in row for x in remarks(panel)):
         note(remark)
+    if len(rows) == 1 and len(parts) > 4:
+        rows = [rows[0][k : k + COLUMNS] for k in range(0, len(parts), COLUMNS)]
     like = {arm.name: arm.like for arm in figure.arms.values() if arm.like}
-    return learning_curves(rows, None, "std", like)
+    # On a logarithmic axis the mean less a deviation may not exist.
+    band = "minmax" if any(part.log for part in parts) else "std"
+    return learning_curves(rows, None, band, like)
 
 
 def _panel(figure: Figure, part: Part, arms: Arms, world: str) -> Panel:
@@ -55,7 +60,8 @@ def _panel(figure: Figure, part: Part, arms: Arms, world: str) -> Panel:
     }
     groups = {name: records for name, records in groups.items() if records}
     equal = all(lasts_equally(r) for records in groups.values() for r in records)
-    return Panel(world, part.metric, groups, "episodes" if groups and equal else "steps")
+    axis = "episodes" if groups and equal else "steps"
+    return Panel(world, part.metric, groups, axis, part.log)
 
 
 def _played(kind: str, figure: Figure, part: Part, arms: Arms, note: Note) -> Picture | None:

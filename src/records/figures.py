@@ -36,6 +36,7 @@ class Part:
     kind: Kind = "curves"
     metric: str = "test_return_mean"
     arms: tuple[str, ...] = ()  # (): all arms
+    log: bool = False  # logarithmic axis, for a metric above 0
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,22 @@ class _WrittenClaim:
 
 
 def names() -> list[str]:
-    """Names of the paper's figures, in their order."""
+    """Names of the paper's figures, in their order, and then of further ones."""
     return sorted(loader.names("figures"), key=_natural)
 
 
-def _natural(name: str) -> tuple[int, str]:
+def of_paper(name: str) -> bool:
+    """The paper's figures have its numbers for names."""
+    return name[:1].isdigit()
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
     digits = "".join(c for c in name if c.isdigit())
-    return (int(digits) if digits else 0, name)
+    return (not of_paper(name), int(digits) if digits else 0, name)
 
 
 def read(name: str) -> Figure:
-    """A figure of the paper, or the user's own by its file. Raises UserError."""
+    """A figure of config/figures, or the user's own by its file. Raises UserError."""
     own = pathlib.Path(name).expanduser()
     if own.suffix == ".yaml":
         if not own.is_file():
