@@ -126,14 +126,18 @@ class GridMap:
     def _index(self) -> dict[tuple[int, int], int]:
         return {cell: i for i, cell in enumerate(self.cells)}
 
+    def drawn(self, name: str) -> Int[Tensor, " K"]:
+        """Numbers of the cells drawn as `name`."""
+        found = [i for i, cell in enumerate(self.cells) if self.grid[cell] == name]
+        return torch.tensor(found, dtype=torch.int64)
+
     def region(self, name: str) -> Int[Tensor, " K"]:
         """Numbers of the cells drawn as `name`. Raises UserError if there are none."""
-        found = [i for i, cell in enumerate(self.cells) if self.grid[cell] == name]
-        if not found:
+        if not self.has(name):
             raise UserError(
                 f"env_args.layout: the map has no cell {name!r}. {self.letters}".strip()
             )
-        return torch.tensor(found)
+        return self.drawn(name)
 
     def has(self, name: str) -> bool:
         return bool((self.grid == name).any())

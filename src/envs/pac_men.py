@@ -46,8 +46,10 @@ class PacMenConfig(GridConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        smallest = min(len(self.map.region(name)) for name in ROOMS)
-        starts = len(self.map.region("S"))
+        sizes = [len(room) for room in self.rooms if len(room)]
+        if not sizes:
+            raise UserError(f"env_args.layout: the map has no room. {self.map.letters}")
+        smallest, starts = min(sizes), len(self.map.region("S"))
         if self.dots_per_room > smallest:
             raise UserError(
                 f"env_args.dots_per_room: {self.dots_per_room} dots do not fit a room of "
@@ -63,6 +65,11 @@ class PacMenConfig(GridConfig):
         size = self.room_width, self.room_depth
         return self._map(plus_map(3, self.corridors, *size, ROOMS + "S"))
 
+    @property
+    def rooms(self) -> list[Int[Tensor, " K"]]:
+        """Cells of each room, in the order of ROOMS; none for a room that the map lacks."""
+        return [self.map.drawn(name) for name in ROOMS]
+
 
 class PacMen(GridWorld):
     """N copies of Pac-Men on one device. Actions: up, down, left, right, eat."""
@@ -77,10 +84,9 @@ class PacMen(GridWorld):
     cfg: PacMenConfig
 
     def __init__(self, cfg: PacMenConfig, n_envs: int, device: torch.device | str = "cpu"):
-        rooms = [cfg.map.region(name) for name in ROOMS]
-        with_dots = rooms[1:2] if cfg.easy else rooms
+        with_dots = [cfg.map.region("B")] if cfg.easy else [r for r in cfg.rooms if len(r)]
         best = float(cfg.dots_per_room * len(with_dots))
-        super().__init__(cfg, cfg.map, rooms, best, n_envs, device)
+        super().__init__(cfg, cfg.map, cfg.rooms, best, n_envs, device)
         self._dot_rooms = [room.to(device) for room in with_dots]
         self._starts = self.map.region("S").to(device)
         self.dots_per_room = torch.full((n_envs,), cfg.dots_per_room, device=device)

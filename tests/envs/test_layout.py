@@ -52,7 +52,8 @@ def test_a_file_named_on_the_command_line_and_in_yaml(tmp_path):
             ROOMS.replace("R", "x"),
             "unknown letter 'x' in line 3. Letters: # wall, . floor, S start",
         ),
-        (ROOMS.replace("R", "."), "the map has no cell 'R'. Letters: # wall, "),
+        (ROOMS.replace("S", "."), "the map has no cell 'S'. Letters: # wall, "),
+        (re.sub("[TBLR]", ".", ROOMS), "the map has no room. Letters: # wall, "),
     ],
 )
 def test_a_map_that_is_refused(layout, message):

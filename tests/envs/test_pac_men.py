@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 import torch
 
+from eoi.config import loader
+from eoi.envs import configured
 from eoi.envs.pac_men import EAT, ROOMS, PacMen, PacMenConfig
 from eoi.utils.errors import UserError
 from helpers import keys
+
+TWO_ROOMS = """
+###########
+###########
+##.TT######
+##.T..S.L##
+#####..LL##
+###########
+###########
+"""  # with two walls around it, as SlowPacMen needs
 
 
 class SlowPacMen:
@@ -65,7 +77,12 @@ def play(world: PacMen, slow: SlowPacMen, moment, seed: int):
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"easy": True, "dots_per_room": 6}, {"dots_per_room": 15, "corridors": (1, 1, 1, 1)}],
+    [
+        {},
+        {"easy": True, "dots_per_room": 6},
+        {"dots_per_room": 15, "corridors": (1, 1, 1, 1)},
+        {"dots_per_room": 2, "layout": TWO_ROOMS, "distinct_starts": False},
+    ],
 )
 def test_equals_the_slow_one_on_random_play(seed, changes):
     world = PacMen(PacMenConfig(**changes), 1)
@@ -216,24 +233,72 @@ def test_nobody_has_time_for_two_rooms():
 
 
 def test_a_room_each_and_the_nearest_dot_first_is_nearly_the_best_return():
-    """Greedy agents, sent to rooms so that the longest way is short, eat almost all dots.
+    """A dot is left in about 1 of 100 episodes."""
+    returns = greedy_team(PacMen(PacMenConfig(), 400))
+    assert returns.min() >= 39 and (returns == 40).float().mean() > 0.97
 
-    They leave a dot in about 1 of 100 episodes.
+
+def greedy_team(world: PacMen) -> torch.Tensor:
+    """Returns [N] of agents that go to the nearest dot of their room.
+
+    They are sent to the map's rooms so that the longest way is short and no room is left out.
     """
-    world = PacMen(PacMenConfig(), 400)
-    now = world.reset(keys(400))
-    far, room_of = between(world), world._region_of
-    orders = torch.tensor(list(itertools.permutations(range(4))))  # [24, A]
-    ways = torch.stack([far[:, world.map.region(name)].amin(1) for name in ROOMS], 1)[
-        world.position
-    ]  # [N, A, rooms]
+    now, far, room_of = world.reset(keys(world.n_envs)), between(world), world._region_of
+    rooms = [k for k, name in enumerate(ROOMS) if world.map.has(name)]
+    orders = torch.tensor([x for x in itertools.product(rooms, repeat=4) if set(x) == set(rooms)])
+    ways = torch.stack(
+        [far[:, room_of == k].amin(1) if k in rooms else far[:, 0] for k in range(4)], 1
+    )[world.position]  # [N, A, rooms]
     mine = orders[ways[:, torch.arange(4), orders].amax(2).argmin(1)]  # [N, A]
     for _ in range(world.cfg.episode_limit):
         dots = world._maps[:, 0, None, :-1].bool() & (room_of == mine[..., None])  # [N, A, C]
         way, goal = torch.where(dots, far[world.position], 99).min(2)
         move = far[goal[..., None], world.map.neighbours[world.position]].argmin(2)
         now = world.step(torch.where(way == 0, EAT, move))
-    assert now.reward.min() >= 39 and (now.reward == 40).float().mean() > 0.97
+    return now.reward
+
+
+# The worlds of the study of individuality (docs/studies/individuality.md)
+
+
+def of_file(name: str, n: int) -> PacMen:
+    """The world of a file in config/envs."""
+    return PacMen(configured("pac_men", loader.environment(name).get("env_args", {})), n)
+
+
+FAMILY = {  # cells of the centre, start cells, rooms
+    "pac_men_one_cell": (1, 1, "TBLR"),
+    "pac_men_one_start": (9, 1, "TBLR"),
+    "pac_men_wide_centre": (25, 1, "TBLR"),
+    "pac_men": (9, 9, "TBLR"),
+    "pac_men_three_rooms": (9, 9, "TBL"),
+    "pac_men_two_rooms": (9, 9, "TB"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_one_thing_varies_in_a_family_of_worlds(name):
+    world, (cells, starts, rooms) = of_file(name, 300), FAMILY[name]
+    now = world.reset(keys(300))
+    centre = world.map.region("S")
+    assert len(centre) == cells and len(world.position.unique()) == starts
+    # Agents in one cell have one observation: nothing but their actions tells them apart.
+    alike = (now.obs == now.obs[:, :1]).all(2).all(1)
+    assert bool(alike.all()) == (starts == 1) and (starts == 1 or not alike.any())
+    # In different cells of the centre they can be told apart by the walls that they see.
+    assert len(world._still[centre].unique(dim=0)) == cells
+    assert "".join(x for x in ROOMS if world.map.has(x)) == rooms
+    assert all(len(world.map.region(x)) == 15 for x in rooms)
+    way = between(world)[centre[cells // 2]]
+    away = {"T": 5, "B": 3, "L": 4, "R": 4}
+    assert [int(way[world.map.region(x)].min()) for x in rooms] == [away[x] for x in rooms]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_best_return_of_a_family_can_be_reached(name):
+    returns, best = greedy_team(of_file(name, 200)), 10 * len(FAMILY[name][2])
+    assert of_file(name, 1).spec.reward_max == best
+    assert returns.min() >= best - 1 and (returns == best).float().mean() > 0.97
 
 
 @pytest.mark.parametrize(
