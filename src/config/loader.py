@@ -7,6 +7,7 @@ A file that says `base: x` is laid over x.yaml of its folder.
 
 import ast
 import copy
+import functools
 import importlib
 import pathlib
 import re
@@ -49,9 +50,15 @@ _Loader.add_implicit_resolver(
 )
 
 
+@functools.lru_cache(64)
+def _parsed(text: str) -> Any:
+    """Content of a YAML text. A figure reads the same few files for each of its runs."""
+    return yaml.load(text, _Loader)
+
+
 def read_yaml(path: pathlib.Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(), _Loader)
+        content = copy.deepcopy(_parsed(path.read_text()))
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
