@@ -52,7 +52,7 @@ def parser() -> Parser:
     result = Parser(__doc__)
     result.add_argument("names", nargs="*", metavar="NAME")
     result.add_argument(
-        "--seeds", type=batch.seeds, metavar="N", help="5: 0 to 4; 3,4; 2-6; default: the paper's"
+        "--seeds", type=batch.seeds, metavar="N", help="5: 0 to 4; 3,4; 2-6; default: the figure's"
     )
     result.add_argument(
         "-j",
@@ -112,7 +112,7 @@ def _seeds(options: Namespace, figure: Figure) -> list[int]:
         return options.seeds
     if options.quick:
         return list(range(_QUICK_SEEDS))
-    return list(range(_PROTOCOL_SEEDS if options.protocol else figure.seeds))
+    return list(range(_PROTOCOL_SEEDS) if options.protocol else figure.seeds)
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
@@ -211,21 +211,22 @@ def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
     """Writes the pictures, the verdicts and the table of runs, and prints the verdicts."""
     if not arms:
         raise UserError(f"figure {figure.name}: no finished run of it, so there is nothing to draw")
-    note_nan(figure, arms)
+    shown = figures.with_shares(figure, arms)
+    note_nan(figure, shown)
     with matplotlib.rc_context(LOOK):
-        for suffix, picture in drawn(figure, arms, note):
+        for suffix, picture in drawn(figure, shown, note):
             path = out.with_name(f"{out.stem}{suffix}{out.suffix}")
             kind = path.suffix[1:].lower()
             write_whole(path, lambda file, p=picture, k=kind: p.savefig(file, format=k))
             print(path)
-    write_text(out.with_suffix(".md"), f"# {figure.title}\n\n{section(figure, arms)}")
+    write_text(out.with_suffix(".md"), f"# {figure.title}\n\n{section(figure, shown)}")
     runs = list({r.folder: r for members in arms.values() for r in members}.values())
-    kept = [*figure.metrics, "episode", "ep_length_mean", "test_ep_length_mean"]
+    kept = [*figure.metrics, figures.RETURN, "episode", "ep_length_mean", "test_ep_length_mean"]
     table.write(out.with_suffix("").with_suffix(table.SUFFIX), runs, kept)
     print(out.with_suffix(".md"))
     if quick:
         note("a quick run tests the program, not the claims")
-    for verdict in verdicts(figure, arms):
+    for verdict in verdicts(figure, shown):
         print(f"{verdict.outcome}: {verdict.claim.test}: {verdict.sentence}")
 
 

@@ -16,7 +16,8 @@ from eoi import main as program
 from eoi.batches import durations, engines, stacks
 from eoi.batches.arms import jobs_of
 from eoi.batches.jobs import find
-from eoi.envs import REGISTRY
+from eoi.envs import REGISTRY, configured
+from eoi.envs.pac_men import PacMen
 from eoi.pictures import choices, curves, embedding, film, labels, learning, paper, positions
 from eoi.pictures.panels import panels
 from eoi.records import exports, figures, reader, statistics, table, verdicts
@@ -61,7 +62,7 @@ def test_the_figures_are_those_of_the_paper():
     sides, letters = ("-left", "-right"), ("a", "b", "c")
     parts = {4: sides, 6: sides, 9: sides, 10: sides, 11: letters, 14: letters}
     expected = [f"{k}{part}" for k in range(4, 15) for part in parts.get(k, ("",))]
-    assert figures.names() == [*expected, "runaway"] and len(expected) == 19
+    assert figures.names() == [*expected, "individuality", "runaway"] and len(expected) == 19
     assert [name for name in figures.names() if figures.of_paper(name)] == expected
 
 
@@ -86,7 +87,8 @@ def own(tmp_path: pathlib.Path, text: str = OWN) -> str:
 
 def test_a_figure_of_the_users_own(tmp_path):
     found = figures.read(own(tmp_path))
-    assert (found.name, found.seeds, found.metrics) == ("mine", 2, ["test_snd", "test_return_mean"])
+    assert (found.name, found.seeds) == ("mine", (0, 1))
+    assert found.metrics == ["test_snd", "test_return_mean"]
     assert found.arms["A"].settings == ("t_max=600", "lr=0.0005")
     assert [claim.second for claim in found.claims] == [
         Side("B", "test_return_mean", "final"),
@@ -104,7 +106,7 @@ def test_a_figure_of_the_users_own(tmp_path):
     ("old", "new", "message"),
     [
         ("title: Mine", "titel: Mine", "mine.yaml: titel: there is no such setting. Did you mean"),
-        ("arms: [A]", "arms: [C]", "panels: there is no arm 'C'"),
+        ("arms: [A]", "arms: [C]", "panels.1.arms: there is no arm 'C'"),
         ("metric: test_snd", "kind: curve", "panels.1.kind: expected one of 'curves'"),
         ("above: [B, 3]", "above: [C]", "claims.1.above: there is no arm 'C'"),
         ("above: [B, 3]", "level: B", "claims.1.margin: missing"),
@@ -112,11 +114,98 @@ def test_a_figure_of_the_users_own(tmp_path):
         ("above: [B, 3]", "above: [[1]]", "expected an arm or a number"),
         ("arm: A,", "arm: A, score: finl,", "claims.1.score: expected one of 'final'"),
         ("{config: nowhere}", "qmix", "arms.B: expected its algorithm and settings"),
+        ("above: [B, 3]", "less: C, above: B", "claims.1.above: there is no arm 'C'"),
+        ("seeds: 2", "seeds: []", "seeds: there is none; give a number such as 5"),
+        ("metric: test_snd", "kind: worlds", "panels.1.kind: worlds needs the key worlds"),
+        ("seeds: 2", "worlds: {w: 40}", "worlds.w: expected its environment, settings, and a best"),
+        ("seeds: 2", "worlds: {w: {best: 0}}", "and a best return above 0, such as"),
     ],
 )
 def test_a_wrong_figure_is_refused_by_key(tmp_path, capsys, old, new, message):
     path = own(tmp_path, OWN.replace(old, new))
     assert message in refused(figure, [path], capsys)
+
+
+FAMILY = """
+title: A family
+seeds: [7, 9]
+settings: {t_max: 600, lr: 1e-3}
+worlds:
+  few: {env_args.dots_per_room: 1, best: 4}
+  easy: {env: pac_men_easy, best: 6}
+arms:
+  A: {config: qmix, lr: 5e-4}
+  B: {config: vdn}
+panels:
+  - {kind: worlds, metric: test_return_share, over: Dots, worlds: {4: few, 6: easy}}
+  - {kind: worlds, metric: test_return_share, arms: [B]}
+claims:
+  - {says: "A is better.", arm: A, metric: test_return_share, above: [B, 0.5]}
+  - says: It gains more on few dots.
+    arm: A in few
+    less: B in few
+    metric: test_return_share
+    above: A in easy
+    other_less: B in easy
+"""
+
+
+def test_all_arms_of_a_figure_run_in_all_its_worlds(tmp_path):
+    found = figures.read(own(tmp_path, FAMILY))
+    assert found.seeds == (7, 9) and found.metrics == ["test_return_share"]
+    assert [*found.arms] == ["A in few", "A in easy", "B in few", "B in easy"]
+    arm = found.arms["A in few"]
+    assert (arm.label, arm.world, arm.env, arm.best) == ("A", "few", "pac_men", 4)
+    assert arm.settings == ("t_max=600", "lr=0.0005", "env_args.dots_per_room=1")
+    assert found.arms["B in easy"].env == "pac_men_easy"
+    assert [found.shown(part) for part in found.parts] == [
+        [*found.arms],
+        ["B in few", "B in easy"],
+    ]
+    assert [part.worlds for part in found.parts] == [
+        {"4": "few", "6": "easy"},
+        {"few": "few", "easy": "easy"},
+    ]
+    metric = "in test_return_share"
+    assert [claim.test for claim in found.claims] == [
+        f"A in few above B in few {metric}",
+        f"A in few above 0.500 {metric}",
+        f"A in easy above B in easy {metric}",
+        f"A in easy above 0.500 {metric}",
+        f"A in few less B in few above A in easy less B in easy {metric}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("6: easy", "6: esy", "panels.1.worlds: there is no world 'esy'. Did you mean 'easy'?"),
+        (
+            "arms: [B]",
+            "arms: [B in few]",
+            "panels.2.arms: there is no arm 'B in few'. There are: A, B",
+        ),
+        ("less: B in few", "less: B", "claims.2.above: there is no arm 'B'"),
+    ],
+)
+def test_a_wrong_figure_over_worlds_is_refused_by_key(tmp_path, capsys, old, new, message):
+    assert message in refused(figure, [own(tmp_path, FAMILY.replace(old, new))], capsys)
+
+
+def test_the_family_of_the_study_of_individuality():
+    found = figures.read("individuality")
+    arms = jobs_of(found, found.seeds)
+    assert found.seeds == (71, 72, 73, 74, 75) and len(arms) == 6 * 6
+    labels = dict.fromkeys(arm.label for arm in found.arms.values())
+    forms = ["QMIX", "QMIX (every 5)", "EOI+QMIX", "EOI+QMIX (exploration)", "IPPO", "EOI+IPPO"]
+    assert [*labels] == forms
+    for name, (job, *_) in arms.items():
+        world = configured(job.config["env"], job.config["env_args"])
+        assert PacMen(world, 1).spec.reward_max == found.arms[name].best
+        assert job.t_max == 10_000 * world.episode_limit
+    every, own = (found.arms[f"{form} in default"] for form in ("QMIX (every 5)", "EOI+QMIX"))
+    plain, eoi = (jobs_of(found, [0])[arm.name][0].config for arm in (every, own))
+    assert all(plain[key] == eoi[key] for key in ("update_interval", "learning_starts"))
 
 
 def test_bad_words_are_refused(tmp_path, capsys):
@@ -203,6 +292,20 @@ def test_two_metrics_of_one_arm_are_compared_and_nan_does_not_count():
     assert verdicts.judge(claim("above", 1.0), {"A": broken}).runs == (4, 0)
 
 
+def test_the_runs_of_two_arms_are_subtracted_seed_by_seed():
+    """Gains 3, 1, 2, 4 and 6 - 6 = 0 have interquartile mean 2; seed 9 has no partner."""
+    arms = {
+        "A": [run_of([value], k) for k, value in enumerate([4.0, 5, 5, 7, 6])] + [run_of([9.0], 9)],
+        "B": [run_of([value], k) for k, value in reversed([*enumerate([1.0, 4, 3, 3, 6])])],
+    }
+    gain = replace(claim("above", 0.0).first, less="B")
+    found = verdicts.judge(replace(claim("above", 0.0), first=gain), arms)
+    assert found.middles == (2, 0) and found.runs == (5, 0) and found.outcome == "holds"
+    assert found.claim.test == "A less B above 0 in test_return_mean"
+    none = verdicts.judge(replace(claim("above", 0.0), first=gain), {"A": arms["A"]})
+    assert none.outcome == "not measured" and none.sentence == "no run of A less B has it"
+
+
 # The runs
 
 
@@ -284,6 +387,64 @@ def test_learning_curves_of_a_figure(name):
     assert names == [f"{arm} (2 seeds)" for arm in arms]
     text = figure.section(found, arms)
     assert all(f"| {arm} | 2 |" in text for arm in arms) and "No runs yet" not in text
+
+
+def family(tmp_path: pathlib.Path, text: str = FAMILY) -> tuple[figures.Figure, figure.Arms]:
+    """The figure, and runs of it: A has 1/2 and 2/3 of the best returns, B 1/4 and 1/3."""
+    found = figures.read(own(tmp_path, text))
+    ends = {"A in few": 2.0, "A in easy": 4.0, "B in few": 1.0, "B in easy": 2.0}
+    arms = {name: [run_of([0.0, end], seed) for seed in (7, 9)] for name, end in ends.items()}
+    return found, figures.with_shares(found, arms)
+
+
+def test_final_values_over_worlds_are_shares_of_the_best_return(tmp_path):
+    found, arms = family(tmp_path)
+    ((suffix, picture),) = paper.drawn(found, arms, print)
+    first, second = picture.axes
+    assert suffix == "" and first.get_ylabel() == "Test return (share of best)"
+    assert [first.get_xlabel(), second.get_xlabel()] == ["Dots", ""]
+    assert [text.get_text() for text in first.get_xticklabels()] == ["4", "6"]
+    assert [text.get_text() for text in second.get_xticklabels()] == ["few", "easy"]
+    means = [[bar.lines[0].get_ydata().tolist() for bar in a.containers] for a in picture.axes]
+    ours, theirs = pytest.approx([1 / 2, 2 / 3]), pytest.approx([1 / 4, 1 / 3])
+    assert means == [[ours, theirs], [theirs]]
+    dots = [line for line in first.lines if line.get_marker() == "o"]
+    assert sorted(len(line.get_ydata()) for line in dots) == [2, 2, 2, 2]
+    names = [text.get_text() for text in picture.legends[0].get_texts()]
+    assert names == ["A (2 seeds)", "B (2 seeds)"]
+    (gain,) = figure.verdicts(found, arms)[-1:]
+    assert gain.middles == (pytest.approx(1 / 4), pytest.approx(1 / 3))
+    notes: list[str] = []
+    assert list(paper.drawn(found, {}, notes.append)) == []
+    assert notes == ["figure mine: no run has logged test_return_share, test_return_share"]
+
+
+def test_learning_curves_have_a_row_for_each_world_of_a_figure(tmp_path):
+    text = FAMILY.replace("B: {config: vdn}", "B: {config: vdn, like: A}")
+    found, arms = family(tmp_path, text.replace("kind: worlds, ", "").replace("over: Dots,", ""))
+    ((_, picture),) = paper.drawn(found, arms, print)
+    titles = [a.get_title(loc="left") + a.get_title() for a in picture.axes]
+    assert titles == ["few", "", "easy", ""]
+    names = [text.get_text() for text in picture.legends[0].get_texts()]
+    assert names == ["A (2 seeds)", "B (2 seeds)"]
+    first, second = (line.get_color() for line in picture.legends[0].get_lines())
+    assert first == second
+
+
+def test_a_figure_over_worlds_is_drawn_again_from_its_table(tmp_path):
+    path, out, again = own(tmp_path, FAMILY), tmp_path / "a.png", tmp_path / "b.png"
+    found = figures.read(path)
+    series = {"test_return_mean": Series(np.arange(2) * 300, np.array([0.0, 3.0]))}
+    arms = {
+        name: [Record(tmp_path / name / str(j.seed), j.config, "COMPLETED", series, "") for j in js]
+        for name, js in jobs_of(found, found.seeds).items()
+    }
+    figure.make(found, arms, out, False)
+    page, runs = out.with_suffix(".md").read_text(), table.read(tmp_path / "a.csv.gz")
+    assert "| A in easy | 2 | 0.500" in page and len(runs) == 8
+    assert all([*run.metrics] == ["test_return_mean"] for run in runs)
+    assert figure.main([path, "--runs", str(tmp_path / "a.csv.gz"), "--out", str(again)]) == 0
+    assert again.with_suffix(".md").read_text() == page
 
 
 def test_five_panels_of_one_world_fill_two_rows_and_some_are_logarithmic():

@@ -11,6 +11,7 @@ INTRINSIC = "individuality_mean"
 _LABELS = {
     # Episodes
     "return_mean": "return",
+    "return_share": "return (share of best)",
     "return_std": "standard deviation of returns",
     "ep_length_mean": "episode length (steps)",
     "episode": "episodes played",

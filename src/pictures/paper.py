@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from matplotlib.figure import Figure as Picture
 
@@ -10,6 +11,7 @@ from eoi.pictures.embedding import embeddings
 from eoi.pictures.learning import learning_curves
 from eoi.pictures.panels import Panel, lasts_equally, remarks
 from eoi.pictures.positions import heat_maps
+from eoi.pictures.sweeps import over_worlds
 from eoi.records.figures import Figure, Part
 from eoi.records.record import Record
 from eoi.records.statistics import final_value
@@ -26,39 +28,72 @@ def drawn(figure: Figure, arms: Arms, note: Note) -> Iterator[tuple[str, Picture
     kinds = list(dict.fromkeys(part.kind for part in figure.parts))
     for place, kind in enumerate(kinds):
         parts = [part for part in figure.parts if part.kind == kind]
-        picture = (
-            curves(figure, parts, arms, note)
-            if kind == "curves"
-            else _played(kind, figure, parts[0], arms, note)
-        )
+        if kind == "curves":
+            picture = curves(figure, parts, arms, note)
+        elif kind == "worlds":
+            picture = worlds(figure, parts, arms, note)
+        else:
+            picture = _played(kind, figure, parts[0], arms, note)
         if picture is not None:
             yield (f"_{kind}" if place else ""), picture
 
 
 def curves(figure: Figure, parts: Sequence[Part], arms: Arms, note: Note) -> Picture | None:
     """Learning curves: a row for each world, a column for each panel."""
-    worlds = list(dict.fromkeys(r.world for records in arms.values() for r in records))
-    rows = [[_panel(figure, part, arms, world) for part in parts] for world in worlds]
+    names = dict.fromkeys(_world(figure, name, r) for name in arms for r in arms[name])
+    rows = [[_panel(figure, part, arms, world) for part in parts] for world in names]
     rows = [row for row in rows if any(panel.groups for panel in row)]
     if not rows:
-        note(f"figure {figure.name}: no run has logged {', '.join(p.metric for p in parts)}")
-        return None
-    for remark in dict.fromkeys(x for row in rows for panel in row for x in remarks(panel)):
-        note(remark)
+        return _none_logged(figure, parts, note)
+    _note_remarks(rows, note)
     if len(rows) == 1 and len(parts) > 4:
         rows = [rows[0][k : k + COLUMNS] for k in range(0, len(parts), COLUMNS)]
-    like = {arm.name: arm.like for arm in figure.arms.values() if arm.like}
     # On a logarithmic axis the mean less a deviation may not exist.
     band = "minmax" if any(part.log for part in parts) else "std"
-    return learning_curves(rows, None, band, like)
+    return learning_curves(rows, None, band, _like(figure))
+
+
+def worlds(figure: Figure, parts: Sequence[Part], arms: Arms, note: Note) -> Picture | None:
+    """Final values over worlds: a plot for each panel."""
+    rows = [
+        [
+            replace(_panel(figure, part, arms, world), world=tick)
+            for tick, world in (part.worlds or {}).items()
+        ]
+        for part in parts
+    ]
+    if not any(panel.groups for row in rows for panel in row):
+        return _none_logged(figure, parts, note)
+    _note_remarks(rows, note)
+    return over_worlds(rows, [part.over for part in parts], "iqm", _like(figure))
+
+
+def _like(figure: Figure) -> dict[str, str]:
+    """Arms that are drawn dotted, each with the arm whose colour it takes."""
+    return {arm.label: arm.like for arm in figure.arms.values() if arm.like}
+
+
+def _note_remarks(rows: Sequence[Sequence[Panel]], note: Note) -> None:
+    for remark in dict.fromkeys(x for row in rows for panel in row for x in remarks(panel)):
+        note(remark)
+
+
+def _none_logged(figure: Figure, parts: Sequence[Part], note: Note) -> None:
+    note(f"figure {figure.name}: no run has logged {', '.join(part.metric for part in parts)}")
+
+
+def _world(figure: Figure, name: str, record: Record) -> str:
+    """Name of a run's world: the figure's, or the run's where the figure has one world."""
+    return figure.arms[name].world or record.world
 
 
 def _panel(figure: Figure, part: Part, arms: Arms, world: str) -> Panel:
-    groups = {
-        name: [r for r in arms.get(name, ()) if r.world == world and part.metric in r.metrics]
-        for name in figure.shown(part)
-    }
-    groups = {name: records for name, records in groups.items() if records}
+    groups = {}
+    for name in figure.shown(part):
+        there = [r for r in arms.get(name, ()) if _world(figure, name, r) == world]
+        logged = [r for r in there if part.metric in r.metrics]
+        if logged:
+            groups[figure.arms[name].label] = logged
     equal = all(lasts_equally(r) for records in groups.values() for r in records)
     axis = "episodes" if groups and equal else "steps"
     return Panel(world, part.metric, groups, axis, part.log)

@@ -1,7 +1,7 @@
-"""Final values over one setting: mean and band over seeds, and a point for each run."""
+"""Final values over a setting or over worlds: mean and band over seeds, a point for each run."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -46,6 +46,43 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
     return figure
 
 
+def over_worlds(
+    rows: Sequence[Sequence[Panel]],
+    labels: Sequence[str],
+    band: str,
+    like: Mapping[str, str] | None = None,
+) -> Figure:
+    """A plot for each row, with the worlds of its panels at equal distances.
+
+    labels: x label of each plot. band: a key of BANDS.
+    like: groups that are drawn dotted, each in the colour of another group.
+    """
+    styles = styles_of(rows, like)
+    ticks = [[panel.world for panel in row] for row in rows]
+    sizes = [1 + len(names) for names in ticks]
+    figure = Figure(figsize=(0.95 * sum(sizes) + 0.5, 3.2), layout="constrained")
+    axes = figure.subplots(
+        1, len(rows), squeeze=False, sharey=True, gridspec_kw={"width_ratios": sizes}
+    )[0]
+    for one, row, names, label in zip(axes, rows, ticks, labels, strict=True):
+        groups = {
+            name: [_finals(panel.groups.get(name, ()), panel.metric) for panel in row]
+            for name in styles
+        }
+        _draw_points(one, groups, band, styles)
+        _set_ticks(one, names, label)
+    label_y(axes[0], rows[0][0])
+    every = [_finals(g, p.metric) for row in rows for p in row for g in p.groups.values()]
+    show_zero(axes[0], min(map(np.min, every), default=0))
+    finish(figure, rows, styles, textwrap.fill(_explanation(band), 14 * sum(sizes)))
+    return figure
+
+
+def _explanation(band: str) -> str:
+    middle = "interquartile mean" if band == "iqm" else "mean"
+    return f"points: each run, {FINAL};  lines: {middle};  bars: {BANDS[band]}"
+
+
 def _draw(
     axes: Axes,
     panel: Panel,
@@ -54,26 +91,50 @@ def _draw(
     band: str,
     styles: Styles,
 ) -> None:
-    for k, (name, records) in enumerate(panel.groups.items()):
-        colour = styles[name]["color"]
+    for name, records in panel.groups.items():
         level = [r for r in records if idle(r, key)]
         if level:
-            mean, low, high = _summary(level, panel.metric, band)
+            mean, low, high = _summary(_finals(level, panel.metric), band)
             axes.axhline(mean, linewidth=1.4, **styles[name])
-            axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
-        # Groups stand side by side, so that no bar hides another.
-        aside = 0.05 * (k - (len(panel.groups) - 1) / 2)
-        found = []
-        for x, tick in enumerate(ticks):
-            there = [r for r in records if value(r, key) == tick and not idle(r, key)]
-            if there:
-                found.append((x + aside, *_summary(there, panel.metric, band)))
-                finals = [final_value(r.metrics[panel.metric].values) for r in there]
-                axes.plot(
-                    [x + aside] * len(there), finals, "o", color=colour, markersize=2.5, alpha=0.45
-                )
-        if found:
-            x, mean, low, high = np.array(found).T
+            axes.axhspan(low, high, color=styles[name]["color"], alpha=0.12, linewidth=0)
+    groups = {
+        name: [
+            _finals(
+                [r for r in records if value(r, key) == tick and not idle(r, key)], panel.metric
+            )
+            for tick in ticks
+        ]
+        for name, records in panel.groups.items()
+    }
+    _draw_points(axes, groups, band, styles)
+    _set_ticks(axes, [str(tick) for tick in ticks], key)
+    label_y(axes, panel)
+    values = [_finals(group, panel.metric) for group in panel.groups.values()]
+    show_zero(axes, min(map(np.min, values), default=0))
+
+
+def _draw_points(
+    axes: Axes, groups: Mapping[str, Sequence[np.ndarray]], band: str, styles: Styles
+) -> None:
+    """A point for each run, and each group's mean with its band.
+
+    groups: values [R] of a group's runs at each tick. Groups stand side by side, so that no bar
+    hides another.
+    """
+    for k, (name, every) in enumerate(groups.items()):
+        aside = 0.05 * (k - (len(groups) - 1) / 2)
+        there = [(x + aside, values) for x, values in enumerate(every) if len(values)]
+        for x, values in there:
+            axes.plot(
+                [x] * len(values),
+                values,
+                "o",
+                color=styles[name]["color"],
+                markersize=2.5,
+                alpha=0.45,
+            )
+        if there:
+            x, mean, low, high = np.array([(x, *_summary(v, band)) for x, v in there]).T
             axes.errorbar(
                 x,
                 mean,
@@ -83,19 +144,22 @@ def _draw(
                 elinewidth=1,
                 **styles[name],
             )
-    axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
-    axes.set_xlim(-0.4, len(ticks) - 0.6)
-    axes.set_xlabel(key)
-    label_y(axes, panel)
-    values = [final_value(r.metrics[panel.metric].values) for g in panel.groups.values() for r in g]
-    show_zero(axes, min(values, default=0))
 
 
-def _summary(records: Sequence[Record], metric: str, band: str) -> tuple[float, float, float]:
+def _set_ticks(axes: Axes, names: Sequence[str], label: str) -> None:
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.4, len(names) - 0.6)
+    axes.set_xlabel(label)
+
+
+def _finals(records: Sequence[Record], metric: str) -> np.ndarray:
+    """Final values [R]."""
+    return np.array([final_value(record.metrics[metric].values) for record in records])
+
+
+def _summary(values: np.ndarray, band: str) -> tuple[float, float, float]:
     """Mean, and the lower and upper end of the band."""
-    points = [
-        Curve(np.zeros(1), np.array([final_value(r.metrics[metric].values)])) for r in records
-    ]
+    points = [Curve(np.zeros(1), np.array([value])) for value in values]
     _, *found = summarise(points, band)
     mean, low, high = (float(each[0]) for each in found)
     return mean, low, high

@@ -4,29 +4,36 @@ A figure is a YAML file in config/figures, or the user's own; docs/figures.md ex
 """
 
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from eoi.config import loader
 from eoi.config.schema import nearest, parse, setting
+from eoi.records.record import Record, Series
 from eoi.records.statistics import SCORES, Score
 from eoi.records.verdicts import Claim, Relation, Side
 from eoi.utils.errors import UserError
 
 FOLDER = loader.FOLDER / "figures"
-Kind = Literal["curves", "positions", "embedding", "actions"]
+Kind = Literal["curves", "worlds", "positions", "embedding", "actions"]
+SHARE = "test_return_share"  # test_return_mean as a share of the best return of the arm's world
+RETURN = "test_return_mean"
+_NAMING = frozenset({"arm", "less", "other_less", *get_args(Relation)})  # keys of a claim with arms
 
 
 @dataclass(frozen=True)
 class Arm:
     """Runs that are one curve: an algorithm in a world, with settings of its own."""
 
-    name: str
+    name: str  # in a figure with several worlds "LABEL in WORLD"
     config: str  # the algorithm's file, as for --config
     env: str  # the world's file, as for --env-config
     settings: tuple[str, ...]  # key=value
     like: str = ""  # drawn dotted, in the colour of that arm
+    label: str = ""  # name of the curve, the same in all worlds
+    world: str = ""  # "": the figure has one world
+    best: float | None = None  # best return of the world; None: not given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +41,11 @@ class Part:
     """A panel of a figure."""
 
     kind: Kind = "curves"
-    metric: str = "test_return_mean"
+    metric: str = RETURN
     arms: tuple[str, ...] = ()  # (): all arms
     log: bool = False  # logarithmic axis, for a metric above 0
+    over: str = ""  # worlds: label of the x axis
+    worlds: dict | None = None  # worlds: name of the world at each tick
 
 
 @dataclass(frozen=True)
@@ -44,19 +53,20 @@ class Figure:
     name: str  # of its file
     title: str
     caption: str
-    seeds: int
+    seeds: tuple[int, ...]
     arms: dict[str, Arm]
     parts: tuple[Part, ...]
     claims: tuple[Claim, ...]
 
     def shown(self, part: Part) -> list[str]:
         """Names of the arms in a panel."""
-        return list(part.arms or self.arms)
+        labels = part.arms or dict.fromkeys(arm.label for arm in self.arms.values())
+        return [arm.name for x in labels for arm in self.arms.values() if arm.label == x]
 
     @property
     def metrics(self) -> list[str]:
         """Metrics that its panels and claims read."""
-        found = [part.metric for part in self.parts if part.kind == "curves"]
+        found = [part.metric for part in self.parts if part.kind in ("curves", "worlds")]
         sides = (side for claim in self.claims for side in (claim.first, claim.second))
         found += [side.metric for side in sides if isinstance(side, Side)]
         return list(dict.fromkeys(found))
@@ -68,12 +78,22 @@ class _Written:
 
     title: str
     env: str = "pac_men"
-    seeds: int = setting(1, default=5)
+    seeds: int | tuple[int, ...] = setting(0, default=5)  # their number, or all of them
     settings: dict | None = None  # of all arms
+    worlds: dict | None = None  # in each of which all arms run
     arms: dict
     panels: tuple[dict, ...] = setting(default=({},))
     caption: str = ""
     claims: tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True)
+class _World:
+    """A world of a figure."""
+
+    name: str
+    settings: dict[str, Any]  # `env` among them
+    best: float | None  # best return; None: not given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +102,8 @@ class _WrittenClaim:
 
     says: str
     arm: str
-    metric: str = "test_return_mean"
+    less: str = ""  # arm that is subtracted from it
+    metric: str = RETURN
     score: str = setting(default="final", among=tuple(SCORES))
     above: float | str | list | None = None
     below: float | str | list | None = None
@@ -90,6 +111,7 @@ class _WrittenClaim:
     not_above: float | str | list | None = None
     other_metric: str = ""  # "": the same
     other_score: str = setting(default="", among=("", *SCORES))  # "": the same
+    other_less: str = ""
     margin: float = setting(0, default=0.0)
 
 
@@ -123,40 +145,110 @@ def read(name: str) -> Figure:
 def _figure(path: pathlib.Path, name: str) -> Figure:
     where = f"{path.name}: "
     written = parse(_Written, loader.read_yaml(path), where)
-    arms = {arm: _arm(written, arm, content, where) for arm, content in written.arms.items()}
+    worlds = _worlds(written, where)
+    arms = {
+        arm.name: arm
+        for label, content in written.arms.items()
+        for arm in _arms(str(label), content, worlds, where)
+    }
     if not arms:
         raise UserError(f"{where}arms: there is none; name at least one")
     parts = tuple(
-        parse(Part, content, f"{where}panels.{k}.") for k, content in enumerate(written.panels, 1)
+        _part(content, written, f"{where}panels.{k}.")
+        for k, content in enumerate(written.panels, 1)
     )
-    for part in parts:
-        _refuse_unknown_arms(part.arms, arms, f"{where}panels")
-    _refuse_unknown_arms([arm.like for arm in arms.values() if arm.like], arms, f"{where}like")
+    likes = [arm.like for arm in arms.values() if arm.like]
+    _refuse_unknown("arm", likes, written.arms, f"{where}like")
     claims = tuple(
         claim
         for k, content in enumerate(written.claims, 1)
-        for claim in _claims(content, arms, f"{where}claims.{k}.")
+        for each in _in_worlds(content, written)
+        for claim in _claims(each, arms, f"{where}claims.{k}.")
     )
     caption = " ".join(written.caption.split())
-    return Figure(name, written.title, caption, written.seeds, arms, parts, claims)
+    seeds = _seeds(written, where)
+    return Figure(name, written.title, caption, seeds, arms, parts, claims)
 
 
-def _arm(written: _Written, name: str, content: object, where: str) -> Arm:
+def _seeds(written: _Written, where: str) -> tuple[int, ...]:
+    seeds = tuple(range(written.seeds)) if isinstance(written.seeds, int) else written.seeds
+    if not seeds:
+        raise UserError(f"{where}seeds: there is none; give a number such as 5, or a list")
+    return seeds
+
+
+def _worlds(written: _Written, where: str) -> list[_World]:
+    """The worlds in which all arms run; one without a name where the figure names none."""
+    shared = {"env": written.env, **(written.settings or {})}
+    found = []
+    for name, content in (written.worlds or {"": {}}).items():
+        best = content.get("best") if isinstance(content, Mapping) else 0
+        if best is not None and not (type(best) in (int, float) and best > 0):
+            raise UserError(
+                f"{where}worlds.{name}: expected its environment, settings, and a best return"
+                f" above 0, such as {{env: pac_men, best: 40}}"
+            )
+        own = {key: value for key, value in content.items() if key != "best"}
+        found.append(_World(str(name), shared | own, best))
+    return found
+
+
+def _arms(label: str, content: object, worlds: Sequence[_World], where: str) -> Iterator[Arm]:
+    """The arm in each world."""
     if not isinstance(content, Mapping) or "config" not in content:
         raise UserError(
-            f"{where}arms.{name}: expected its algorithm and settings, such as"
+            f"{where}arms.{label}: expected its algorithm and settings, such as"
             f" {{config: qmix, lr: 5e-4}}"
         )
-    own = {str(key): value for key, value in ((written.settings or {}) | dict(content)).items()}
-    config, env = str(own.pop("config")), str(own.pop("env", written.env))
-    like = str(own.pop("like", ""))
-    return Arm(name, config, env, tuple(f"{key}={value}" for key, value in own.items()), like)
+    for world in worlds:
+        own = {str(key): value for key, value in (world.settings | dict(content)).items()}
+        config, env, like = str(own.pop("config")), str(own.pop("env")), str(own.pop("like", ""))
+        settings = tuple(f"{key}={value}" for key, value in own.items())
+        name = _in_world(label, world.name)
+        yield Arm(name, config, env, settings, like, label, world.name, world.best)
 
 
-def _refuse_unknown_arms(wanted: Iterable[str], arms: Mapping[str, Arm], where: str) -> None:
+def _in_world(label: str, world: str) -> str:
+    """Name of an arm in a world."""
+    return f"{label} in {world}" if world else label
+
+
+def _part(content: Mapping[str, Any], written: _Written, where: str) -> Part:
+    part = parse(Part, content, where)
+    _refuse_unknown("arm", part.arms, written.arms, f"{where}arms")
+    if part.kind != "worlds":
+        return part
+    known = [str(name) for name in written.worlds or {}]
+    if not known:
+        raise UserError(f"{where}kind: worlds needs the key worlds of the figure, with their names")
+    shown = part.worlds or {name: name for name in known}
+    _refuse_unknown("world", map(str, shown.values()), known, f"{where}worlds")
+    return replace(part, worlds={str(tick): str(world) for tick, world in shown.items()})
+
+
+def _in_worlds(content: Mapping[str, Any], written: _Written) -> Iterator[Mapping[str, Any]]:
+    """A claim, or one for each world where its arm is named without one."""
+    if not written.worlds or str(content.get("arm")) not in written.arms:
+        yield content
+        return
+    for world in map(str, written.worlds):
+        yield {
+            key: _there(value, world, written.arms) if key in _NAMING else value
+            for key, value in content.items()
+        }
+
+
+def _there(value: object, world: str, labels: Collection[str]) -> object:
+    """The names of arms in a claim's value, each in this world."""
+    if isinstance(value, list):
+        return [_there(each, world, labels) for each in value]
+    return _in_world(value, world) if isinstance(value, str) and value in labels else value
+
+
+def _refuse_unknown(kind: str, wanted: Iterable[str], known: Collection[str], where: str) -> None:
     for name in wanted:
-        if name not in arms:
-            raise UserError(f"{where}: there is no arm {name!r}.{nearest(name, arms)}")
+        if name not in known:
+            raise UserError(f"{where}: there is no {kind} {name!r}.{nearest(name, known)}")
 
 
 def _claims(content: Mapping[str, Any], arms: Mapping[str, Arm], where: str) -> Iterator[Claim]:
@@ -168,22 +260,37 @@ def _claims(content: Mapping[str, Any], arms: Mapping[str, Arm], where: str) -> 
     (relation,) = given
     if relation == "level" and not written.margin:
         raise UserError(f"{where}margin: missing; level needs the largest difference that counts")
-    first = Side(written.arm, written.metric, _score(written.score))
+    first = Side(written.arm, written.metric, _score(written.score), written.less)
     others = getattr(written, relation)
     for other in others if isinstance(others, list) else [others]:
         second = other
         if isinstance(other, str):
             metric = written.other_metric or written.metric
-            second = Side(other, metric, _score(written.other_score or written.score))
+            score = _score(written.other_score or written.score)
+            second = Side(other, metric, score, written.other_less)
         elif isinstance(other, bool) or not isinstance(other, int | float):
             raise UserError(f"{where}{relation}: expected an arm or a number, got {other!r}")
-        sides = [side.arm for side in (first, second) if isinstance(side, Side)]
-        _refuse_unknown_arms(sides, arms, f"{where}{relation}")
+        sides = [side for side in (first, second) if isinstance(side, Side)]
+        named = [arm for side in sides for arm in (side.arm, side.less) if arm]
+        _refuse_unknown("arm", named, arms, f"{where}{relation}")
         yield Claim(" ".join(written.says.split()), first, relation, second, written.margin)
 
 
 def _score(name: str) -> Score:
     return next(kind for kind in SCORES if kind == name)
+
+
+def with_shares(figure: Figure, arms: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    """The runs of each arm, with SHARE among their metrics where the best return is known."""
+    return {name: [_with_share(r, figure.arms[name].best) for r in arms[name]] for name in arms}
+
+
+def _with_share(record: Record, best: float | None) -> Record:
+    returns = record.metrics.get(RETURN)
+    if best is None or returns is None:
+        return record
+    share = Series(returns.steps, returns.values / best)
+    return replace(record, metrics=record.metrics | {SHARE: share})
 
 
 def unavailable(figure: Figure) -> dict[str, str]:

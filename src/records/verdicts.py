@@ -46,6 +46,12 @@ class Side:
     arm: str
     metric: str
     score: Score
+    less: str = ""  # an arm; the score of its run with the same seed is subtracted
+
+    @property
+    def runs(self) -> str:
+        """The runs that are scored."""
+        return f"{self.arm} less {self.less}" if self.less else self.arm
 
     def __str__(self) -> str:
         return self.metric if self.score == "final" else f"{self.metric} ({self.score})"
@@ -67,11 +73,11 @@ class Claim:
         other, word = self.second, _WORDS[self.relation]
         within = f" (within {number(self.margin)})" if self.margin else ""
         if not isinstance(other, Side):
-            return f"{self.first.arm} {word} {number(other)}{within} in {self.first}"
+            return f"{self.first.runs} {word} {number(other)}{within} in {self.first}"
         if (other.metric, other.score) == (self.first.metric, self.first.score):
-            return f"{self.first.arm} {word} {other.arm}{within} in {self.first}"
-        theirs = "" if other.arm == self.first.arm else f" of {other.arm}"
-        return f"{self.first.arm}: {self.first} {word} {other}{theirs}{within}"
+            return f"{self.first.runs} {word} {other.runs}{within} in {self.first}"
+        theirs = "" if other.runs == self.first.runs else f" of {other.runs}"
+        return f"{self.first.runs}: {self.first} {word} {other}{theirs}{within}"
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,14 @@ class Verdict:
         """Arms without runs."""
         sides = [self.claim.first, self.claim.second]
         counts = zip(sides, self.runs, strict=True)
-        return list(dict.fromkeys(s.arm for s, n in counts if isinstance(s, Side) and not n))
+        return list(dict.fromkeys(s.runs for s, n in counts if isinstance(s, Side) and not n))
 
 
 def judge(claim: Claim, arms: Mapping[str, Sequence[Record]]) -> Verdict:
     """The verdict on a claim. Runs that lack the metric, or whose score is nan, do not count."""
-    ours = scores(arms.get(claim.first.arm, ()), claim.first)
+    ours = scores(arms, claim.first)
     if isinstance(claim.second, Side):
-        theirs = scores(arms.get(claim.second.arm, ()), claim.second)
+        theirs = scores(arms, claim.second)
         runs = len(ours), len(theirs)
     else:
         theirs, runs = np.full(max(len(ours), 1), float(claim.second)), (len(ours), 0)
@@ -123,14 +129,23 @@ def judge(claim: Claim, arms: Mapping[str, Sequence[Record]]) -> Verdict:
     return Verdict(claim, _outcome(claim, found, few), runs, (middles[0], middles[1]), found)
 
 
-def scores(records: Sequence[Record], side: Side) -> np.ndarray:
-    """Scores [R] of the runs that have one."""
+def scores(arms: Mapping[str, Sequence[Record]], side: Side) -> np.ndarray:
+    """Scores [R] of the runs that have one; of a difference, those of the seeds in both arms."""
+    ours = _scored(arms.get(side.arm, ()), side)
+    if not side.less:
+        return np.array([value for _, value in ours], float)
+    theirs = dict(_scored(arms.get(side.less, ()), side))
+    return np.array([value - theirs[seed] for seed, value in ours if seed in theirs], float)
+
+
+def _scored(records: Sequence[Record], side: Side) -> list[tuple[int | None, float]]:
+    """Seed and score of each run that has one."""
     found = [
-        score(side.score, *record.metrics[side.metric])
+        (record.seed, score(side.score, *record.metrics[side.metric]))
         for record in records
         if side.metric in record.metrics
     ]
-    return np.array([value for value in found if np.isfinite(value)], float)
+    return [(seed, value) for seed, value in found if np.isfinite(value)]
 
 
 def _outcome(claim: Claim, found: Comparison | None, few: bool) -> Outcome:
