@@ -106,6 +106,8 @@ setup() { # FILE; one caller at a time if the system has flock
         trap 'die 130 "interrupted; the next call sets up .venv again"' INT
         if usable; then
             say "bringing .venv up to date with $1 ..."
+        elif [ -L "$venv" ]; then # what is behind it is not ours to delete
+            die 2 "$venv is a link to another folder's environment; remove the link and call again"
         else
             python=$(find_python) ||
                 die 2 "Python 3.11 or newer is needed, and PATH has none: install it and call again"

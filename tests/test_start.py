@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,20 @@ def test_a_plain_python_says_what_to_type(name, tmp_path) -> None:
     assert done.stderr.endswith(f"; type `bash run.sh python src/{name}.py 3 'a b'`\n")
     assert done.stderr.count("\n") == 1
     assert f"has no torch and {len(start.NEEDED) - 1} more packages" in done.stderr
+
+
+def test_a_linked_environment_is_left_alone(tmp_path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    ours.mkdir()
+    (theirs / "kept").touch()
+    (ours / ".venv").symlink_to(theirs)
+    for name in ("run.sh", "requirements.txt"):
+        shutil.copy(ROOT / name, ours)
+    words = ["bash", ours / "run.sh", "true"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert ".venv is a link" in done.stderr and (theirs / "kept").exists()
 
 
 def test_from_another_folder_the_command_has_whole_paths(tmp_path, monkeypatch) -> None:
