@@ -244,7 +244,7 @@ class ShapedReward(Individuality[object]):
 
     def __init__(self, cfg: WeightedConfig, context: Context):
         super().__init__(cfg, context)
-        self.weight, self.remedy = Weight(cfg), lower(cfg)
+        self.weight, self.remedy = Weight(cfg), advice(cfg)
 
     @torch.no_grad()
     def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
@@ -256,7 +256,7 @@ class ShapedReward(Individuality[object]):
         return {"individuality": self.weight(t) * self.intrinsic(self.recognised(batch.obs))}
 
 
-def lower(cfg: WeightedConfig) -> str:
+def advice(cfg: WeightedConfig) -> str:
     """Advice where values have diverged."""
     return f"eoi.alpha={cfg.alpha:g} may be too large here; lower it" if cfg.alpha > 0 else ""
 
@@ -317,7 +317,7 @@ class Pull(Individuality[Values]):
     def __init__(self, cfg: PullConfig | InvariantConfig, context: Context):
         super().__init__(cfg, context)
         spec = context.spec
-        self.cfg, self.strength, self.remedy = cfg, Strength(cfg), lower(cfg)
+        self.cfg, self.strength, self.remedy = cfg, Strength(cfg), advice(cfg)
         self.projected = frozenset({"pull"} if cfg.project else ())
         self.q_source = cfg.q_source
         self.q_input = cfg.q_input if isinstance(cfg, PullConfig) else "invariant"
@@ -498,7 +498,7 @@ class IntrinsicPolicy(IntrinsicQ):
 
     def __init__(self, cfg: IntrinsicPolicyConfig, context: Context):
         super().__init__(cfg, context)
-        self.strength, self.remedy = Strength(cfg), lower(cfg)
+        self.strength, self.remedy = Strength(cfg), advice(cfg)
         self.projected = frozenset({"pull"} if cfg.project else ())
         scalar(self, "temperature", cfg.temperature)
 

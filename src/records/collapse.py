@@ -25,8 +25,7 @@ class Collapse(NamedTuple):
 def collapse(metrics: Metrics) -> Collapse | None:
     """The collapse that the series show, or None.
 
-    Returns below zero have no level that means nothing, so they show none. Each run
-    of results/evidence in which these thresholds find one ends with next to nothing.
+    Returns below zero have no level that means nothing, so they show none.
     """
     name = next((each for each in _VALUES if each in metrics), None)
     tests, training = metrics.get("test_return_mean"), metrics.get("return_mean")
