@@ -359,6 +359,7 @@ class Trainer:
             for each, own in zip(self.runs, batches, strict=True):
                 each.batch = own
                 each.at.updates += 1
+            self.progress()  # thousands of updates may be due at once (learning_starts)
         for place, run in enumerate(self.runs):
             run.stats |= stats if len(self.runs) == 1 else member(stats, place)
 
@@ -414,6 +415,8 @@ class Trainer:
 
     def progress(self, last: bool = False) -> None:
         """The progress line: of the run, or of the mean of all runs that go on."""
+        if not last and not self.log.is_due:
+            return
         logs = [run.log for run in self._sound()]
         if len(self.runs) > 1:
             for name in logs[0].latest if logs else ():

@@ -9,6 +9,7 @@ from eoi.build import make_learner
 from eoi.config import loader
 from eoi.run import Trainer
 from eoi.settings import configure
+from eoi.utils.logging import RunLog
 from helpers import SPEC, make_trainer, trained, worlds
 
 OWN = {
@@ -267,3 +268,13 @@ def test_it_learns_a_tiny_game(algorithm):
     chosen = configure(loader.load(algorithm, "pac_men", updates))
     trainer, _ = trained(chosen)
     assert trainer.log.latest["test_return_mean"] > 1.7
+
+
+def test_updates_that_are_due_at_once_show_progress(settings, monkeypatch, capsys):
+    """The updates of the first 100 steps follow one rollout; a line after each of them."""
+    monkeypatch.setattr(RunLog, "is_due", True)
+    trainer = make_trainer(settings("qmix", learning_starts=100))
+    while not trainer.at.updates:
+        trainer.play()
+        trainer.learn()
+    assert len(capsys.readouterr().out.splitlines()) == trainer.at.updates > 1

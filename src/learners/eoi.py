@@ -258,7 +258,9 @@ class ShapedReward(Individuality[object]):
 
 def advice(cfg: WeightedConfig) -> str:
     """Advice where values have diverged."""
-    return f"eoi.alpha={cfg.alpha:g} may be too large here; lower it" if cfg.alpha > 0 else ""
+    if cfg.alpha <= 0:
+        return ""
+    return f"eoi.alpha={cfg.alpha:g} may be too large here; lower it (docs/algorithms/eoi.md)"
 
 
 class Weight(torch.nn.Module):

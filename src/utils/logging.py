@@ -52,12 +52,16 @@ class RunLog:
         self.latest, self.series = dict(state["latest"]), series.copied(state["series"])
         self._start = self._clock() - state["seconds"]  # speeds are means over the whole run
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the last progress line is old enough for the next one."""
+        return self._clock() - self._shown >= (0.5 if self._live else 20.0)
+
     def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:
         """One line: rewritten in place on a terminal, else printed every 20 seconds."""
-        now = self._clock()
-        if not last and now - self._shown < (0.5 if self._live else 20.0):
+        if not last and not self.is_due:
             return
-        self._shown = now
+        now = self._shown = self._clock()
         seconds = max(now - self._start, 1e-9)
         left = seconds * max(self._t_max - t, 0) / max(t, 1)
         parts = [
