@@ -28,6 +28,7 @@ from eoi.utils.places import command
 from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text
 
 _PLAYED = 8  # runs, at most, if none are named
+_PICTURES = 1_600_000  # bytes of the pictures of all replays together
 
 
 def parser() -> Parser:
@@ -84,14 +85,18 @@ def chosen(options: Namespace, worlds: Sequence[World]) -> list[Chosen]:
 
 
 def played(runs: Sequence[Chosen], problems: list[str]) -> list[Played]:
-    """These runs, played; `problems` takes a line for each that could not be."""
+    """These runs, played; `problems` takes a line on each that was not, or not as a whole."""
     found = []
     for place, run in enumerate(runs, 1):
         print(f"playing run {run.record.run} ({place} of {len(runs)})", file=sys.stderr)
         try:
-            found.append(play(run, str(place)))
+            one = play(run, str(place), _PICTURES // len(runs))
         except UserError as error:
             problems.append(f"run {run.record.run} not played: {error}")
+        else:
+            found.append(one)
+            if one.left_out:
+                problems.append(f"run {run.record.run}: {one.left_out}, to keep the page small")
     return found
 
 

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import html
+import io
 import json
 import pathlib
 import re
@@ -14,15 +15,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from eoi import main as train
 from eoi import report
 from eoi.pictures.curves import Curve
+from eoi.pictures.film import Shot
+from eoi.pictures.page import png
 from eoi.records import reader, table
 from eoi.records.groups import identity
 from eoi.records.record import Record, Series
 from eoi.reports import curves, figures
 from eoi.reports.commands import training_command
+from eoi.reports.replays import fitted
 from eoi.reports.runs import lasting, origin, usable
 from test_pictures import fake, recorded, refused
 
@@ -352,6 +357,43 @@ def test_saved_runs_are_played(played):
     ]
     assert [np.nansum(share) for share in shares] == pytest.approx([1] * 4, abs=1e-3)
     assert "most alike" in played.read_text()
+
+
+def test_pictures_of_replays_have_a_budget(real, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "_PICTURES", 8000)
+    path = tmp_path / "report.html"
+    assert report.main([str(real), "--out", str(path)]) == 0
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "note: " in each]
+    assert re.fullmatch(r"note: run 1: the replay shows one in \d+ moments, .* page small", line)
+    assert f"<li>{line.removeprefix('note: ')}</li>" in path.read_text()
+
+
+def noise(side: int, step: int) -> Shot:
+    """A moment with a picture that cannot be compressed."""
+    picture = np.random.default_rng(step).integers(256, size=(side, 2 * side, 3), dtype=np.uint8)
+    return Shot(picture, "", step, 0.0, ["up"], [], {})
+
+
+def test_large_films_lose_pixels_then_moments():
+    film = [noise(300, step) for step in range(6)]
+    assert fitted([film], 10**7) == ([film], "")
+    (smaller,), remark = fitted([film], 10**6)  # a moment has some 90 KB with 480 x 240 pixels
+    assert [shot.step for shot in smaller] == list(range(6)) and "shows every moment" in remark
+    assert smaller[0].picture.shape == (240, 480, 3)
+    assert len(np.unique(smaller[0].picture.reshape(-1, 3), axis=0)) <= 64
+    (fewer,), remark = fitted([film], 400_000)
+    assert [shot.step for shot in fewer] == [0, 2, 4, 5] and "one in 2 moments" in remark
+    assert sum(len(png(shot.picture)) for shot in fewer) <= 400_000
+    assert [shot.step for shot in fitted([film], 1)[0][0]] == [0, 5]
+
+
+@pytest.mark.parametrize("colours", [2, 256, 257])
+def test_a_picture_is_the_same_with_a_palette(colours):
+    grey = np.arange(32 * 32).reshape(32, 32) % colours
+    picture = np.stack([grey % 256, grey // 256, 255 - grey % 256], 2).astype(np.uint8)
+    with Image.open(io.BytesIO(png(picture))) as found:
+        assert found.mode == ("P" if colours <= 256 else "RGB")
+        assert (np.asarray(found.convert("RGB")) == picture).all()
 
 
 # In a browser

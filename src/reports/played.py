@@ -17,6 +17,7 @@ from eoi.pictures.positions import measure
 from eoi.records.reader import is_run
 from eoi.records.record import Record
 from eoi.records.statistics import final_value
+from eoi.reports.replays import fitted
 from eoi.reports.worlds import World
 from eoi.runners.diversity import distances
 from eoi.runners.rollout import Rollout
@@ -50,6 +51,7 @@ class Played:
     distances: dict[str, Float[np.ndarray, "A A"]]
     shares: Float[np.ndarray, "A H W"] | None  # of time; None in a world without positions
     player: str  # a page of one episode
+    left_out: str  # of that page, in words; empty: nothing
 
     @property
     def title(self) -> str:
@@ -57,14 +59,18 @@ class Played:
         return f"{self.run.arm}: run {record.run}, seed {record.seed}, {self.networks}"
 
 
-def play(run: Chosen, key: str) -> Played:
-    """Raises UserError where the run has no networks, or its world cannot be played here."""
+def play(run: Chosen, key: str, limit: int) -> Played:
+    """Raises UserError where the run has no networks, or its world cannot be played here.
+
+    limit: bytes of the replay's pictures.
+    """
     folder = run.record.folder
     apart, colours = _distances(run.record)
     env, learner, settings = load(folder, 1, _MODEL)
     with contextlib.closing(env):
         located = hasattr(env, "position") or hasattr(env, "xy")
         films = shoot(env, learner, _SEED, settings.run.t_max)
+    films, left_out = fitted(films, limit)
     return Played(
         key,
         run,
@@ -73,6 +79,7 @@ def play(run: Chosen, key: str) -> Played:
         apart,
         measure(folder, _EPISODES, _SEED, _MODEL).share if located else None,
         page(films, title(settings), _FPS),
+        left_out,
     )
 
 
