@@ -82,6 +82,11 @@ def _for_others(options: Namespace, records: Sequence[Record], names: list[str] 
     if not logged:
         raise UserError(f"nothing to export: no run has logged {', '.join(metrics)}")
     every = _grouped(logged, by)
+    for record in logged:
+        for metric in metrics:
+            if (step := record.not_finite(metric)) is not None:
+                place = f"{metric} of {record.folder}"
+                print(f"note: {place} is not finite at step {step:,}", file=sys.stderr)
     if options.out.suffix == ".json":
         content, notes = exports.marl_eval(every, metrics)
         for note in notes:

@@ -21,7 +21,6 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 import matplotlib
-import numpy as np
 
 from eoi import batch
 from eoi.batches import durations
@@ -174,10 +173,9 @@ def note_nan(figure: Figure, arms: Arms) -> None:
     for name, records in arms.items():
         for record in records:
             for metric in figure.metrics:
-                series = record.metrics.get(metric)
-                if series is not None and not np.isfinite(series.values).all():
-                    step = series.steps[np.argmin(np.isfinite(series.values))]
-                    note(f"{name}: {metric} of {record.folder} is not finite at step {step}")
+                step = record.not_finite(metric)
+                if step is not None:
+                    note(f"{name}: {metric} of {record.folder} is not finite at step {step:,}")
 
 
 # What is made of them

@@ -26,7 +26,7 @@ from eoi.pictures.curves import BANDS
 from eoi.pictures.labels import INTRINSIC
 from eoi.pictures.learning import learning_curves
 from eoi.pictures.look import LOOK
-from eoi.pictures.panels import Panel, panels, remarks
+from eoi.pictures.panels import Panel, not_finite, panels, remarks
 from eoi.pictures.sweeps import sweeps
 from eoi.records import summary
 from eoi.records.groups import selected, split
@@ -141,7 +141,8 @@ def curves(options: Namespace) -> None:
         save(figure, options.out or FIGURES / f"{default_name(kind, rows)}.png")
         for panel in (panel for row in tables for panel in row if panel.groups):
             print(table(panel, options.baseline))
-    for remark in (remark for row in tables for remark in remarks(row[0])):
+    told = [remark for row in tables for remark in remarks(row[0])]
+    for remark in [*told, *(line for row in rows for panel in row for line in not_finite(panel))]:
         print(f"note: {remark}", file=sys.stderr)
 
 

@@ -649,6 +649,10 @@ def test_the_command_exports_by_the_files_name(tmp_path, capsys):
         assert export.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
         assert out.read_text().startswith(start)
     assert "absolute metric have their final" in capsys.readouterr().err
+    fake(tmp_path / "runs" / "3", 3, [0.0, float("nan")])
+    assert export.main([str(tmp_path / "runs"), "--out", str(tmp_path / "x.csv")]) == 0
+    line = f"note: test_return_mean of {tmp_path}/runs/3 is not finite at step 300\n"
+    assert capsys.readouterr().err == line
     words = [tmp_path / "runs", "--out", tmp_path / "x.txt"]
     assert ".json, .csv, .tex" in refused(export, words, capsys)
     words = [tmp_path / "runs", "--out", tmp_path / "x.csv", "--by", "eoi.alhpa"]
@@ -670,6 +674,7 @@ def test_labels_and_chance():
     assert labels.chance("test_probe_accuracy", runs[1:]) == 0.5
     assert labels.chance("lfo_weight_mean", runs) is None
     assert labels.chance("test_return_mean", runs[:1]) is None
+    assert labels.chance("classifier_ce", runs[1:]) == pytest.approx(0.6931, abs=1e-4)
     fight = run_of([0.0], env_args={"map_name": "8m"})
     assert labels.chance("individuality_mean", [fight]) == 0.125
 

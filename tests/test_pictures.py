@@ -359,6 +359,7 @@ def test_a_sweep_has_a_place_for_every_value_and_a_level_for_who_has_no_use_for_
         y for line in axes.lines if line.get_marker() == "o" for y in line.get_ydata()
     ) == [1.0, 3.0, 4.0]
     assert [2.5, 2.5] in [list(line.get_ydata()) for line in axes.lines]
+    assert means.get_marker() == "D"  # so that a single value is seen
     with pytest.raises(UserError, match="no effect in any of these runs"):
         sweeps(
             panels([run for run in runs if run.config["name"] == "qmix"], None, None, ["name"]),
@@ -397,6 +398,24 @@ def test_a_sweep_is_drawn_and_its_table_tells_values_apart(
         )
         == 0
     )
+
+
+def test_the_bars_of_a_sweep_are_not_cut_at_zero(sacred: pathlib.Path) -> None:
+    for seed, value in ((1, 0.0), (2, 4.0)):  # mean 2, deviation 2.83
+        fake(sacred / str(seed), seed, [0.0, value], "eoi_qmix", eoi={"form": "pull", "alpha": 1})
+    fake(sacred / "3", 1, [0.0, 2.0], "eoi_qmix", eoi={"form": "pull", "alpha": 2})
+    rows = panels(reader.find_runs([sacred]), "test_return_mean", None, ["name"], ["eoi.alpha"])
+    (axes,) = sweeps(rows, "eoi.alpha", "std").axes
+    assert axes.get_ylim()[0] < 2 - 8**0.5
+
+
+def test_values_that_are_not_finite_are_named(
+    sacred: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fake(sacred / "1", 1, [0.0, 1.0, float("nan"), 2.0])
+    assert plot.main([str(sacred), "--out", str(tmp_path / "curves.png")]) == 0
+    line = f"note: pac_men, qmix: test_return_mean of {folder} is not finite at step 600"
+    assert capsys.readouterr().err == f"{line}; its curve has a gap\n"
 
 
 def test_long_names_stay_inside_the_picture(sacred: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """Names of metrics that people read, with their units, and the values that chance gives them."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -85,6 +86,8 @@ _PREFIXES = {"test": "test", "absolute": "absolute"}
 
 # Metrics that are 1 / number of agents where agents cannot be told apart.
 _ONE_OF_N = {INTRINSIC, "classifier_accuracy", "test_probe_accuracy", "lfo_weight_mean"}
+# Metrics that are the logarithm of the number of agents there.
+_LOG_OF_N = {"classifier_ce", "classifier_mi"}
 
 
 def known(metric: str) -> bool:
@@ -129,11 +132,13 @@ def _term(name: str) -> str:
 
 def chance(metric: str, records: Sequence[Record]) -> float | None:
     """The metric's value by chance, where it is known and the same in all runs."""
-    if metric not in _ONE_OF_N:
+    if metric not in _ONE_OF_N | _LOG_OF_N:
         return None
     agents = {agents_of(record) for record in records}
     n = agents.pop() if len(agents) == 1 else None
-    return 1 / n if n else None
+    if not n:
+        return None
+    return 1 / n if metric in _ONE_OF_N else math.log(n)
 
 
 def agents_of(record: Record) -> int | None:

@@ -105,6 +105,17 @@ def _in_episodes(record: Record, steps: np.ndarray) -> np.ndarray:
     return np.interp(steps, [0, *known, end], [0, *episodes, episodes[-1] * end / known[-1]])
 
 
+def not_finite(panel: Panel) -> list[str]:
+    """A line on each run with a value that is nan or infinite."""
+    every = [(name, record) for name, records in panel.groups.items() for record in records]
+    return [
+        f"{panel.world}, {name}: {panel.metric} of {record.folder} is not finite at step {step:,};"
+        " its curve has a gap"
+        for name, record in every
+        if (step := record.not_finite(panel.metric)) is not None
+    ]
+
+
 def remarks(panel: Panel) -> list[str]:
     """Warnings about groups whose mean can mislead."""
     found = []

@@ -41,8 +41,7 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
         axes[i, 0].set_title(textwrap.fill(row[0].world, 48))
         for j, panel in enumerate(row):
             _draw(axes[i, j], panel, key, ticks, band, styles)
-    explanation = f"points: each run, {FINAL};  bars and shades: {BANDS[band]}"
-    finish(figure, rows, styles, textwrap.fill(explanation, 60 * columns))
+    finish(figure, rows, styles, textwrap.fill(_explanation(band, " and shades"), 60 * columns))
     return figure
 
 
@@ -64,23 +63,23 @@ def over_worlds(
     axes = figure.subplots(
         1, len(rows), squeeze=False, sharey=True, gridspec_kw={"width_ratios": sizes}
     )[0]
+    lowest = []
     for one, row, names, label in zip(axes, rows, ticks, labels, strict=True):
         groups = {
             name: [_finals(panel.groups.get(name, ()), panel.metric) for panel in row]
             for name in styles
         }
-        _draw_points(one, groups, band, styles)
+        lowest.append(_draw_points(one, groups, band, styles))
         _set_ticks(one, names, label)
     label_y(axes[0], rows[0][0])
-    every = [_finals(g, p.metric) for row in rows for p in row for g in p.groups.values()]
-    show_zero(axes[0], min(map(np.min, every), default=0))
+    show_zero(axes[0], min(lowest))
     finish(figure, rows, styles, textwrap.fill(_explanation(band), 14 * sum(sizes)))
     return figure
 
 
-def _explanation(band: str) -> str:
+def _explanation(band: str, shades: str = "") -> str:
     middle = "interquartile mean" if band == "iqm" else "mean"
-    return f"points: each run, {FINAL};  lines: {middle};  bars: {BANDS[band]}"
+    return f"points: each run, {FINAL};  diamonds: {middle};  bars{shades}: {BANDS[band]}"
 
 
 def _draw(
@@ -91,10 +90,12 @@ def _draw(
     band: str,
     styles: Styles,
 ) -> None:
+    lowest = 0.0
     for name, records in panel.groups.items():
         level = [r for r in records if idle(r, key)]
         if level:
             mean, low, high = _summary(_finals(level, panel.metric), band)
+            lowest = min(lowest, low)
             axes.axhline(mean, linewidth=1.4, **styles[name])
             axes.axhspan(low, high, color=styles[name]["color"], alpha=0.12, linewidth=0)
     groups = {
@@ -106,21 +107,21 @@ def _draw(
         ]
         for name, records in panel.groups.items()
     }
-    _draw_points(axes, groups, band, styles)
+    lowest = min(lowest, _draw_points(axes, groups, band, styles))
     _set_ticks(axes, [str(tick) for tick in ticks], key)
     label_y(axes, panel)
-    values = [_finals(group, panel.metric) for group in panel.groups.values()]
-    show_zero(axes, min(map(np.min, values), default=0))
+    show_zero(axes, lowest)
 
 
 def _draw_points(
     axes: Axes, groups: Mapping[str, Sequence[np.ndarray]], band: str, styles: Styles
-) -> None:
-    """A point for each run, and each group's mean with its band.
+) -> float:
+    """A point for each run, and each group's mean with its band. Returns the lowest end, or 0.
 
     groups: values [R] of a group's runs at each tick. Groups stand side by side, so that no bar
     hides another.
     """
+    lowest = [0.0]
     for k, (name, every) in enumerate(groups.items()):
         aside = 0.05 * (k - (len(groups) - 1) / 2)
         there = [(x + aside, values) for x, values in enumerate(every) if len(values)]
@@ -133,17 +134,22 @@ def _draw_points(
                 markersize=2.5,
                 alpha=0.45,
             )
+            lowest.append(float(values.min()))
         if there:
             x, mean, low, high = np.array([(x, *_summary(v, band)) for x, v in there]).T
             axes.errorbar(
                 x,
                 mean,
                 [mean - low, high - mean],
+                marker="D",
+                markersize=3.5,
                 capsize=2,
                 linewidth=1.6,
                 elinewidth=1,
                 **styles[name],
             )
+            lowest += low.tolist()
+    return float(np.nanmin(lowest))
 
 
 def _set_ticks(axes: Axes, names: Sequence[str], label: str) -> None:

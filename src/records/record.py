@@ -38,6 +38,14 @@ class Record:
         """Settings by dotted keys, such as `eoi.alpha`."""
         return dict(flat(self.config))
 
+    def not_finite(self, metric: str) -> int | None:
+        """Step of the metric's first entry that is nan or infinite; None: there is none."""
+        if metric not in self.metrics:
+            return None
+        steps, values = self.metrics[metric]
+        bad = steps[~np.isfinite(values)]
+        return int(bad[0]) if len(bad) else None
+
     @property
     def seed(self) -> int | None:
         return self.config.get("seed")

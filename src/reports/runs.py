@@ -46,15 +46,16 @@ def _runs(count: int) -> str:
 
 def _cleaned(record: Record) -> tuple[Record, str]:
     """The run with nan for infinite entries, and a remark on entries that are not finite."""
-    bad = [name for name, entry in record.metrics.items() if not np.isfinite(entry.values).all()]
+    steps = {name: record.not_finite(name) for name in record.metrics}
+    bad = {name: step for name, step in steps.items() if step is not None}
     if not bad:
         return record, ""
     gaps = {
         name: Series(steps, np.where(np.isfinite(values), values, np.nan))
         for name, (steps, values) in record.metrics.items()
     }
-    first = min(int(gaps[name].steps[np.isnan(gaps[name].values)][0]) for name in bad)
-    names = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
+    names = ", ".join(list(bad)[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
+    first = min(bad.values())
     remark = f"run {record.run}: {names} not finite from step {first:,}; gaps in its curves"
     return replace(record, metrics=gaps), remark
 
