@@ -28,6 +28,7 @@ from eoi.utils.places import command
 from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text
 
 _PLAYED = 8  # runs, at most, if none are named
+_NAMED = 4  # names, at most, in the page's title
 _PICTURES = 1_600_000  # bytes of the pictures of all replays together
 
 
@@ -115,6 +116,14 @@ def unplayed(options: Namespace, worlds: Sequence[World], found: Sequence[Played
     )
 
 
+def named(paths: Sequence[str]) -> str:
+    """Names of the files or folders, of which many are only counted."""
+    names = list(dict.fromkeys(pathlib.Path(path).name for path in paths))
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[: _NAMED - 1])} and {len(names) - _NAMED + 1} more"
+
+
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     out = options.out or FIGURES / "report.html"
@@ -130,9 +139,8 @@ def body(argv: Sequence[str]) -> None:
     worlds = worlds_of(rows)
     told = [*damaged, *others, *(text for world in worlds for text in remarks(world.main))]
     found = played(chosen(options, worlds), told)
-    title = ", ".join(dict.fromkeys(pathlib.Path(path).name for path in options.runs))
     content = Report(
-        f"Report: {title}",
+        f"Report: {named(options.runs)}",
         worlds,
         arms_of(rows, worlds),
         options.smooth,

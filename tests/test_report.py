@@ -359,6 +359,11 @@ def test_saved_runs_are_played(played):
     assert "most alike" in played.read_text()
 
 
+def test_a_title_of_many_names_is_short():
+    assert report.named(["a/1", "b/2", "b/2", "3", "4"]) == "1, 2, 3, 4"
+    assert report.named(list("abcdefg")) == "a, b, c and 4 more"
+
+
 def test_pictures_of_replays_have_a_budget(real, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "_PICTURES", 8000)
     path = tmp_path / "report.html"

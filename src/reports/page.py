@@ -86,7 +86,8 @@ def _listed(texts: Sequence[str]) -> str:
         return ""
     inside = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
     opened = " open" if len(texts) <= 3 else ""
-    return f"<details{opened}><summary>{len(texts)} remarks</summary><ul>{inside}</ul></details>"
+    head = f"{len(texts)} remark{'s' * (len(texts) != 1)}"
+    return f"<details{opened}><summary>{head}</summary><ul>{inside}</ul></details>"
 
 
 @dataclass(frozen=True)
