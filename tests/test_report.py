@@ -427,9 +427,9 @@ def stage(browser: Any, played: pathlib.Path) -> Iterator[Any]:
     yield from tab(browser, played)
 
 
-def tab(browser: Any, path: pathlib.Path) -> Iterator[Any]:
+def tab(browser: Any, path: pathlib.Path, width: int = 1400) -> Iterator[Any]:
     """A page without a network, which reports nothing on its console."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
     found = context.new_page()
     troubles: list[str] = []
     found.on("console", lambda said: troubles.append(said.text))
@@ -544,6 +544,17 @@ def test_the_page_fits_its_screen_in_both_schemes(width, scheme, stage):
     assert stage.evaluate(CLIPPED) == []
     paper = stage.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(20, 23, 28)" if scheme == "dark" else "rgb(255, 255, 255)")
+
+
+def test_long_names_are_whole_on_a_phone(browser, tmp_path):
+    for seed in (1, 2):
+        name = ", ".join(f"a.setting.of.the.algorithm={k}" for k in range(9))
+        fake(tmp_path / str(seed), seed, [1, 2], name=name)
+    path = tmp_path / f"{'long_' * 12}report.html"
+    assert report.main([str(tmp_path), "--out", str(path)]) == 0
+    for found in tab(browser, path, 390):
+        assert chart(found, "finals") and found.evaluate(CLIPPED) == []
+        assert found.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_replay_has_a_slider(stage):

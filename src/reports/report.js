@@ -85,7 +85,9 @@ function draw(host) {
   const layout = themed(figure.layout, annotations);
   if (figure.layout.meta?.rows) {
     const lines = Math.max(...annotations.map(({ text }) => text.split("<br>").length));
-    layout.height = 80 + annotations.length * (34 + 15 * lines);
+    const above = 8 * Math.max(lines - 2, 0); // room for the first row's label
+    layout.margin = { ...layout.margin, t: layout.margin.t + above };
+    layout.height = 80 + above + annotations.length * (34 + 15 * lines);
     host.style.height = `${layout.height}px`;
   }
   Plotly.react(host, traces, layout, {
@@ -190,6 +192,11 @@ function listen() {
   at("replay").onchange = watch;
   at("controls").onsubmit = (event) => event.preventDefault();
   dark.onchange = () => { chips(); refresh(); };
+  let width = innerWidth;
+  window.onresize = () => { // labels wrap anew; a phone's moving address bar changes nothing
+    if (innerWidth !== width) refresh();
+    width = innerWidth;
+  };
   const observer = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
     isIntersecting ? near.add(target) : near.delete(target);
     if (isIntersecting && target.dataset.drawn === undefined) draw(target);
