@@ -4,7 +4,7 @@ A refactoring leaves all of them as they are. On the machine that wrote them, we
 bit for bit; elsewhere to a relative 1e-3, since another processor adds up in another order. A
 change that is meant to alter behaviour rewrites the file, in a commit of its own:
 
-    python tests/test_golden.py
+    PYTHONPATH=. python tests/test_golden.py [CASE ...]
 """
 
 import hashlib
