@@ -38,7 +38,7 @@ from eoi.records.record import Record
 from eoi.records.verdicts import Verdict, judge
 from eoi.utils.errors import UserError
 from eoi.utils.places import ROOT
-from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text, write_whole
+from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_text, write_whole
 
 Arms = dict[str, list[Record]]  # runs of each arm
 EVIDENCE = ROOT / "results" / "evidence"
@@ -80,7 +80,7 @@ def parser() -> Parser:
     )
     result.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=output,
         metavar="FILE",
         help="default: in results/figures; .png .pdf .svg",
     )

@@ -43,6 +43,7 @@ from sacred.run import Run as SacredRun
 from sacred.stdout_capturing import CapturedStdout
 from sacred.utils import SacredError
 
+from eoi import envs
 from eoi.build import (
     find_folder,
     make_worlds,
@@ -167,7 +168,8 @@ def _fresh(
 ) -> Command:
     """A new run; `updates`: settings that set it apart in a fleet."""
     given = loader.merged(given, updates)
-    config = loader.load(flags.get("--config", "qmix"), flags.get("--env-config", "pac_men"), given)
+    algorithm, env = flags.get("--config", "qmix"), flags.get("--env-config", "pac_men")
+    config = loader.load(algorithm, env, given, envs.setting_names())
     if config["seed"] is None:
         config["seed"] = random.SystemRandom().randrange(2**31)
     # The arm's name is for messages alone.

@@ -25,7 +25,7 @@ from eoi.reports.runs import usable
 from eoi.reports.worlds import MAIN, World, arms_of, worlds_of
 from eoi.utils.errors import UserError
 from eoi.utils.places import command
-from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text
+from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_text
 
 _PLAYED = 8  # runs, at most, if none are named
 _NAMED = 4  # names, at most, in the page's title
@@ -37,7 +37,7 @@ def parser() -> Parser:
     result.add_argument("runs", nargs="+", metavar="RUNS")
     result.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=output,
         metavar="FILE.html",
         help="default: report.html in results/figures",
     )

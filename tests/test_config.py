@@ -62,11 +62,15 @@ def test_bad_values_are_refused_by_full_name(values, words):
         (["rnn_hidden_dim=64"], ["rnn_hidden_dim", "hidden_dim"]),
         (["runner=parallel"], ["runner", "batch_size_run"]),
         (["gamma"], ["key=value"]),
+        (["alpha=0.1"], ["with alpha", "Did you mean 'eoi.alpha'?"]),
+        (["map_name=8M"], ["with map_name", "Did you mean 'env_args.map_name'?"]),
+        (["dots_per_room=4"], ["Did you mean 'env_args.dots_per_room'?"]),
     ],
 )
 def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
     with pytest.raises(UserError) as refusal:
-        loader.load("eoi_qmix", "pac_men", loader.parse_updates(pairs))
+        updates = loader.parse_updates(pairs)
+        loader.load("eoi_qmix", "pac_men", updates, envs.setting_names())
     assert all(word in str(refusal.value) for word in words), refusal.value
 
 

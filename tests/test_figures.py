@@ -62,7 +62,10 @@ def test_the_figures_are_those_of_the_paper():
     sides, letters = ("-left", "-right"), ("a", "b", "c")
     parts = {4: sides, 6: sides, 9: sides, 10: sides, 11: letters, 14: letters}
     expected = [f"{k}{part}" for k in range(4, 15) for part in parts.get(k, ("",))]
-    assert figures.names() == [*expected, "individuality", "runaway"] and len(expected) == 19
+    assert (
+        figures.names() == [*expected, "individuality", "marines", "runaway"]
+        and len(expected) == 19
+    )
     assert [name for name in figures.names() if figures.of_paper(name)] == expected
 
 

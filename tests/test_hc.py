@@ -420,7 +420,7 @@ def test_skills_are_taken_from_a_run(run, tmp_path):
     [
         (["--env-config=pac_men"], "env is windy_maze there, and pac_men here"),
         (["env_args.wind=0.2"], "env_args.wind is 0.4 there, and 0.2 here"),
-        (["n_skills=4"], "n_skills is 5 there, and 4 here"),
+        (["n_skills=4"], "n_skills is 8 there, and 4 here"),
         (["hidden_dim=16"], "hidden_dim is 8 there, and 16 here"),
         (["skills_from=nowhere"], "nowhere: there is no such run"),
         (["hold=16"], "hold=16: longer than an episode"),

@@ -257,6 +257,7 @@ def test_a_single_run_has_a_page(tmp_path, capsys):
     ("words", "message"),
     [
         (["nowhere"], "nowhere: there is no such run or folder of runs"),
+        (["nowhere", "--out", "/proc/x.html"], "argument --out: cannot write in /proc"),
         ([".", "--out", "page.pdf"], "--out page.pdf: the name of a page ends with .html"),
         ([".", "--metric", "test_retrun_mean"], "Did you mean 'test_return_mean'?"),
         ([".", "--by", "eoi.alhpa"], "--by eoi.alhpa: there is no such setting"),

@@ -11,10 +11,11 @@ import sys
 
 import pytest
 
-from eoi import cli, evaluate, watch
+from eoi import cli, evaluate, figure, watch
 from eoi import main as program
 from eoi.build import refuse_large_networks, saved_networks
 from eoi.config import loader
+from eoi.records import reader
 from eoi.utils import memory, start
 from eoi.utils.errors import UserError
 from eoi.utils.files import Unwritable, probe
@@ -136,7 +137,7 @@ def test_the_size_that_is_named_fits(settings, monkeypatch) -> None:
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys) -> None:
     (tmp_path / "file").write_text("")
     place = str(tmp_path / "file" / "film.gif")
-    for body, words in ((watch, ["--out"]), (evaluate, ["--render"])):
+    for body, words in ((watch, ["--out"]), (evaluate, ["--render"]), (figure, ["--out"])):
         assert body.main(["no-such-run", *words, place]) == 2
         error = capsys.readouterr().err
         assert f"cannot write in {tmp_path / 'file'}" in error and error.count("\n") == 1
@@ -172,6 +173,15 @@ def test_several_runs_where_one_is_wanted(command, capsys) -> None:
     assert command.main(["3", "4"]) == 2
     error = capsys.readouterr().err
     assert "one run at a time, got 3 4" in error and error.count("\n") == 1
+
+
+def test_latest_before_the_first_run(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(reader, "SACRED", tmp_path / "sacred")
+    monkeypatch.chdir(tmp_path)
+    assert watch.main(["latest"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: latest: no run in {tmp_path / 'sacred'} yet; `bash ")
+    assert error.endswith("src/main.py` trains one\n") and error.count("\n") == 1
 
 
 def test_a_folder_of_runs_is_no_run_to_start_from(tmp_path) -> None:

@@ -39,9 +39,9 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
     trainer, seen = trained(chosen, tmp_path)
     # Every ten steps. PPO: two rollouts of 60 steps, ten epochs of three minibatches each. PyMARL's
     # QMIX: after each of four episodes, as soon as there are two. HC: six in the first rollout, and
-    # ten epochs of the second one. HSD: the decoder's too, one an episode.
+    # ten epochs of three minibatches of the second one. HSD: the decoder's too, one an episode.
     updates = {"ppo": 60, "q_learner": 3 if algorithm.endswith("_rnn") else 12, "maac": 12}
-    updates |= {"hc": 6 + 10, "hsd": 12 + 4}
+    updates |= {"hc": 6 + 30, "hsd": 12 + 4}
     assert trainer.at.t == 120 and trainer.at.updates == updates[chosen.run.learner]
     assert all(math.isfinite(value) for _, value, _ in seen)
     names = {name for name, _, _ in seen}

@@ -11,7 +11,7 @@ import functools
 import importlib
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -132,7 +132,11 @@ OPEN = frozenset({"vary"})  # dictionaries whose keys are data, not settings
 
 
 def _refuse_unknown(
-    content: Mapping[str, Any], known: Mapping[str, Any], source: str, prefix: str = ""
+    content: Mapping[str, Any],
+    known: Mapping[str, Any],
+    source: str,
+    env_args: Collection[str],
+    prefix: str = "",
 ) -> None:
     for key, value in content.items():
         if prefix == "env_args.":
@@ -142,14 +146,20 @@ def _refuse_unknown(
             reason = (
                 f" {hint[0].upper()}{hint[1:]}."
                 if hint
-                else nearest(f"{prefix}{key}", _flat(known, prefix))
+                else _meant(f"{prefix}{key}", [*_flat(known, prefix), *env_args])
             )
             raise UserError(f"{source}{prefix}{key}: there is no such setting.{reason}")
         if isinstance(known[key], dict):
             if not isinstance(value, Mapping):
                 raise UserError(f"{source}{prefix}{key}: a section, set {prefix}{key}.NAME=...")
             if key not in OPEN:
-                _refuse_unknown(value, known[key], source, f"{prefix}{key}.")
+                _refuse_unknown(value, known[key], source, (), f"{prefix}{key}.")
+
+
+def _meant(name: str, names: Collection[str]) -> str:
+    """' Did you mean ...?': the setting of that name in a section, else the nearest one."""
+    inside = [other for other in names if other.endswith(f".{name}")]
+    return f" Did you mean {inside[0]!r}?" if len(inside) == 1 else nearest(name, names)
 
 
 def _flat(known: Mapping[str, Any], prefix: str) -> list[str]:
@@ -202,8 +212,13 @@ def defaults() -> dict[str, Any]:
     return merged(_DECLARED, read_yaml(FOLDER / "default.yaml"))
 
 
-def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run, every key of which default.yaml knows. Raises UserError."""
+def load(
+    algorithm: str, env: str, updates: Mapping[str, Any], env_args: Collection[str] = ()
+) -> dict[str, Any]:
+    """The settings of a run, every key of which default.yaml knows. Raises UserError.
+
+    `env_args`: full names of the environments' settings, for the message on an unknown one.
+    """
     layers = [
         (f"{_shown('envs', env)}: ", environment(env)),
         (f"{_shown('algs', algorithm)}: ", _read_named("algs", "--config", algorithm)),
@@ -214,7 +229,7 @@ def load(algorithm: str, env: str, updates: Mapping[str, Any]) -> dict[str, Any]
     config = defaults()
     known = copy.deepcopy(config)
     for source, content in layers:
-        _refuse_unknown(content, known, source)
+        _refuse_unknown(content, known, source, env_args)
         config = merged(config, content)
     if "world" in known:
         config["world"] = config["world"] or _world_name(env, updates)

@@ -5,6 +5,7 @@ test covers every entry of REGISTRY. Programs can import the classes: `from eoi.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from eoi.config.schema import parse
@@ -34,6 +35,11 @@ def configured(name: str, env_args: Mapping[str, Any]) -> Any:
     return cfg.resolved() if hasattr(cfg, "resolved") else cfg
 
 
+def setting_names() -> set[str]:
+    """Full names of the settings of all environments."""
+    return {f"env_args.{each.name}" for kind in REGISTRY.values() for each in fields(kind.Config)}
+
+
 __all__ = [
     "REGISTRY",
     "EnvSpec",
@@ -55,4 +61,5 @@ __all__ = [
     "WindyMaze",
     "WindyMazeConfig",
     "configured",
+    "setting_names",
 ]

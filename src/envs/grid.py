@@ -60,14 +60,22 @@ def plus_map(
     return "\n".join("".join(line) for line in grid)
 
 
-def read_layout(layout: str, letters: Mapping[str, str]) -> str:
+_ONE_LINE = (
+    "env_args.layout: {}; in a YAML file, put `|` after `layout:` "
+    "and each line of the map on a line of its own"
+)
+
+
+def read_layout(layout: str | None, letters: Mapping[str, str]) -> str:
     """The map that `layout` holds, or that is in the file of that name. Raises UserError.
 
     `letters`: meaning of each character that the map may contain.
     """
+    if layout is None:  # YAML takes lines that begin with # for comments
+        raise UserError(_ONE_LINE.format("the map is empty"))
     if not layout:
         return ""
-    if "\n" not in layout:
+    if "\n" not in layout.strip("\n"):
         layout = _read_map_file(layout)
     rows = [row.rstrip() for row in layout.strip("\n").splitlines()]
     for number, row in enumerate(rows, 1):
@@ -88,10 +96,7 @@ def read_layout(layout: str, letters: Mapping[str, str]) -> str:
 def _read_map_file(name: str) -> str:
     """Text of a map file, looked for in the current directory, then in the checkout."""
     if "#" in name:
-        raise UserError(
-            "env_args.layout: the map has only one line; in a YAML file, put `|` after `layout:` "
-            "and each line of the map on a line of its own"
-        )
+        raise UserError(_ONE_LINE.format("the map has only one line"))
     for folder in (pathlib.Path(), ROOT):
         path = folder / pathlib.Path(name).expanduser()
         if path.is_file():
@@ -228,7 +233,7 @@ class GridConfig:
     n_agents: int = setting(1, default=4)
     episode_limit: int = setting(1, default=30)  # T, steps
     see_others: bool = True  # False: the channel of other agents is empty
-    layout: str = ""  # a map, or the file of a map; "": the generated map
+    layout: str | None = ""  # a map, or the file of a map; "": the generated map
 
     def __post_init__(self) -> None:
         # The record of a run holds the map itself: the file may change later.

@@ -53,11 +53,12 @@ class PacMenConfig(GridConfig):
         if self.dots_per_room > smallest:
             raise UserError(
                 f"env_args.dots_per_room: {self.dots_per_room} dots do not fit a room of "
-                f"{smallest} cells"
+                f"{smallest} cells; set at most {smallest}"
             )
         if self.distinct_starts and self.n_agents > starts:
             raise UserError(
-                f"env_args.n_agents: {self.n_agents} agents do not fit {starts} start cells"
+                f"env_args.n_agents: {self.n_agents} agents do not fit {starts} start cells; "
+                f"set at most {starts}, or env_args.distinct_starts=False"
             )
 
     @property

@@ -134,6 +134,8 @@ class Parallel:
     ) -> "ParallelEnv":
         try:
             return make(**kwargs)
+        except ImportError as error:
+            raise UserError(f"env_args.key: {_not_imported(self.cfg.key, error)}") from None
         except TypeError as error:
             raise UserError(
                 f"env_args.kwargs: {self.cfg.key} does not take them ({error})"

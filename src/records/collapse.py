@@ -55,7 +55,9 @@ def _last_until(steps: list[int], step: int) -> int:
 
 def described(found: Collapse, remedies: Sequence[str] = ()) -> str:
     """The collapse and advice. `remedies`: advice of the run's own parts."""
-    advice = "; ".join(remedies) or "a smaller lr or a grad_norm_clip may help (docs/reliability.md)"
+    advice = (
+        "; ".join(remedies) or "a smaller lr or a grad_norm_clip may help (docs/reliability.md)"
+    )
     return (
         f"the return has collapsed ({found.left:.3g} over the last {TESTS} tests, {found.peak:.3g} "
         f"at step {found.peak_step:,}) while {found.values} grew from {found.before:.3g} to "

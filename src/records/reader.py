@@ -13,7 +13,7 @@ import numpy as np
 from eoi.records import table
 from eoi.records.record import Config, Record, Series, renamed
 from eoi.utils.errors import UserError
-from eoi.utils.places import ROOT
+from eoi.utils.places import ROOT, command
 
 SACRED = ROOT / "results" / "sacred"
 
@@ -104,6 +104,8 @@ def is_run(folder: pathlib.Path) -> bool:
 
 def _expand(name: str) -> list[pathlib.Path]:
     folder = _folder(name)
+    if name == "latest" and not folder.exists():
+        raise UserError(f"latest: no run in {SACRED} yet; `{command('train')}` trains one")
     if not folder.is_dir():
         raise UserError(f"{name}: {_no_folder(folder)}")
     runs = sorted(_runs_below(folder), key=_natural)

@@ -46,6 +46,8 @@ def test_a_file_named_on_the_command_line_and_in_yaml(tmp_path):
     ("layout", "message"),
     [
         (ROOMS.replace("\n", " "), "the map has only one line; in a YAML file, put `|` after"),
+        (ROOMS.replace("\n", " ") + "\n", "the map has only one line; in a YAML file, put `|`"),
+        (None, "the map is empty; in a YAML file, put `|`"),
         ("maps/none.txt", "there is no file 'maps/none.txt' here or in "),
         (ROOMS.replace("R#", "R"), "line 1 has 7 characters and line 3 has 6"),
         (

@@ -246,6 +246,10 @@ def test_a_state_of_its_own():
             {"key": "zoo_that_needs_more"},
             r"\(No module named 'more'\); install the package more: bash run\.sh pip install more$",
         ),
+        (
+            {"key": "zoo_made_of_more"},
+            r"\(No module named 'more'\); install the package more: bash run\.sh pip install more$",
+        ),
         ({"key": "pettingzoo.mpe.no_such"}, "mpe2"),
         ({"key": "zoo:no_such"}, "no function 'no_such'"),
         ({"key": "zoo:continuous"}, "not Discrete"),
@@ -254,6 +258,7 @@ def test_a_state_of_its_own():
 )
 def test_what_cannot_be_played_is_refused(args, words, tmp_path, monkeypatch):
     (tmp_path / "zoo_that_needs_more.py").write_text("import more")
+    (tmp_path / "zoo_made_of_more.py").write_text("def parallel_env():\n    import more")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match=words):
         PettingZoo(PettingZooConfig(**args), 1)
