@@ -64,5 +64,7 @@ def _with_palette(picture: UInt8[np.ndarray, "height width 3"]) -> Image.Image:
     packed = picture.astype(np.int64) @ [1 << 16, 1 << 8, 1]
     colours, index = np.unique(packed, return_inverse=True)
     image = Image.fromarray(index.reshape(packed.shape).astype(np.uint8))
-    image.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).ravel())
+    image.putpalette(
+        np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).ravel().tolist()
+    )
     return image
