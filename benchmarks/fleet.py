@@ -7,19 +7,22 @@ process alone, so that a busy neighbour counts little; on a GPU, of the clock. T
 floating-point operations of an update over the rate of a large matrix product.
 """
 
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
+
+import eoi.utils.start  # noqa: F401 # refuses a Python without the requirements
+
 import argparse
 import contextlib
 import io
-import pathlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
 from eoi.build import make_worlds
 from eoi.components.action_selection import masked_argmax

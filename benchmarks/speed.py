@@ -9,18 +9,21 @@ on a busy machine. `--whole` adds runs of 10,000 episodes, timed from the first 
 the last update, tests left out.
 """
 
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
+
+import eoi.utils.start  # noqa: F401 # refuses a Python without the requirements
+
 import argparse
 import contextlib
 import io
-import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
 from eoi import envs
 from eoi.build import make_env, make_worlds

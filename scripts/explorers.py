@@ -10,10 +10,12 @@ ends, counted from the start cell, and the mean return.
 import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
+
+import eoi.utils.start  # noqa: F401 # refuses a Python without the requirements
+
 import torch
 from torch import Tensor
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
 from eoi.build import make_env
 from eoi.components.action_selection import masked_argmax

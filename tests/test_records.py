@@ -367,6 +367,14 @@ def test_a_table_is_the_same_file_when_made_again_and_from_itself(study, tmp_pat
     assert again.read_bytes() == content
 
 
+def test_a_table_does_not_contain_the_machines_folders(tmp_path):
+    places = {"local_results_path": "/home/me/lab", "skills_from": "/home/me/lab/sacred/7"}
+    fake(tmp_path / "runs" / "1", 1, [0.0], checkpoint_path="", **places)
+    (found,) = table.read(exported(tmp_path / "runs"))
+    assert "local_results_path" not in found.config
+    assert found.config["skills_from"] == "lab/sacred/7" and found.config["checkpoint_path"] == ""
+
+
 def test_tables_and_folders_are_read_together_and_each_run_once(study, tmp_path):
     fake(tmp_path / "more", 9, [0.0])
     path = exported(study)

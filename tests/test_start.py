@@ -24,17 +24,22 @@ from eoi.utils.script import guarded, output, write_text
 ROOT = pathlib.Path(__file__).parent.parent
 OWN_CHECKS = {"doctor"}  # works without the requirements: it lists what is missing
 SCRIPTS = sorted({module for module, _ in cli.COMMANDS.values()} - OWN_CHECKS | {"cli"})
+PROGRAMS = [
+    *(f"src/{name}.py" for name in SCRIPTS),
+    *("benchmarks/fleet.py", "benchmarks/speed.py", "scripts/explorers.py"),
+    *("scripts/fill_pages.py", "docs/worlds/draw.py"),
+]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_plain_python_says_what_to_type(name, tmp_path) -> None:
+@pytest.mark.parametrize("file", PROGRAMS)
+def test_a_plain_python_says_what_to_type(file, tmp_path) -> None:
     """-S: a Python without the packages of any environment."""
-    words = [f"src/{name}.py", "3", "a b"]
+    words = [file, "3", "a b"]
     done = subprocess.run(
         [sys.executable, "-S", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr.endswith(f"; type `bash run.sh python src/{name}.py 3 'a b'`\n")
+    assert done.stderr.endswith(f"; type `bash run.sh python {file} 3 'a b'`\n")
     assert done.stderr.count("\n") == 1
     assert f"has no torch and {len(start.NEEDED) - 1} more packages" in done.stderr
 

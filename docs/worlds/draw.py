@@ -3,10 +3,12 @@
 import pathlib
 import sys
 
-import torch
-
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "src"))
+
+import eoi.utils.start  # noqa: F401 # refuses a Python without the requirements
+
+import torch
 
 from eoi.envs import REGISTRY, VecEnv
 from eoi.envs.starcraft import LiteConfig, LiteStarCraft

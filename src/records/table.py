@@ -1,7 +1,8 @@
 """Tables of runs: one gzipped CSV file for a whole study.
 
 Columns: run, seed, status, settings, metric, step, value. First one row for each run with its
-settings as JSON; then one row for each logged value, under the run's name.
+settings as JSON; then one row for each logged value, under the run's name. A table is to be shared:
+it does not contain the machine's folders.
 """
 
 import csv
@@ -22,6 +23,8 @@ from eoi.utils.files import put
 SUFFIX = ".csv.gz"
 COLUMNS = ("run", "seed", "status", "settings", "metric", "step", "value")
 _DIGITS = 6  # significant digits of a value
+_RUNS = frozenset({"checkpoint_path", "skills_from"})  # settings that name another run
+_PARTS = 3  # of its path: results, sacred, id
 
 
 def is_table(path: str | pathlib.Path) -> bool:
@@ -41,7 +44,7 @@ def write(
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     for name, record in zip(names, records, strict=True):
-        settings = json.dumps(record.config, sort_keys=True, separators=(",", ":"))
+        settings = json.dumps(_shared(record.config), sort_keys=True, separators=(",", ":"))
         rows.writerow([name, record.seed, record.status, settings, "", "", ""])
     for name, record in zip(names, records, strict=True):
         for metric, series in sorted(record.metrics.items()):
@@ -53,6 +56,14 @@ def write(
                 )
     content = gzip.compress(text.getvalue().encode(), 9, mtime=0)  # equal runs, equal files
     put(path.parent, lambda file: file.write(content), lambda: path.name)
+
+
+def _shared(config: Config) -> Config:
+    """Settings without the folder of results; of another run's folder its last parts remain."""
+    kept = {key: value for key, value in config.items() if key != "local_results_path"}
+    for key in _RUNS & kept.keys():
+        kept[key] = "/".join(pathlib.PurePath(str(kept[key])).parts[-_PARTS:])
+    return kept
 
 
 def run_names(records: Sequence[Record]) -> list[str]:

@@ -26,10 +26,14 @@ NEEDED = (
 )
 
 
+# Folders of programs: the package's commands, and those of a checkout alone.
+PROGRAMS = (PACKAGE, *(ROOT / name for name in ("benchmarks", "scripts", "docs/worlds")))
+
+
 def _is_a_command() -> bool:
-    """Whether this process runs a file of the package, such as src/plot.py."""
+    """Whether this process runs a program of this project, such as src/plot.py."""
     file = getattr(sys.modules["__main__"], "__file__", None)
-    return file is not None and pathlib.Path(file).resolve().parent == PACKAGE
+    return file is not None and pathlib.Path(file).resolve().parent in PROGRAMS
 
 
 def trouble() -> str:
