@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def searches(
@@ -25,6 +26,7 @@ def searches(
     history.step(order, np.maximum.accumulate(values), where="post", color="0.3")
     history.set_title(title)
     history.set_xlabel("trial")
+    history.xaxis.set_major_locator(MaxNLocator(integer=True))
     history.set_ylabel("final test return, mean over seeds")
     for axes, key in zip(others, keys, strict=True):
         _over(axes, [each[key] for each in settings], values)
