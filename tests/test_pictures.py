@@ -160,7 +160,7 @@ def test_folders_that_are_no_runs_are_refused(
     sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "no such run" in refused(plot, ["4"], capsys)
-    assert "no such run" in refused(watch, ["latest"], capsys)
+    assert "latest: no run in" in refused(watch, ["latest"], capsys)
     assert "no run in it" in refused(plot, [sacred.parent / "elsewhere"], capsys)
     folder = fake(sacred / "1", 1, [0.0])
     assert "name the run's folder" in refused(plot, [folder / "config.json"], capsys)
