@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from eoi import envs
 from eoi.config import loader
 from eoi.records import reader
 from eoi.records.groups import identity
@@ -76,7 +77,7 @@ def _program(mongo: str) -> list[str]:
 def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str]) -> Job:
     """One cell of the grid, checked. Raises UserError as the start of the run would."""
     updates = loader.parse_updates([*given, *varied, f"seed={seed}"])
-    config = loader.load(algorithm, env, updates)
+    config = loader.load(algorithm, env, updates, envs.setting_names())
     config["env_args"] = asdict(configure(config, updates).env)
     return Job(algorithm, env, seed, varied, given, config)
 

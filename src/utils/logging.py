@@ -54,13 +54,11 @@ class RunLog:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last progress line is old enough for the next one."""
+        """Whether it is time for the next line: after 0.5 s on a terminal, else after 20 s."""
         return self._clock() - self._shown >= (0.5 if self._live else 20.0)
 
     def progress(self, t: int, episodes: int, updates: int, last: bool = False) -> None:
-        """One line: rewritten in place on a terminal, else printed every 20 seconds."""
-        if not last and not self.is_due:
-            return
+        """One line. On a terminal it replaces the line before, unless that was the `last`."""
         now = self._shown = self._clock()
         seconds = max(now - self._start, 1e-9)
         left = seconds * max(self._t_max - t, 0) / max(t, 1)

@@ -26,8 +26,10 @@ NEEDED = (
 )
 
 
-# Folders of programs: the package's commands, and those of a checkout alone.
-PROGRAMS = (PACKAGE, *(ROOT / name for name in ("benchmarks", "scripts", "docs/worlds")))
+# Folders of programs: the package's commands, and further ones of a checkout. The folders of the
+# same names in another program's project are not ours.
+_OTHERS = ("benchmarks", "scripts", "docs/worlds") if IS_CHECKOUT else ()
+PROGRAMS = (PACKAGE, *(ROOT / name for name in _OTHERS))
 
 
 def _is_a_command() -> bool:
