@@ -1,6 +1,7 @@
 """Cost of stacked runs: updates and whole iterations of one run and of fleets, on this machine.
 
-    python benchmarks/fleet.py [--config qmix] [--runs 4 16] [--compile] [--cuda] [--steps 15000]
+    python benchmarks/fleet.py [--config qmix] [--runs 4 16] [--compile] [--cuda] [--no-graphs]
+        [--steps 15000]
 
 For QMIX, also updates of a plain loop over agents. One thread. On the CPU, times are of this
 process alone, so that a busy neighbour counts little; on a GPU, of the clock. The floor is the
@@ -30,11 +31,12 @@ from eoi.components.batch import Batch
 from eoi.config import loader
 from eoi.learners.base import Progress
 from eoi.learners.descent import Descent
-from eoi.learners.stack import Stack, StackDescent, stacked
+from eoi.learners.stack import Stack, StackDescent
 from eoi.run import Run, Trainer
 from eoi.settings import Settings, configure
 from eoi.utils.logging import RunLog
 from eoi.utils.seeding import fold, root_key
+from eoi.utils.trees import stacked
 
 
 class PlainQMIX:
@@ -101,8 +103,8 @@ class PlainQMIX:
 
 
 class Bench:
-    def __init__(self, algorithm: str, cuda: bool, steps: int):
-        self.algorithm, self.cuda, self.steps = algorithm, cuda, steps
+    def __init__(self, algorithm: str, cuda: bool, graphs: bool, steps: int):
+        self.algorithm, self.cuda, self.graphs, self.steps = algorithm, cuda, graphs, steps
         self.device = "cuda" if cuda else "cpu"
         self.now = torch.tensor(0.0, device=self.device)
 
@@ -130,6 +132,7 @@ class Bench:
             "save_interval": 0,
             "t_max": self.steps,
             "use_cuda": self.cuda,
+            "cuda_graphs": self.graphs,
         }
         return configure(loader.load(self.algorithm, "pac_men", updates))
 
@@ -166,7 +169,8 @@ class Bench:
 def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
     square = torch.randn(1024, 1024, device=bench.device)
     rate = 2 * 1024**3 / bench.cost(lambda: square @ square, 10) / 1e6  # GFLOP/s
-    batch, descent = bench.batch(1), Descent(bench.trainer([1]).runs[0].learner)
+    batch, trainer = bench.batch(1), bench.trainer([1])
+    descent = Descent(trainer.runs[0].learner, bench.graphs)
     with FlopCounterMode(display=False) as counter:
         descent.update(batch, bench.now, 0)
     work = counter.get_total_flops() / 1e6  # MFLOP
@@ -188,7 +192,7 @@ def updates(bench: Bench, fleets: list[int], compiled: bool) -> None:
         together = stacked([bench.batch(seed) for seed in range(runs)])
         for ask in (False, True) if compiled else (False,):
             members = [bench.trainer([seed]).runs[0].learner for seed in range(runs)]
-            stack = StackDescent(Stack(members, ask))
+            stack = StackDescent(Stack(members, ask), bench.graphs)
             start = time.perf_counter()
             stack.update(together, bench.now, 0)
             seconds = time.perf_counter() - start
@@ -208,10 +212,11 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", type=int, default=[4, 16])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--cuda", action="store_true")
+    parser.add_argument("--no-graphs", action="store_true", help="on a GPU, without CUDA graphs")
     parser.add_argument("--steps", type=int, default=15000)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(asked.config, asked.cuda, asked.steps)
+    bench = Bench(asked.config, asked.cuda, not asked.no_graphs, asked.steps)
 
     updates(bench, asked.runs, asked.compile)
     print(f"\n| {asked.steps} environment steps, everything | seconds a run | of one run |")

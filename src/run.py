@@ -20,7 +20,7 @@ from eoi.config.schema import varying
 from eoi.learners.base import Extra, Learner, Progress, Stats
 from eoi.learners.descent import Descent
 from eoi.learners.experience import OffPolicyConfig
-from eoi.learners.stack import Stack, StackDescent, member, stacked
+from eoi.learners.stack import Stack, StackDescent
 from eoi.records.collapse import collapse, described
 from eoi.runners.diversity import diversity
 from eoi.runners.rollout import Rollout
@@ -32,6 +32,7 @@ from eoi.utils.logging import RunLog
 from eoi.utils.seeding import fold, root_key
 from eoi.utils.shapes import Int
 from eoi.utils.stopping import Stop
+from eoi.utils.trees import member, stacked
 
 log = logging.getLogger(__name__)
 
@@ -281,10 +282,10 @@ class Trainer:
         self.rollout = Rollout(worlds.train, worlds.device, keeps, first.settings.reads_cells)
         self.tests = Rollout(worlds.test, worlds.device, with_cells=True)
         if len(runs) == 1:
-            self.team, self.descent = first.learner, Descent(first.learner)
+            self.team, self.descent = first.learner, Descent(first.learner, self.cfg.cuda_graphs)
         else:
             self.team = Stack([run.learner for run in runs], compiled)
-            self.descent = StackDescent(self.team)
+            self.descent = StackDescent(self.team, self.cfg.cuda_graphs)
             self._set_world_settings(worlds)
         for place, each in enumerate(runs):
             each.descent, each.place = self.descent, place

@@ -28,6 +28,7 @@ class RunConfig:
     label: str
     seed: int = setting(0, 2**31 - 1)
     use_cuda: bool
+    cuda_graphs: bool = setting(default=True)
     threads: int = setting(1)
     batch_size_run: int = setting(1)
     t_max: int = setting(1)

@@ -22,7 +22,7 @@ from eoi.fleet import given_fleet, refuse_unstackable
 from eoi.learners.descent import Descent
 from eoi.learners.experience import OnPolicy
 from eoi.learners.extras import REGISTRY
-from eoi.learners.stack import Stack, StackDescent, lifted, map_tensors, member, stacked
+from eoi.learners.stack import Stack, StackDescent, lifted
 from eoi.main import main, parse_command
 from eoi.pictures.panels import panels, remarks
 from eoi.records import reader
@@ -30,6 +30,7 @@ from eoi.run import Run, Trainer
 from eoi.settings import Settings
 from eoi.utils.checkpoints import Checkpoints
 from eoi.utils.errors import Failure, UserError
+from eoi.utils.trees import map_tensors, member, stacked
 from helpers import make_trainer, random_batch, trained
 from test_config import eoi_of
 from test_main import SRC

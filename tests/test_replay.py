@@ -8,8 +8,10 @@ from torch.nn.functional import one_hot
 
 from eoi.components.batch import Batch
 from eoi.components.episodes import Episodes, Kept
-from eoi.components.replay import Replay, ReplayConfig, Wants
+from eoi.components.replay import _TOGETHER, Replay, ReplayConfig, Wants
 from eoi.envs.base import EnvSpec
+from eoi.utils.seeding import root_key
+from eoi.utils.trees import map_tensors
 from helpers import SPEC, keys, make_trainer, tiny
 
 CPU = torch.device("cpu")
@@ -142,3 +144,18 @@ def test_size_is_said_before_it_is_taken(caplog):
         Replay(eight, ReplayConfig(buffer_size=200_000, batch_size=64), torch.device("meta"))
     megabytes = float(caplog.text.split("transitions, ")[1].split(" MB")[0])
     assert 600 < megabytes < 700
+
+
+def test_draws_read_together_are_those_read_one_by_one(monkeypatch, settings):
+    trainer = make_trainer(settings("eoi_qmix", "pac_men", seed=1))
+    trainer.play()
+    (run,) = trainer.runs
+    keys, wants = root_key(1, "draws") + torch.arange(5), run.learner.wants
+    drawn = run.replay.draw(keys, 7, wants.window)
+    apart = list(run.replay.read_each(drawn, wants, keys))
+    monkeypatch.setitem(_TOGETHER, "cpu", 3)
+    together = list(run.replay.read_each(drawn, wants, keys))
+    assert len(apart) == len(together) == 5
+    for one, other in zip(apart, together, strict=True):
+        assert one.obs.shape[0] == 7 and one.earlier is not None
+        map_tensors(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0) or x, one, other)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eoi.utils.shapes import Bool, Float, Int
+from eoi.utils.trees import map_tensors
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def plain(batch: Batch | None) -> dict[str, Any] | None:
     """Dictionaries and tensors in place of a batch: a checkpoint holds no classes."""
     if batch is None:
         return None
+    batch = map_tensors(torch.clone, batch)  # a file would hold all of the memory behind a view
     nested = {"unswapped": plain(batch.unswapped), "memory": plain(batch.memory)}
     return vars(batch) | nested
 

@@ -10,8 +10,8 @@ Axes: B batch, T time (T1 = T + 1), A agents, K draws.
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -24,8 +24,11 @@ from eoi.envs.base import EnvSpec
 from eoi.utils.memory import Setting, require
 from eoi.utils.seeding import fold, integers, uniform
 from eoi.utils.shapes import Bool, Int
+from eoi.utils.trees import map_tensors
 
 log = logging.getLogger(__name__)
+
+_TOGETHER = {"cuda": 32}  # draws that are read at once, by the device; otherwise 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +243,23 @@ class Replay:
             kept={name: self._at(f"kept.{name}", rows.row) for name in self.keeps},
             key=key,
         )
+
+    def read_each(
+        self, drawn: Sequence[Rows], wants: Wants, keys: Int[Tensor, " K"]
+    ) -> Iterator[Batch]:
+        """The transitions of each draw. On a GPU, those of many draws are read by one kernel."""
+        together = _TOGETHER.get(self.device.type, 1)
+        for first in range(0, len(drawn), together):
+            several = drawn[first : first + together]
+            if len(several) == 1:
+                yield self.read(several[0], wants, keys[first])
+                continue
+            whole = self.read(Rows(*map(torch.cat, zip(*several, strict=True))), wants)
+            end = 0
+            for rows, key in zip(several, keys[first:], strict=False):
+                start, end = end, end + len(rows.row)
+                part = slice(start, end)
+                yield replace(map_tensors(lambda x, part=part: x[part], whole), key=key)
 
     def _at(self, name: str, rows: Int[Tensor, " B"]) -> Tensor:
         return self.fields[name].index_select(0, rows)

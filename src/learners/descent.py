@@ -1,7 +1,7 @@
 """The gradient step: loss, backward, clip, optimiser, target networks."""
 
-from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from eoi.components.batch import Batch
 from eoi.learners.base import LearnerConfig, Losses, PerRun, Scalar, Trainable
 from eoi.learners.finite import Finite
+from eoi.learners.graphs import Graphs
 
 ParameterGroup = dict[str, Sequence[Tensor] | float]
 
@@ -68,7 +69,8 @@ class Descent:
 
     run_axes = 0  # leading axes of parameters, losses and statistics that number runs
 
-    def __init__(self, learner: Trainable):
+    def __init__(self, learner: Trainable, graphs: bool = False):
+        """`graphs`: updates are recorded and replayed as CUDA graphs; on the CPU it has no effect."""
         self.learner = learner
         groups = [
             (group, [p for m in group.modules for p in m.parameters()])
@@ -78,18 +80,26 @@ class Descent:
         self.optimiser = make_optimiser(learner.cfg, self._optimised())
         self.copied_at = 0  # training episodes at the last hard copy of the targets
         self.finite = Finite()
+        on_gpu = any(p.is_cuda for _, parameters in self._groups for p in parameters)
+        self._steps = Graphs(self._descend) if graphs and on_gpu else self._descend
 
     def update(self, batch: Batch, t: Scalar, episode: int) -> dict[str, PerRun]:
         """One step down the loss of each phase; `episode` counts the training episodes so far."""
+        stats = self._steps(batch, t)
+        self._follow(episode, self._phases(batch))
+        return stats
+
+    def _phases(self, batch: Batch) -> Sequence[int]:
+        return range(self.learner.phases) if batch.phases is None else batch.phases
+
+    def _descend(self, batch: Batch, t: Scalar) -> dict[str, PerRun]:
         terms: dict[str, PerRun] = {}
         stats: dict[str, PerRun] = {}
-        phases = range(self.learner.phases) if batch.phases is None else batch.phases
-        for phase in phases:
+        for phase in self._phases(batch):
             losses = self._step(batch, t, phase)
             terms |= losses.terms
             stats |= losses.stats
         self.finite.see(terms)
-        self._follow(episode, phases)
         return stats
 
     def _optimised(self) -> list[ParameterGroup]:
@@ -156,13 +166,20 @@ class Descent:
         return {"optimiser": self.optimiser.state_dict(), "copied_at": self.copied_at}
 
     def load_state(self, state: DescentState) -> None:
+        devices = [group["capturable"] for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
+        # A property of this device, and not of the one that wrote the checkpoint.
+        for group, capturable in zip(self.optimiser.param_groups, devices, strict=True):
+            group["capturable"] = capturable
         self.copied_at = state["copied_at"]
 
 
 def make_optimiser(cfg: LearnerConfig, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
     """The optimiser that the settings name."""
-    every: Iterable[dict[str, object]] = [dict(group) for group in groups]
+    every: list[dict[str, Any]] = [dict(group) for group in groups]
+    graphs = any(p.is_cuda for group in every for p in group["params"])
     if cfg.optimizer == "rmsprop":
-        return torch.optim.RMSprop(every, alpha=cfg.optim_alpha, eps=cfg.optim_eps)
-    return torch.optim.Adam(every, eps=cfg.optim_eps, fused=True)
+        return torch.optim.RMSprop(
+            every, alpha=cfg.optim_alpha, eps=cfg.optim_eps, capturable=graphs
+        )
+    return torch.optim.Adam(every, eps=cfg.optim_eps, fused=True, capturable=graphs)

@@ -47,8 +47,8 @@ class OffPolicy:
             for drawn, own in zip(sequences, keys, strict=True):
                 yield self.replay.read_episodes(drawn, self.wants, own)
         else:
-            for rows, own in zip(self.replay.draw(keys, count, window), keys, strict=True):
-                yield self.replay.read(rows, self.wants, own)
+            drawn = self.replay.draw(keys, count, window)
+            yield from self.replay.read_each(drawn, self.wants, keys)
 
     def due(self, at: Progress) -> int:
         """Updates since the last call, after `at.t` environment steps."""
@@ -126,8 +126,7 @@ class OnPolicy:
             yield from [None] * len(keys)
             return
         drawn = self.replay.draw(keys, self.cfg.batch_size, self.wants.window)
-        for rows, key in zip(drawn, keys, strict=True):
-            yield self.replay.read(rows, self.wants, key)
+        yield from self.replay.read_each(drawn, self.wants, keys)
 
 
 def of_phase(phase: int, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -1,6 +1,7 @@
 """The loss term that ceased to be finite first.
 
-Nothing is fetched from the device until `broken` is called.
+Nothing is fetched from the device until `broken` is called. The tensors are written in place, so that
+`see` can be a part of a CUDA graph.
 """
 
 from collections.abc import Mapping
@@ -22,19 +23,21 @@ class Finite:
 
     def __init__(self) -> None:
         self._terms: dict[tuple[str, ...], _Seen] = {}  # by the names of the terms
-        self._updates = 0
+        self._updates: Tensor | None = None  # scalar, int64, on the device of the terms
 
     def see(self, terms: Mapping[str, Tensor]) -> None:
         """The terms of one update. Updates may differ in them."""
         now = torch.stack([term.detach() for term in terms.values()]).isfinite()
-        names, count = tuple(terms), self._updates
+        names = tuple(terms)
+        if self._updates is None:
+            self._updates = torch.zeros((), dtype=torch.int64, device=now.device)
         if names not in self._terms:
             self._terms[names] = _Seen(torch.ones_like(now), torch.zeros_like(now).long())
-        before = self._terms[names]
+        sound, last = self._terms[names]
         # A term that breaks in this update was finite before it.
-        last = torch.where(before.sound, count + now.long(), before.last)
-        self._terms[names] = _Seen(before.sound & now, last)
-        self._updates = count + 1
+        last.copy_(torch.where(sound, self._updates + now.long(), last))
+        sound.logical_and_(now)
+        self._updates.add_(1)
 
     def broken(self, run: int | None = None) -> tuple[list[str], int]:
         """Terms that ceased to be finite first, and how many updates ago; none if all are finite.
@@ -47,5 +50,6 @@ class Finite:
                 sound, last = sound[:, run], last[:, run]
             each = zip(names, sound.tolist(), last.tolist(), strict=True)
             found |= {name: count for name, fine, count in each if not fine}
-        first = min(found.values(), default=self._updates)
-        return [name for name, count in found.items() if count == first], self._updates - first
+        updates = 0 if self._updates is None else int(self._updates)
+        first = min(found.values(), default=updates)
+        return [name for name, count in found.items() if count == first], updates - first

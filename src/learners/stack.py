@@ -12,7 +12,6 @@ Axes: R runs, N copies of one run, A agents, O observation, U actions.
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,39 +24,9 @@ from eoi.components.batch import Batch
 from eoi.learners.base import Group, Learner, LearnerConfig, Losses, Pair, Scalar, Stats
 from eoi.learners.descent import Descent, DescentState, ParameterGroup
 from eoi.utils.shapes import Bool, Float
+from eoi.utils.trees import map_tensors, member, stacked
 
-Tree = TypeVar("Tree")
 Result = TypeVar("Result")
-
-
-def map_tensors(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
-    """`tree` with function(x, its counterparts in `others`) for every tensor x.
-
-    Goes through dataclasses, tuples and dictionaries.
-    """
-    made: Any = tree
-    rest: tuple[Any, ...] = others
-    if isinstance(tree, Tensor):
-        made = function(tree, *others)
-    elif is_dataclass(tree) and not isinstance(tree, type):
-        parts = {f.name: [getattr(x, f.name) for x in (tree, *rest)] for f in fields(tree)}
-        made = replace(tree, **{name: map_tensors(function, *xs) for name, xs in parts.items()})
-    elif isinstance(tree, tuple):
-        found = [map_tensors(function, *xs) for xs in zip(tree, *rest, strict=True)]
-        made = type(tree)(*found) if hasattr(tree, "_fields") else tuple(found)
-    elif isinstance(tree, dict):
-        made = {k: map_tensors(function, x, *(o[k] for o in rest)) for k, x in tree.items()}
-    return made
-
-
-def stacked(trees: Sequence[Tree]) -> Tree:
-    """All tensors of the trees along a new leading axis R."""
-    return map_tensors(lambda *xs: torch.stack(xs), *trees)
-
-
-def member(tree: Tree, run: int) -> Tree:
-    """One run's part of a stacked tree."""
-    return map_tensors(lambda x: x[run], tree)
 
 
 def lifted(
@@ -212,10 +181,10 @@ class StackDescent(Descent):
     run_axes = 1
     learner: Stack
 
-    def __init__(self, stack: Stack):
+    def __init__(self, stack: Stack, graphs: bool = False):
         # A parameter, the part of it that is optimised apart, and the runs of that part.
         self._cuts: list[tuple[nn.Parameter, Tensor, slice]] = []
-        super().__init__(stack)
+        super().__init__(stack, graphs)
 
     def _optimised(self) -> list[ParameterGroup]:
         found: list[ParameterGroup] = []

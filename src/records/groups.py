@@ -10,7 +10,15 @@ from eoi.utils.errors import UserError
 
 # Settings that never set two runs apart: the world's name, where a run computes, the files it keeps
 IGNORED = frozenset(
-    {"use_cuda", "threads", "local_results_path", "save_model", "save_interval", "save_replay"}
+    {
+        "use_cuda",
+        "cuda_graphs",
+        "threads",
+        "local_results_path",
+        "save_model",
+        "save_interval",
+        "save_replay",
+    }
     | {"world"}
 )
 WITHIN = frozenset(
