@@ -133,6 +133,7 @@ class Bench:
             "t_max": self.steps,
             "use_cuda": self.cuda,
             "cuda_graphs": self.graphs,
+            "learning_starts": 2000,
         }
         return configure(loader.load(self.algorithm, "pac_men", updates))
 

@@ -261,6 +261,7 @@ def _hours(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}"
 
 
+_OVER = "Interquartile mean of the final test returns [95 % interval] (runs):"
 _HEAD = """# Results of the paper's figures
 
 `bash run.sh figure --page` writes this page from the tables in `results/evidence`. Nothing on it is
@@ -283,7 +284,22 @@ def page() -> str:
         counts = " | ".join(str(found.count(kind) or "") for kind in kinds)
         rows.append(f"| [{name}](#figure-{name}) | {len(found)} | {counts} |")
         sections.append(f"## Figure {name}\n\n{figure.title}\n\n{section(figure, arms)}")
-    return _HEAD + "\n".join(rows) + "\n\n" + "\n".join(sections)
+    every = figures.read("algorithms")
+    top = f"## {every.title}\n\n{every.caption}\n\n{_OVER}\n\n{across(every, records)}\n\n"
+    return _HEAD + "\n".join(rows) + "\n\n" + top + "\n".join(sections)
+
+
+def across(figure: Figure, records: Sequence[Record]) -> str:
+    """Final returns in Markdown: a row for each arm, a column for each world."""
+    worlds = list(dict.fromkeys(arm.world for arm in figure.arms.values()))
+    cells: dict[str, dict[str, str]] = {}
+    for name, runs in among(figure, records, []).items():
+        arm, found = figure.arms[name], summary.finals(runs, figures.RETURN)
+        if found.seeds:
+            cells.setdefault(arm.label, {})[arm.world] = f"{found.iqm} ({len(found.seeds)})"
+    labels = dict.fromkeys(arm.label for arm in figure.arms.values())
+    rows = [[label, *(cells.get(label, {}).get(world, "") for world in worlds)] for label in labels]
+    return summary.markdown([["", *worlds], *rows])
 
 
 # The command

@@ -70,7 +70,7 @@ class Descent:
     run_axes = 0  # leading axes of parameters, losses and statistics that number runs
 
     def __init__(self, learner: Trainable, graphs: bool = False):
-        """`graphs`: updates are recorded and replayed as CUDA graphs; on the CPU it has no effect."""
+        """`graphs`: record updates, and replay them as CUDA graphs; no effect on a CPU."""
         self.learner = learner
         groups = [
             (group, [p for m in group.modules for p in m.parameters()])

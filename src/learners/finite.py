@@ -1,7 +1,7 @@
 """The loss term that ceased to be finite first.
 
-Nothing is fetched from the device until `broken` is called. The tensors are written in place, so that
-`see` can be a part of a CUDA graph.
+Nothing is fetched from the device until `broken` is called. The tensors are written in place, so
+that `see` can be a part of a CUDA graph.
 """
 
 from collections.abc import Mapping

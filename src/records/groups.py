@@ -10,16 +10,8 @@ from eoi.utils.errors import UserError
 
 # Settings that never set two runs apart: the world's name, where a run computes, the files it keeps
 IGNORED = frozenset(
-    {
-        "use_cuda",
-        "cuda_graphs",
-        "threads",
-        "local_results_path",
-        "save_model",
-        "save_interval",
-        "save_replay",
-    }
-    | {"world"}
+    {"use_cuda", "cuda_graphs", "threads", "local_results_path", "world"}
+    | {"save_model", "save_interval", "save_replay"}
 )
 WITHIN = frozenset(
     {"seed", "label", "absolute_nepisode"}
