@@ -16,6 +16,7 @@ from eoi import main as program
 from eoi.batches import durations, engines, stacks
 from eoi.batches.arms import jobs_of
 from eoi.batches.jobs import find
+from eoi.config import loader
 from eoi.envs import REGISTRY, configured
 from eoi.envs.pac_men import PacMen
 from eoi.pictures import choices, curves, embedding, film, labels, learning, paper, positions
@@ -63,7 +64,7 @@ def test_the_figures_are_those_of_the_paper():
     parts = {4: sides, 6: sides, 9: sides, 10: sides, 11: letters, 14: letters}
     expected = [f"{k}{part}" for k in range(4, 15) for part in parts.get(k, ("",))]
     assert (
-        figures.names() == [*expected, "individuality", "marines", "runaway"]
+        figures.names() == [*expected, "algorithms", "individuality", "marines", "runaway"]
         and len(expected) == 19
     )
     assert [name for name in figures.names() if figures.of_paper(name)] == expected
@@ -838,3 +839,23 @@ def test_the_page_shows_the_example_as_it_is():
     assert found.arms["VDN, fast"].like == "VDN" and len(jobs_of(found, [0])) == 3
     assert all(f"`{name}`" in text for name in figures.names())
     assert all(f"| `{score}` |" in text for score in statistics.SCORES)
+
+
+def test_every_algorithm_has_a_row_in_the_table_across_worlds(tmp_path):
+    found = figures.read("algorithms")
+    arms = jobs_of(found, [0])
+    assert {job.config["name"] for (job,) in arms.values()} == set(loader.names("algs"))
+
+    def run(arm: str, seed: int, value: float) -> Record:
+        series = {"test_return_mean": Series(np.arange(3) * 300, np.full(3, value))}
+        config = arms[arm][0].config | {"seed": seed}
+        return Record(tmp_path / str(seed), config, "COMPLETED", series, "")
+
+    runs = [run("VDN in Pac-Men", 1, 3.0), run("VDN in Pac-Men", 2, 5.0)]
+    runs.append(run("QMIX (every 5) in 8m", 3, 7.0))
+    head, _, *rows = figure.across(found, runs).splitlines()
+    assert head == "|  | Pac-Men | Windy Maze | Firefighters | 8m |"
+    assert len(rows) == len({arm.label for arm in found.arms.values()})
+    assert "| VDN | 4.00 (2) |  |  |  |" in rows
+    assert "| QMIX (every 5) |  |  |  | 7.00 (1) |" in rows
+    assert "| QMIX |  |  |  |  |" in rows
