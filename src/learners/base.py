@@ -3,7 +3,8 @@
 A learner is an nn.Module that owns all its networks. `forward(batch, t, phase)` is pure: it draws
 nothing but from the batch's key, reads nothing back from the device and writes no state; numbers
 that may differ from run to run (discount, alpha, ...) are 0-dim buffers. So the same code serves
-one run, or many at once: learners/stack.py maps it over stacked parameters.
+one run, or many at once: learners/stack.py maps it over stacked parameters, and
+learners/graphs.py replays it on a GPU.
 
 An update descends a learner's phases one after the other (a critic, then the actors); a phase moves
 the parameters that its loss reaches. Most learners have one.
