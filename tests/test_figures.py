@@ -341,7 +341,7 @@ def made(tmp_path_factory):
 
 
 def test_what_is_missing_runs_once_as_fleets(made):
-    arms = ["qmix", "eoi_qmix", "qmix", "eoi_maac", "eoi_qmix"]
+    arms = ["qmix", "qmix", "eoi_qmix", "qmix", "eoi_maac", "eoi_qmix"]
     assert [words[0] for words in made.first] == [f"--config={arm}" for arm in arms]
     assert all("fleet.seeds=[0,1]" in words for words in made.first) and made.again == []
 
