@@ -190,6 +190,7 @@ def benchmark(path: pathlib.Path, rest: list[str]) -> None:
     small = {
         "speed": ["--env", "windy_maze", "--algorithms", "qmix", "--workers", "--repeats", "1"],
         "fleet": ["--runs", "2", "--steps", "120"],
+        "cost": ["--algorithms", "hc", "--worlds", "windy_maze", "--seconds", "0.001"],
         "sc2_server": ["--help"],
     }[path.stem]
     small += ["--seconds", "0.001"] if path.stem == "speed" else []

@@ -26,7 +26,7 @@ OWN_CHECKS = {"doctor"}  # works without the requirements: it lists what is miss
 SCRIPTS = sorted({module for module, _ in cli.COMMANDS.values()} - OWN_CHECKS | {"cli"})
 PROGRAMS = [
     *(f"src/{name}.py" for name in SCRIPTS),
-    *("benchmarks/fleet.py", "benchmarks/speed.py", "scripts/explorers.py"),
+    *("benchmarks/cost.py", "benchmarks/fleet.py", "benchmarks/speed.py", "scripts/explorers.py"),
     *("scripts/fill_pages.py", "docs/worlds/draw.py"),
 ]
 
