@@ -199,7 +199,7 @@ def test_a_wrong_figure_over_worlds_is_refused_by_key(tmp_path, capsys, old, new
 def test_the_family_of_the_study_of_individuality():
     found = figures.read("individuality")
     arms = jobs_of(found, found.seeds)
-    assert found.seeds == (71, 72, 73, 74, 75) and len(arms) == 6 * 6
+    assert found.seeds == tuple(range(71, 81)) and len(arms) == 6 * 6
     labels = dict.fromkeys(arm.label for arm in found.arms.values())
     forms = ["QMIX", "QMIX (every 5)", "EOI+QMIX", "EOI+QMIX (exploration)", "IPPO", "EOI+IPPO"]
     assert [*labels] == forms
