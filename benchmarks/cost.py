@@ -21,7 +21,7 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -97,9 +97,12 @@ def cost(
     return cell.minutes(step), cell.megabytes
 
 
-def lengths(pairs: list[str]) -> Mapping[str, int]:
-    """Steps of a run by world, from the words WORLD=STEPS."""
-    return {world: int(float(steps)) for world, _, steps in (pair.partition("=") for pair in pairs)}
+def length(pair: str) -> tuple[str, int]:
+    """A world and the steps of a run, from WORLD=STEPS. Raises ValueError."""
+    world, _, steps = pair.partition("=")
+    if world not in loader.names("envs") or float(steps) < 1:
+        raise ValueError(pair)
+    return world, int(float(steps))
 
 
 def main() -> None:
@@ -108,12 +111,12 @@ def main() -> None:
     )
     algorithms = loader.names("algs")
     parser.add_argument("--algorithms", nargs="+", default=algorithms, choices=algorithms)
-    parser.add_argument("--worlds", nargs="+", default=list(WORLDS))
+    parser.add_argument("--worlds", nargs="+", default=WORLDS, choices=loader.names("envs"))
     parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--t-max", nargs="+", default=[], metavar="WORLD=STEPS")
+    parser.add_argument("--t-max", nargs="+", default=[], type=length, metavar="WORLD=STEPS")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    steps = lengths(asked.t_max)
+    steps = dict(asked.t_max)
 
     print("| | " + " | ".join(f"{world}: minutes, MB" for world in asked.worlds) + " |")
     print("|---" * (1 + len(asked.worlds)) + "|", flush=True)

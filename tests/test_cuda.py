@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 
 def learned(*every):
-    """Networks of each run after three rollouts and their updates, and the number of updates."""
+    """Networks of each run after three rollouts and their updates, and the trainer."""
     trainer = make_trainer(*every)
     for _ in range(3):
         trainer.play()
@@ -32,7 +32,7 @@ def test_a_recorded_update_is_the_update(algorithm, runs, settings):
         networks, trainer = learned(*every)
         both.append(networks)
     assert trainer.at.updates > WARM + 1
-    assert trainer.descent._steps._recorded
+    assert trainer.descent._descend._recorded
     assert trainer.descent.broken(0) == ([], 0)
     for plain, recorded in zip(*both, strict=True):
         for name, x in plain.items():

@@ -81,18 +81,19 @@ class Descent:
         self.copied_at = 0  # training episodes at the last hard copy of the targets
         self.finite = Finite()
         on_gpu = any(p.is_cuda for _, parameters in self._groups for p in parameters)
-        self._steps = Graphs(self._descend) if graphs and on_gpu else self._descend
+        plain = self._plain_descend
+        self._descend = Graphs(plain) if graphs and on_gpu else plain
 
     def update(self, batch: Batch, t: Scalar, episode: int) -> dict[str, PerRun]:
         """One step down the loss of each phase; `episode` counts the training episodes so far."""
-        stats = self._steps(batch, t)
+        stats = self._descend(batch, t)
         self._follow(episode, self._phases(batch))
         return stats
 
     def _phases(self, batch: Batch) -> Sequence[int]:
         return range(self.learner.phases) if batch.phases is None else batch.phases
 
-    def _descend(self, batch: Batch, t: Scalar) -> dict[str, PerRun]:
+    def _plain_descend(self, batch: Batch, t: Scalar) -> dict[str, PerRun]:
         terms: dict[str, PerRun] = {}
         stats: dict[str, PerRun] = {}
         for phase in self._phases(batch):
