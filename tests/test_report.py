@@ -21,7 +21,7 @@ from eoi import main as train
 from eoi import report
 from eoi.pictures.curves import Curve
 from eoi.pictures.film import Shot
-from eoi.pictures.page import png
+from eoi.pictures.png import png
 from eoi.records import reader, table
 from eoi.records.groups import identity
 from eoi.records.record import Record, Series
@@ -389,7 +389,7 @@ def test_large_films_lose_pixels_then_moments():
     assert len(np.unique(smaller[0].picture.reshape(-1, 3), axis=0)) <= 64
     (fewer,), remark = fitted([film], 400_000)
     assert [shot.step for shot in fewer] == [0, 2, 4, 5] and "one in 2 moments" in remark
-    assert sum(len(png(shot.picture)) for shot in fewer) <= 400_000
+    assert sum(len(shot.png) for shot in fewer) <= 400_000
     assert [shot.step for shot in fitted([film], 1)[0][0]] == [0, 5]
 
 

@@ -6,7 +6,7 @@ Axes: A agents.
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from io import BytesIO
 
 import matplotlib
@@ -17,6 +17,7 @@ from eoi.envs.base import VecEnv
 from eoi.envs.grid import AGENT_COLOURS, RGB
 from eoi.learners import Learner
 from eoi.pictures.marks import Marks, as_text, main_components
+from eoi.pictures.png import png
 from eoi.runners.rollout import Moment
 from eoi.saved import Recognise, greedy_episodes, recogniser
 
@@ -43,6 +44,10 @@ class Shot:
     history: dict[str, float] = field(default_factory=dict)  # quantities for a chart over time
     marks: Marks = field(default_factory=dict)  # quantities of each agent; none at the beginning
     legend: dict[str, RGB] = field(default_factory=dict)  # colours of the picture
+
+    @cached_property
+    def png(self) -> bytes:
+        return png(self.picture)
 
 
 Films = Sequence[Sequence[Shot]]  # an episode each

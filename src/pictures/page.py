@@ -5,14 +5,9 @@ import html
 import json
 import pathlib
 from collections.abc import Sequence
-from io import BytesIO
-
-import numpy as np
-from PIL import Image
 
 from eoi.envs.grid import RGB
 from eoi.pictures.film import Shot, agent_colour
-from eoi.utils.shapes import UInt8
 
 _TEMPLATE = pathlib.Path(__file__).with_name("page.html")
 
@@ -36,7 +31,7 @@ def _hex(colour: RGB) -> str:
 
 def _moment(shot: Shot) -> dict[str, object]:
     return {
-        "picture": "data:image/png;base64," + base64.b64encode(png(shot.picture)).decode(),
+        "picture": "data:image/png;base64," + base64.b64encode(shot.png).decode(),
         "step": shot.step,
         "total": round(shot.total, 4),
         "actions": shot.actions,
@@ -48,23 +43,3 @@ def _moment(shot: Shot) -> dict[str, object]:
             for name, rows in shot.marks.items()
         },
     }
-
-
-def png(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """A picture as PNG: as indices into a palette if it has at most 256 colours."""
-    image, file = Image.fromarray(picture), BytesIO()
-    if image.getcolors(256):
-        image = _with_palette(picture)
-    image.save(file, format="PNG", optimize=True)
-    return file.getvalue()
-
-
-def _with_palette(picture: UInt8[np.ndarray, "height width 3"]) -> Image.Image:
-    """The same picture with its own colours as the palette, at most 256."""
-    packed = picture.astype(np.int64) @ [1 << 16, 1 << 8, 1]
-    colours, index = np.unique(packed, return_inverse=True)
-    image = Image.fromarray(index.reshape(packed.shape).astype(np.uint8))
-    image.putpalette(
-        np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).ravel().tolist()
-    )
-    return image

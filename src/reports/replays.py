@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from eoi.pictures.film import Films
-from eoi.pictures.page import png
 from eoi.utils.shapes import UInt8
 
 T = TypeVar("T")
@@ -34,7 +33,7 @@ def fitted(films: Films, limit: int) -> tuple[Films, str]:
 
 def _sizes(films: Films) -> list[list[int]]:
     """Bytes of each picture."""
-    return [[len(png(shot.picture)) for shot in film] for film in films]
+    return [[len(shot.png) for shot in film] for film in films]
 
 
 def _every(sizes: Sequence[Sequence[int]], limit: int) -> int:
