@@ -27,6 +27,7 @@ from eoi.records.groups import identity
 from eoi.records.record import Record, Series
 from eoi.reports import curves, figures
 from eoi.reports.commands import training_command
+from eoi.reports.played import play
 from eoi.reports.replays import fitted
 from eoi.reports.runs import lasting, origin, usable
 from test_pictures import fake, recorded, refused
@@ -358,6 +359,14 @@ def test_saved_runs_are_played(played):
     ]
     assert [np.nansum(share) for share in shares] == pytest.approx([1] * 4, abs=1e-3)
     assert "most alike" in played.read_text()
+
+
+def test_a_world_without_positions_has_no_maps(real, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "play", lambda *words: replace(play(*words), shares=None))
+    path = tmp_path / "page.html"
+    assert report.main([str(real), "--out", str(path)]) == 0
+    text = path.read_text()
+    assert 'id="alike"' in text and "Position maps" not in text and 'href="#positions"' not in text
 
 
 def test_a_title_of_many_names_is_short():

@@ -204,14 +204,14 @@ def _played_sections(report: Report) -> Iterable[Section]:
         " observations. Positions: Jensen-Shannon divergence of the cells they visit, in bits.",
         f'<div class="row">{"".join(matrices)}</div>',
     )
-    maps = [_played(each, _maps(each)) for each in report.played if each.shares is not None]
-    yield Section(
-        "positions",
-        "Position maps",
-        "Where each agent spends its time in greedy episodes. Walls are grey. The depth of a colour"
-        " is the square root of the share of time.",
-        "".join(maps),
-    )
+    if any(each.shares is not None for each in report.played):
+        yield Section(
+            "positions",
+            "Position maps",
+            "Where each agent spends its time in greedy episodes. Walls are grey. The depth of a"
+            " colour is the square root of the share of time.",
+            "".join(_played(each, _maps(each)) for each in report.played),
+        )
     yield Section(
         "replays",
         "Replays",
@@ -235,7 +235,8 @@ def _matrices(each: Played) -> str:
 
 
 def _maps(each: Played) -> str:
-    assert each.shares is not None
+    if each.shares is None:
+        return '<p class="faint">This world has no positions.</p>'
     drawn = "".join(
         f"<figure>{_chart('maps', f'{each.key} {i}', '', f'Positions of agent {i}')}"
         f"<figcaption>agent {i}</figcaption></figure>"
