@@ -316,6 +316,12 @@ def test_a_groups_row_compares_it_with_the_baseline():
     assert vdn[4].startswith("+4.00 [") and vdn[4].endswith("P 1.00")
 
 
+def test_runs_without_the_first_metric_are_not_counted():
+    other = Record(pathlib.Path("runs/3"), {"name": "qmix", "seed": 3}, "COMPLETED", {}, "3")
+    rows = summary.final_values({"qmix": [record(), other]}, ["test_return_mean"])
+    assert rows[1][:2] == ["qmix", "1 of 2"]
+
+
 # Tables of runs
 
 

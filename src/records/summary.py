@@ -76,6 +76,8 @@ def final_values(
 ) -> Rows:
     """A head, then a row for each group of runs.
 
+    Of a group the runs that have logged the first metric are counted.
+
     The first metric has mean, interquartile mean, the difference to the group `baseline` if it is
     given, and each run's final value. Of the others those in `each` have each run's final value,
     and the rest their interquartile mean.
@@ -87,12 +89,18 @@ def final_values(
     rows = [[*head, *others]]
     for name, records in groups.items():
         other = None if baseline is None else finals(groups[baseline], first)
-        row = [name, str(len(records)), *_detailed(finals(records, first), other)]
+        own = finals(records, first)
+        row = [name, _number_of(own, records), *_detailed(own, other)]
         for metric in others:
             group = finals(records, metric)
             row.append(group.each if metric in each else group.middle)
         rows.append(row)
     return rows
+
+
+def _number_of(group: Finals, records: Sequence[Record]) -> str:
+    logged, every = len(group.values), len(records)
+    return str(every) if logged == every else f"{logged} of {every}"
 
 
 def _detailed(group: Finals, other: Finals | None) -> list[str]:
