@@ -42,9 +42,21 @@ def seeds(text: str) -> list[int]:
         if dash and int(low) > int(high):
             raise ArgumentTypeError(f"{part} goes down, so no seed is in it; write {high}-{low}")
         found += range(int(low), int(high) + 1) if dash else [int(part)]
-    return (
-        list(range(found[0])) if len(found) == 1 and "," not in text and "-" not in text else found
-    )
+    if len(found) == 1 and "," not in text and "-" not in text:
+        found = list(range(found[0]))
+    if not found:
+        raise ArgumentTypeError(
+            "there is none, so nothing would run;"
+            " a number alone counts them, so seed 0 is --seeds 1"
+        )
+    for seed in found:
+        if found.count(seed) > 1:
+            raise ArgumentTypeError(_twice(seed))
+    return found
+
+
+def _twice(value: object) -> str:
+    return f"{value} is there twice, which would be the same run; name it once"
 
 
 def parser() -> Parser:
@@ -115,7 +127,7 @@ def grid(options: Namespace, given: Sequence[str]) -> list[Job]:
     algorithms, worlds = (
         [name for name in text.split(",") if name] for text in (options.config, options.env_config)
     )
-    named = {"--config": algorithms, "--env-config": worlds, "--seeds": options.seeds}
+    named = {"--config": algorithms, "--env-config": worlds}
     for option, values in (
         named | {f"--vary {key}": values for key, values in varied.items()}
     ).items():
@@ -154,19 +166,12 @@ def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
 
 def _refuse_none_or_twice(option: str, values: Sequence[object]) -> None:
     if not values:
-        hint = (
-            "a number alone counts them, so seed 0 is --seeds 1"
-            if option == "--seeds"
-            else "name at least one"
-        )
-        raise UserError(f"{option}: there is none, so nothing would run; {hint}")
+        raise UserError(f"{option}: there is none, so nothing would run; name at least one")
     # 1 and 1.0 are the same run.
     read = [loader.parse_updates([f"value={value}"]) for value in values]
     for value, content in zip(values, read, strict=True):
         if read.count(content) > 1:
-            raise UserError(
-                f"{option}: {value} is there twice, which would be the same run; name it once"
-            )
+            raise UserError(f"{option}: {_twice(value)}")
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ Only this file and settings.py see the whole configuration.
 import contextlib
 import logging
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,6 +15,7 @@ from eoi.components.replay import Replay
 from eoi.controllers.controller import Controller
 from eoi.envs.base import EnvSpec, VecEnv
 from eoi.learners.base import Context, Extra, Learner
+from eoi.records import reader
 from eoi.settings import Settings
 from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
@@ -127,9 +128,10 @@ def make_replay(settings: Settings, worlds: Worlds, learner: Learner, runs: int)
     """`runs`: replays that must fit in memory together; 0 skips the check. Raises UserError."""
     spec, run = worlds.train.spec, settings.run
     device = worlds.device
+    if not learner.replays:  # nothing reads it
+        return Replay(spec, replace(settings.replay, buffer_size=1), device, runs=0)
     replay = Replay(spec, settings.replay, device, learner.keeps(spec), runs)
-    kept = learner.replays
-    if kept and spec.fixed_length and run.batch_size_run * (spec.episode_limit + 1) > replay.rows:
+    if run.batch_size_run * (spec.episode_limit + 1) > replay.rows:
         raise UserError(
             f"batch_size_run={run.batch_size_run}: {run.batch_size_run} episodes at once do not "
             f"fit a replay of {settings.replay.buffer_size} transitions; "
@@ -139,8 +141,13 @@ def make_replay(settings: Settings, worlds: Worlds, learner: Learner, runs: int)
 
 
 def find_folder(name: str) -> pathlib.Path:
-    """A folder as typed: relative to the current directory, else to the repository."""
+    """A folder as typed: relative to the current directory, else to the repository; or a run's id.
+
+    Raises UserError for the id of no run.
+    """
     here = pathlib.Path(name).expanduser()
+    if name.isdigit() and not here.exists():
+        return reader.only_run(name)
     return here if here.exists() else ROOT / here
 
 

@@ -74,7 +74,7 @@ def _loads(module: str) -> Check:
             warnings.simplefilter("ignore")
             loaded = importlib.import_module(module)
     except Exception as error:
-        line = str(error).strip().splitlines()[0][:160]
+        line = next(iter(str(error).strip().splitlines()), "")[:160]
         return Check(label, f"{type(error).__name__}: {line}", _INSTALL)
     if module != "torch":
         return Check(label, "works")

@@ -27,6 +27,8 @@ def varied(cfg: FleetConfig, given: Mapping[str, Any]) -> Iterator[tuple[dict[st
     One run without settings of its own where no fleet is asked for. Raises UserError.
     """
     for key, values in cfg.vary.items():
+        if not isinstance(key, str):
+            raise UserError(f"fleet.vary: {key!r} is not the name of a setting")
         if not isinstance(values, list) or not values:
             example = f"fleet.vary={{'{key}': [0, 0.05]}}"
             raise UserError(f"fleet.vary: {key} needs a list of values, e.g. {example}")

@@ -59,7 +59,7 @@ from eoi.records.closing import SHOWN, Finished, closing, named
 from eoi.records.folder import Folder, Follower, capped
 from eoi.records.record import labelled
 from eoi.run import Run, Trainer
-from eoi.saved import elsewhere, recorded, source
+from eoi.saved import elsewhere, located, recorded
 from eoi.settings import Settings, configure
 from eoi.utils import checkpoints, places
 from eoi.utils.errors import Failure, UserError
@@ -86,6 +86,7 @@ class Command:
 
 
 _BEHIND_WITH = "a setting; settings stand behind the word `with`: with "
+_VALUED = {"--mongo": "HOST:PORT:DATABASE"}  # flags that would do nothing without a value
 _FLAGS = ("--config", "--env-config", "--resume", "--mongo", "--wandb")
 
 
@@ -96,6 +97,8 @@ def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
         flag, equals, value = word.partition("=")
         if flag in _FLAGS:
             flags[flag] = value if equals else next(words, "")
+            if not flags[flag] and flag in _VALUED:
+                raise UserError(f"{flag}: expected {flag} {_VALUED[flag]}")
         elif word == "--tensorboard":
             flags[word] = ""
         else:
@@ -174,8 +177,8 @@ def _fresh(
         config["seed"] = random.SystemRandom().randrange(2**31)
     # The arm's name is for messages alone.
     settings = configure(config | {"label": config["label"] or label}, given)
-    for wanted in settings.learner.reuses():
-        config[wanted.setting] = str(source(wanted, settings).resolve())
+    if found := located(settings):
+        config |= found
         settings = configure(config | {"label": config["label"] or label}, given)
     config["env_args"] = dataclasses.asdict(settings.env)
     return Command(config, settings, rest, None, _further(flags))
@@ -385,6 +388,8 @@ class Program:
         self._end_others(trainer, None)
         if trainer.failures[0]:
             raise trainer.failures[0]
+        if any(trainer.failures):
+            self.status = 1
         return _known(trainer.at.best)
 
     def _end_others(self, trainer: Trainer | None, ended: BaseException | None) -> None:
@@ -495,7 +500,7 @@ class Program:
         trouble = next((record.folder.trouble for record in self.records), None)
         if trouble:
             raise trouble
-        return 0
+        return self.status
 
 
 def played(trainer: Trainer) -> float:

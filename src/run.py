@@ -389,7 +389,7 @@ class Trainer:
         `tests`: how many tests each run has had, so that episodes differ from test to test.
         """
         n_envs, runs = self.tests.env.n_envs, self.runs
-        rounds = max(1, len(runs) * episodes // n_envs)
+        rounds = -(-len(runs) * episodes // n_envs)  # at least so many episodes
         count = n_envs // len(runs)
         outcomes: list[list[Outcome]] = [[] for _ in runs]
         last: list[Episodes] = []

@@ -218,6 +218,14 @@ def source(wanted: Reuse, settings: Settings) -> pathlib.Path:
     return folder
 
 
+def located(settings: Settings) -> dict[str, str]:
+    """The settings that name other runs, with the folders of these. Raises UserError."""
+    return {
+        wanted.setting: str(source(wanted, settings).resolve())
+        for wanted in settings.learner.reuses()
+    }
+
+
 def _settings(settings: Settings, names: Sequence[str]) -> dict[str, object]:
     """The world's settings, and those of `names`."""
     parts = (settings.run, settings.controller, settings.learner)

@@ -286,14 +286,20 @@ def test_a_verdict_in_words():
 def test_two_metrics_of_one_arm_are_compared_and_nan_does_not_count():
     runs = [
         replace(run, metrics=run.metrics | {"p": Series(np.arange(4), np.array([0.0, 1, 1, 1]))})
-        for run in (run_of([0.0, 0, 0, 8], k) for k in range(4))
+        for run in (run_of([0.0, 0, 0, 8], k) for k in range(5))
     ]
     both = Claim("", Side("A", "p", "half"), "below", Side("A", "test_return_mean", "half"))
     found = verdicts.judge(both, {"A": runs})
     assert both.test == "A: p (half) below test_return_mean (half)"
     assert found.outcome == "holds" and found.middles == (pytest.approx(1 / 3), 1)
+    assert found.sentence.startswith(
+        "0.333 against 1.00, interquartile mean of the differences -0.667 [-0.667, -0.667],"
+    )
+    assert found.sentence.endswith("P(improvement) 0.00 [0.00, 0.00], 5 seeds")
+    few = {"A": runs[:4]}
+    assert verdicts.judge(both, few).outcome == "undecided"
     broken = [*runs, run_of([np.nan], 9)]
-    assert verdicts.judge(claim("above", 1.0), {"A": broken}).runs == (4, 0)
+    assert verdicts.judge(claim("above", 1.0), {"A": broken}).runs == (5, 0)
 
 
 def test_the_runs_of_two_arms_are_subtracted_seed_by_seed():

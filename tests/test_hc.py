@@ -440,7 +440,7 @@ def test_skills_that_do_not_fit_are_refused(run, words, expected, tmp_path, caps
 
 def test_skills_of_another_learner_are_refused(run, tmp_path, capsys):
     place = f"local_results_path={tmp_path}"
-    assert main(["--config=hsd", START[1], *TINY_WORDS, "t_max=30", place]) == 0
+    assert main(["--config=hsd", START[1], *TINY_WORDS, "batch_size=2", "t_max=30", place]) == 0
     other, nothing = tmp_path / "sacred" / "1", tmp_path / "nothing"
     argv = [*START, *WORDS, f"skills_from={other}", f"local_results_path={nothing}"]
     assert main(argv) == 2

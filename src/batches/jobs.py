@@ -14,6 +14,7 @@ from eoi.config import loader
 from eoi.records import reader
 from eoi.records.groups import identity
 from eoi.records.record import Config, labelled
+from eoi.saved import located
 from eoi.settings import configure
 from eoi.utils.errors import UserError
 from eoi.utils.locks import is_locked
@@ -78,14 +79,16 @@ def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str
     """One cell of the grid, checked. Raises UserError as the start of the run would."""
     updates = loader.parse_updates([*given, *varied, f"seed={seed}"])
     config = loader.load(algorithm, env, updates, envs.setting_names())
-    config["env_args"] = asdict(configure(config, updates).env)
+    settings = configure(config, updates)
+    config |= {"env_args": asdict(settings.env), **located(settings)}
     return Job(algorithm, env, seed, varied, given, config)
 
 
 def find(jobs: Sequence[Job]) -> None:
     """Sets each job's state and folder from the runs on disk.
 
-    Of several runs with the job's settings the most advanced one counts.
+    Of several runs with the job's settings one that has finished counts, else one that runs, else
+    one that was cut.
     """
     wanted: dict[str, list[Job]] = {}
     for job in jobs:

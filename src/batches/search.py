@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Runner = Callable[[Sequence[Job]], bool]  # runs jobs; whether the user stopped them
-_RANGE = re.compile(r"(?P<low>[^.]+(?:\.\d+)?)\.\.(?P<high>[^:]+?)(?P<log>:log)?")
+_RANGE = re.compile(r"(?P<low>[^:,]+?)\.\.(?P<high>[^:]+?)(?P<log>:log)?")
 _ASKED = "asked"  # the study's attribute with the question that it answers
 
 

@@ -334,7 +334,7 @@ def _fields(spec: EnvSpec) -> dict[str, Kept]:
         "obs": Kept((agents, spec.obs_size), spec.obs_dtype),
         "state": Kept((spec.state_size,)),
         "avail": Kept((agents, spec.n_actions), torch.bool),
-        "actions": Kept((agents,), torch.uint8),
+        "actions": Kept((agents,), torch.uint8 if spec.n_actions <= 256 else torch.int32),
         "reward": Kept(()),
         "terminated": Kept((), torch.bool),
         "step": Kept((), torch.int32),  # time within the episode

@@ -105,11 +105,13 @@ def _shown(kind: str, name: str) -> str:
     return name if name.endswith(".yaml") else f"config/{kind}/{name}.yaml"
 
 
-def use_plugins(modules: Iterable[str]) -> None:
+def use_plugins(modules: object) -> None:
     """Imports the user's own modules, which may register extras, learners or worlds.
 
     Raises UserError.
     """
+    if not isinstance(modules, list | tuple) or not all(isinstance(m, str) for m in modules):
+        raise UserError(f"plugins={modules}: expected a list of modules, such as plugins=['mine']")
     for module in modules:
         try:
             importlib.import_module(module)
@@ -192,10 +194,10 @@ def parse_updates(pairs: Iterable[str]) -> dict[str, Any]:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         try:
             return yaml.load(text, _Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # of a date that does not exist
             return text
 
 
@@ -224,8 +226,10 @@ def load(
         (f"{_shown('algs', algorithm)}: ", _read_named("algs", "--config", algorithm)),
         ("with ", updates),
     ]
-    for _, content in layers:
+    for source, content in layers:
         use_plugins(content.get("plugins", []))
+        if "fleet" in content:
+            raise UserError(f"{source}fleet: a fleet is asked for on the command line alone")
     config = defaults()
     known = copy.deepcopy(config)
     for source, content in layers:

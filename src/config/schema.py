@@ -96,8 +96,10 @@ def _convert(value: Any, hint: Any) -> Any:
 
 
 def _one_of(value: Any, args: tuple[Any, ...]) -> Any:
-    if any(value == a and type(value) is type(a) for a in args):
-        return value
+    options = (value, str(value)) if type(value) is int else (value,)
+    for option in options:
+        if any(option == a and type(option) is type(a) for a in args):
+            return option
     raise TypeError
 
 
@@ -107,6 +109,13 @@ def _first_that_fits(value: Any, args: tuple[Any, ...]) -> Any:
             return _convert(value, option)
         except TypeError:
             continue
+    raise TypeError
+
+
+def _text(value: Any, _: tuple[Any, ...]) -> str:
+    """The id of a run, 3, is read as a number."""
+    if type(value) in (str, int):
+        return str(value)
     raise TypeError
 
 
@@ -144,6 +153,7 @@ _CONVERTERS = {
     typing.Literal: _one_of,
     typing.Union: _first_that_fits,
     types.UnionType: _first_that_fits,
+    str: _text,
     float: _number,
     int: _integer,
     dict: _dictionary,

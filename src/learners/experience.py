@@ -14,6 +14,7 @@ from eoi.components.episodes import Episodes
 from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
 from eoi.learners.base import LearnerConfig, Progress, Scalar
+from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
 from eoi.utils.shapes import Int
 
@@ -30,6 +31,13 @@ class OffPolicy:
     """Transitions, or whole episodes, from the replay."""
 
     def __init__(self, cfg: OffPolicyConfig, replay: Replay, wants: Wants, whole: bool):
+        """Raises UserError if the replay may be too small for a batch of whole episodes."""
+        longest = replay.limit + 1  # rows of an episode
+        if whole and replay.rows // longest < cfg.batch_size:
+            raise UserError(
+                f"batch_size={cfg.batch_size} episodes: the replay holds"
+                f" {replay.rows // longest} of {replay.limit} steps; raise buffer_size"
+            )
         self.cfg, self.replay, self.wants, self.whole = cfg, replay, wants, whole
 
     def insert(self, episodes: Episodes) -> None:

@@ -98,6 +98,7 @@ class LFO(Extra[object]):
             next_avail=handed(batch.next_avail),
             rewards=None if batch.rewards is None else handed(batch.rewards),
             last_actions=None if batch.last_actions is None else handed(batch.last_actions),
+            earlier=None if batch.earlier is None else handed(batch.earlier),
             kept={name: handed(x) for name, x in batch.kept.items()},
             weight=weight,
             unswapped=batch,

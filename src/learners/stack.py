@@ -21,10 +21,10 @@ from torch.func import vmap
 
 from eoi.components.action_selection import Carry, Choice, Keys
 from eoi.components.batch import Batch
-from eoi.learners.base import Group, Learner, LearnerConfig, Losses, Pair, Scalar, Stats
+from eoi.learners.base import Group, Learner, LearnerConfig, Losses, Pair, Scalar
 from eoi.learners.descent import Descent, DescentState, ParameterGroup
 from eoi.utils.shapes import Bool, Float
-from eoi.utils.trees import map_tensors, member, stacked
+from eoi.utils.trees import map_tensors
 
 Result = TypeVar("Result")
 
@@ -166,10 +166,6 @@ class Stack(nn.Module):
 
     def targets(self) -> Sequence[Pair]:
         return self.whole.targets()
-
-    def diagnose(self, batch: Batch, t: Scalar) -> Stats:
-        found = [m.diagnose(member(batch, run), t) for run, m in enumerate(self.members)]
-        return stacked(found)
 
 
 class StackDescent(Descent):

@@ -41,13 +41,15 @@ def automatic_width(entries: int) -> int:
 
 
 def summarise(curves: Sequence[Curve], band: str) -> Summary:
-    """Mean and band on all x at which each run has values, measured or interpolated.
+    """Mean and band on all x at which each run has values, measured or interpolated; or nowhere.
 
     band: a key of BANDS. With a single run its two edges are that run.
     """
     x = np.unique(np.concatenate([curve.x for curve in curves]))
     x = x[(x >= max(curve.x[0] for curve in curves)) & (x <= min(curve.x[-1] for curve in curves))]
-    y = np.stack([np.interp(x, *curve) for curve in curves])  # [R, G]
+    y = np.array([np.interp(x, *curve) for curve in curves])  # [R, G]
+    if not len(x):  # such as one entry each, at different steps
+        return Summary(x, x, x, x)
     mean = y.mean(0)
     if band == "minmax" or len(y) == 1:
         return Summary(x, mean, y.min(0), y.max(0))

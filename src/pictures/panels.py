@@ -75,6 +75,8 @@ def chosen_metrics(records: Sequence[Record], wanted: str | None) -> list[str]:
     if wanted is None:
         wanted = f"test_return_mean,{INTRINSIC}" if INTRINSIC in known else "test_return_mean"
     metrics = [name for name in wanted.split(",") if name]
+    if not metrics:
+        raise UserError(f"--metric {wanted}: names no metric")
     for name in metrics:
         if name not in known:
             raise UserError(f"--metric {name}: no run has logged it.{nearest(name, known)}")
@@ -131,7 +133,9 @@ def remarks(panel: Panel) -> list[str]:
         if len({record.seed for record in records}) < len(records):
             found.append(f"{where}: a seed occurs more than once among its {len(records)} runs")
         ends = [int(record.metrics[panel.metric].steps[-1]) for record in records]
-        if max(ends) > _ALIKE * min(ends):
+        if max(int(record.metrics[panel.metric].steps[0]) for record in records) > min(ends):
+            found.append(f"{where}: its runs share no step of {panel.metric}; no mean is drawn")
+        elif max(ends) > _ALIKE * min(ends):
             short = records[int(np.argmin(ends))]
             found.append(
                 f"{where}: the mean ends at step {min(ends)}, the end of {short.folder}"

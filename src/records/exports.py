@@ -12,6 +12,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from eoi.records.record import Record
 from eoi.records.statistics import final_value
 from eoi.records.summary import finals
@@ -87,6 +89,11 @@ def _refuse_missing(record: Record, metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric not in record.metrics:
             raise UserError(f"{record.folder}: has not logged {metric}; leave one of them out")
+        if not np.array_equal(record.metrics[metric].steps, record.metrics[metrics[0]].steps):
+            raise UserError(
+                f"{record.folder}: {metric} and {metrics[0]} were logged at different steps;"
+                " export them one by one"
+            )
 
 
 def _left_out(

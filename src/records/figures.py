@@ -174,6 +174,8 @@ def _seeds(written: _Written, where: str) -> tuple[int, ...]:
     seeds = tuple(range(written.seeds)) if isinstance(written.seeds, int) else written.seeds
     if not seeds:
         raise UserError(f"{where}seeds: there is none; give a number such as 5, or a list")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"{where}seeds: one is there twice")
     return seeds
 
 

@@ -7,6 +7,7 @@ draws runs within their world.
 Axes: K entries of a run, R and S runs of two groups, G points of a grid.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -123,8 +124,7 @@ def probability_of_improvement(
     first: Float[np.ndarray, " R"], second: Float[np.ndarray, " S"]
 ) -> float:
     """Share of pairs in which the first group's run is higher; ties count one half."""
-    gap = first[:, None] - second
-    return float((gap > 0).mean() + (gap == 0).mean() / 2)
+    return float(_better(first, second))
 
 
 def optimality_gap(scores: Float[np.ndarray, " R"], target: float = 1.0) -> float:
@@ -138,8 +138,10 @@ def difference(first: Float[np.ndarray, " R"], second: Float[np.ndarray, " S"]) 
     if min(len(first), len(second)) > 1:
         spread = deviation(first) + deviation(second)
         if spread > 0:
-            interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
-            low, high = interval.low, interval.high
+            with warnings.catch_warnings():  # of equal values in one of the groups
+                warnings.simplefilter("ignore", RuntimeWarning)
+                test = stats.ttest_ind(first, second, equal_var=False)
+            low, high = test.confidence_interval(LEVEL)
         else:  # equal values in both groups: the t statistic is 0 / 0
             low = high = first.mean() - second.mean()
     return Difference(
@@ -273,6 +275,8 @@ def half_way(steps: np.ndarray, values: Float[np.ndarray, " K"]) -> float:
     metric that ends where it began.
     """
     way = final_value(values) - values[0]
+    if not np.isfinite(way):
+        return np.nan
     if way == 0:
         return 1.0
     done = (smoothed(values, (len(values) // _TENTH) | 1) - values[0]) / way >= 0.5

@@ -48,9 +48,13 @@ def on_grid(curves: Sequence[Curve]) -> tuple[Float[np.ndarray, " G"], Float[np.
 def middle(curves: Sequence[Curve], band: str) -> Summary:
     """Several runs as one curve with a band; nan where a run has no finite value.
 
+    Empty where the runs share no x.
+
     band: a key of BANDS.
     """
     x, y = on_grid(curves)
+    if not len(x):  # such as one entry each, at different steps
+        return Summary(x, x, x, x)
     found = summarise([Curve(x, row) for row in y], band)
     gaps = np.isnan(y).any(0)  # an interquartile mean would trim them as the highest values
     return Summary(x, *(np.where(gaps, np.nan, z) for z in found[1:]))

@@ -285,8 +285,7 @@ def phases(panel: Panel, against: str, arms: Arms) -> Figure:
     }
     for name, records in groups.items():
         trails = [_trail(record, against, panel.metric) for record in records]
-        for record, trail in zip(records, trails, strict=True):
-            data.append(_one_trail(arms[name], record, trail))
+        data += [_one_trail(arms[name], trail) for trail in trails]
         if trails:
             data.append(_mean_trail(arms[name], trails))
     other = Panel(panel.world, against, panel.groups, panel.x)
@@ -309,7 +308,7 @@ def _trail(record: Record, against: str, metric: str) -> Trail:
     return np.stack([steps, *(np.interp(steps, *each) for each in both)])
 
 
-def _one_trail(arm: Arm, record: Record, trail: Trail) -> go.Scatter:
+def _one_trail(arm: Arm, trail: Trail) -> go.Scatter:
     return go.Scatter(
         x=rounded(trail[1]),
         y=rounded(trail[2]),

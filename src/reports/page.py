@@ -145,7 +145,7 @@ def _sections(report: Report) -> Iterable[Section]:
         " interval. A curve further to the right is better.",
         _figure("profiles", "Performance profiles"),
     )
-    yield _phase_section(report)
+    yield _phase_section()
     yield Section(
         "settings",
         "Settings that differ",
@@ -172,7 +172,7 @@ def _each_world(report: Report, body: Callable[[World], str]) -> str:
     )
 
 
-def _phase_section(report: Report) -> Section:
+def _phase_section() -> Section:
     chooser = '<p><label>Individuality by <select id="against"></select></label></p>'
     return Section(
         "phases",

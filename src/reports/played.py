@@ -13,10 +13,10 @@ import torch
 
 from eoi.pictures.film import agent_colour, shoot
 from eoi.pictures.page import page
+from eoi.pictures.paper import typical
 from eoi.pictures.positions import measure
 from eoi.records.reader import is_run
 from eoi.records.record import Record
-from eoi.records.statistics import final_value
 from eoi.reports.replays import fitted
 from eoi.reports.worlds import World
 from eoi.runners.diversity import distances
@@ -134,8 +134,8 @@ def median_runs(worlds: Sequence[World], most: int) -> list[Chosen]:
     for world in worlds:
         for arm, records in world.main.groups.items():
             saved = [record for record in records if has_networks(record)]
-            saved.sort(key=lambda r: final_value(r.metrics[world.main.metric].values))
-            found += [Chosen(world.number, arm, run) for run in saved[len(saved) // 2 :][:1]]
+            if saved:
+                found.append(Chosen(world.number, arm, typical(saved, world.main.metric)))
     return found[:most]
 
 

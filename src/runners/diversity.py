@@ -76,7 +76,7 @@ def distances(
         return {}
     found = {"policies": policy_distances(shared_policies(policy, episodes, remembers))}
     if episodes.cells is not None:
-        found["positions"] = map_distances(occupancy(episodes.cells.flatten(0, 1), n_cells))
+        found["positions"] = map_distances(occupancy(episodes.cells[:, :-1].flatten(0, 1), n_cells))
     return found
 
 

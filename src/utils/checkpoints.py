@@ -68,10 +68,11 @@ def save(path: pathlib.Path, content: dict[str, Any]) -> None:
     put(path.parent, lambda file: _torch_save(content, file), lambda: path.name)
 
 
-def load(path: pathlib.Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(path: pathlib.Path) -> dict[str, Any]:
+    """Content of a checkpoint or of saved networks, on the CPU. Raises UserError."""
     try:
         file = _unpacked(path) if path.name.endswith(_SUFFIX) else path
-        return torch.load(file, map_location=device, weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except Exception as error:  # torch raises many kinds for a damaged file
@@ -117,13 +118,14 @@ class Checkpoints:
 
         path = put(self.folder, write, lambda: f"{t:012d}-{written[0].crc:08x}{_SUFFIX}")
         others = [each for each in self.paths() if each != path]
+        for later in [each for each in others if step(each) > t]:  # damaged: the run began before
+            later.unlink(missing_ok=True)
+            others.remove(later)
         for old in others[: max(len(others) + 1 - keep, 0)]:
             old.unlink(missing_ok=True)
         return path
 
-    def newest(
-        self, device: torch.device | str = "cpu"
-    ) -> tuple[pathlib.Path, dict[str, Any]] | None:
+    def newest(self) -> tuple[pathlib.Path, dict[str, Any]] | None:
         """The newest checkpoint that is whole and of this version; each refused one is named.
 
         Raises UserError when all are refused.
@@ -131,7 +133,7 @@ class Checkpoints:
         paths = self.paths()
         for path in reversed(paths):
             try:
-                return path, _read(path, device)
+                return path, _read(path)
             except UserError as refused:
                 log.warning("%s; using the checkpoint before it", refused)
         if paths:
@@ -142,10 +144,10 @@ class Checkpoints:
         return None
 
 
-def _read(path: pathlib.Path, device: torch.device | str) -> dict[str, Any]:
+def _read(path: pathlib.Path) -> dict[str, Any]:
     if path.name.split(".")[0].split("-")[-1] != f"{_crc(path):08x}":
         raise UserError(f"{path}: damaged, its content does not match the checksum in its name")
-    content = load(path, device)
+    content = load(path)
     if content.get("format") != FORMAT:
         raise UserError(
             f"{path}: of another version (format {content.get('format')}, "
