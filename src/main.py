@@ -97,7 +97,7 @@ def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
         flag, equals, value = word.partition("=")
         if flag in _FLAGS:
             flags[flag] = value if equals else next(words, "")
-            if not flags[flag] and flag in _VALUED:
+            if flags[flag] in ("", "with") and flag in _VALUED:
                 raise UserError(f"{flag}: expected {flag} {_VALUED[flag]}")
         elif word == "--tensorboard":
             flags[word] = ""

@@ -2,6 +2,7 @@ import dataclasses
 import pathlib
 import re
 from dataclasses import fields
+from typing import Literal
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ class Sample:
     flag: bool
     pair: tuple[int, int] = (1, 2)
     note: str | None = None
+    level: Literal["1", "7"] = "7"
 
 
 GOOD = {"rate": 0.5, "count": 2, "flag": True}
@@ -29,6 +31,11 @@ GOOD = {"rate": 0.5, "count": 2, "flag": True}
 
 def test_values_are_converted_and_defaults_kept():
     assert parse(Sample, {**GOOD, "rate": 1, "pair": [3, 4]}) == Sample(1.0, 2, True, (3, 4))
+
+
+def test_a_whole_number_is_a_text_where_a_text_is_asked_for():
+    found = parse(Sample, {**GOOD, "note": 12, "level": 1})
+    assert (found.note, found.level) == ("12", "1")
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,8 @@ def test_values_are_converted_and_defaults_kept():
         ({**GOOD, "rate": float("nan")}, ["s.rate", "at least 0"]),
         ({**GOOD, "count": -1}, ["s.count", "at least 1", "-1"]),
         ({**GOOD, "pair": [1]}, ["s.pair"]),
+        ({**GOOD, "note": 1.5}, ["s.note", "expected str", "1.5"]),
+        ({**GOOD, "level": 5}, ["s.level", "one of '1', '7'", "5"]),
     ],
 )
 def test_bad_values_are_refused_by_full_name(values, words):
@@ -64,6 +73,8 @@ def test_bad_values_are_refused_by_full_name(values, words):
         (["gamma"], ["key=value"]),
         (["alpha=0.1"], ["with alpha", "Did you mean 'eoi.alpha'?"]),
         (["map_name=8M"], ["with map_name", "Did you mean 'env_args.map_name'?"]),
+        (["plugins=mine"], ["plugins=mine", "plugins=['mine']"]),
+        (["plugins=3"], ["plugins=3", "plugins=['mine']"]),
         (["dots_per_room=4"], ["Did you mean 'env_args.dots_per_room'?"]),
     ],
 )
@@ -130,6 +141,7 @@ def test_updates_read_python_and_yaml_literals():
         "use_cuda=true",
         "double_q=False",
         "label=a b",
+        "name=2024-13-01",
         "env_args.easy=True",
         "seed=null",
         "eoi.alpha=[1, 2]",
@@ -139,6 +151,7 @@ def test_updates_read_python_and_yaml_literals():
         "use_cuda": True,
         "double_q": False,
         "label": "a b",
+        "name": "2024-13-01",
         "env_args": {"easy": True},
         "seed": None,
         "eoi": {"alpha": [1, 2]},

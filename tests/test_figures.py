@@ -119,6 +119,7 @@ def test_a_figure_of_the_users_own(tmp_path):
         ("arm: A,", "arm: A, score: finl,", "claims.1.score: expected one of 'final'"),
         ("{config: nowhere}", "qmix", "arms.B: expected its algorithm and settings"),
         ("above: [B, 3]", "less: C, above: B", "claims.1.above: there is no arm 'C'"),
+        ("seeds: 2", "seeds: [1, 1]", "seeds: one is there twice"),
         ("seeds: 2", "seeds: []", "seeds: there is none; give a number such as 5"),
         ("metric: test_snd", "kind: worlds", "panels.1.kind: worlds needs the key worlds"),
         ("seeds: 2", "worlds: {w: 40}", "worlds.w: expected its environment, settings, and a best"),
@@ -636,6 +637,15 @@ def test_the_tree_of_marl_eval():
     ]
     with pytest.raises(UserError, match="has not logged test_snd"):
         exports.marl_eval(two_groups(), ["test_snd"])
+
+
+def test_metrics_of_other_steps_do_not_stand_beside_each_other():
+    worlds = two_groups()
+    for record in (each for groups in worlds.values() for own in groups.values() for each in own):
+        values = record.metrics["test_return_mean"].values
+        record.metrics["p"] = Series(np.arange(len(values)) * 300 + 5, values)
+    with pytest.raises(UserError, match="p and test_return_mean were logged at different steps"):
+        exports.marl_eval(worlds, ["test_return_mean", "p"])
 
 
 def test_tables_for_other_programs():

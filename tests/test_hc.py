@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from eoi import evaluate, watch
+from eoi.batches.jobs import plan
 from eoi.build import restore
 from eoi.components.action_selection import Keys
 from eoi.controllers.controller import ControllerConfig
@@ -436,6 +437,13 @@ def test_skills_that_do_not_fit_are_refused(run, words, expected, tmp_path, caps
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and expected in error, error
     assert not any(tmp_path.iterdir())
+
+
+def test_a_batch_knows_the_run_that_skills_come_from(run, monkeypatch):
+    monkeypatch.chdir(run.parent.parent)
+    given = [word for word in WORDS[1:] if not word.startswith("seed")]
+    job = plan("hc", "windy_maze", 3, [], [*given, "skills_from=sacred/1"])
+    assert job.config["skills_from"] == str(run.resolve())
 
 
 def test_skills_of_another_learner_are_refused(run, tmp_path, capsys):

@@ -107,6 +107,8 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
         (["print_confg"], ["print_confg", "Did you mean 'print_config'"]),
         (["-z"], ["-z"]),
         (["with", "checkpoint_path=/nowhere", "evaluate=True"], ["/nowhere", "networks"]),
+        (["with", "checkpoint_path=987654", "evaluate=True"], ["987654", "no such run"]),
+        (["--mongo"], ["--mongo", "HOST:PORT:DATABASE"]),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, capsys):

@@ -168,6 +168,16 @@ def test_a_score_is_one_number_for_a_run(kind, expected):
     assert set(statistics.SCORES) >= {kind}
 
 
+@pytest.mark.parametrize("kind", ["final", "mean", "half", "swing"])
+def test_a_run_that_diverged_has_no_score(kind):
+    assert np.isnan(statistics.score(kind, np.arange(4), np.array([0.0, 1.0, np.nan, np.nan])))
+
+
+def test_equal_values_in_a_group_are_compared_without_a_warning(recwarn):
+    statistics.difference(np.full(3, 1.0 + 1e-9), np.array([1.0, 2.0, 4.0]))
+    assert not recwarn.list
+
+
 def test_scores_of_a_level_metric():
     steps, values = np.arange(5), np.full(5, 2.0)
     found = [statistics.score(kind, steps, values) for kind in statistics.SCORES]

@@ -10,6 +10,7 @@ from eoi.components.batch import Batch
 from eoi.components.episodes import Episodes, Kept
 from eoi.components.replay import _TOGETHER, Replay, ReplayConfig, Wants
 from eoi.envs.base import EnvSpec
+from eoi.utils.errors import UserError
 from eoi.utils.seeding import root_key
 from eoi.utils.trees import map_tensors
 from helpers import SPEC, keys, make_trainer, tiny
@@ -135,6 +136,24 @@ def test_more_episodes_at_once_than_the_ring_holds_are_refused():
     buffer = Replay(SPEC, ReplayConfig(buffer_size=10, batch_size=4), CPU)
     with pytest.raises(ValueError, match="buffer_size"):
         buffer.insert(numbered(SPEC, [7, 7, 7], 0))
+
+
+def test_actions_beyond_a_byte_keep_their_numbers():
+    """PettingZoo's worlds may have any number of actions."""
+    spec = replace(SPEC, n_actions=300)
+    buffer = Replay(spec, ReplayConfig(buffer_size=20, batch_size=4), CPU)
+    buffer.insert(replace(numbered(spec, [3], 0), actions=torch.full((1, 7, 3), 299)))
+    assert sampled(buffer, 10).actions.unique().tolist() == [299]
+
+
+def test_a_replay_too_small_for_a_batch_of_whole_episodes_is_refused(settings):
+    with pytest.raises(UserError, match=r"batch_size=64 episodes: the replay holds 3. of 30 steps"):
+        make_trainer(settings("qmix_rnn", "pac_men", batch_size=64, buffer_size=1000))
+
+
+def test_learners_that_replay_nothing_take_no_memory_for_it(settings):
+    (run,) = make_trainer(settings("ippo", "pac_men")).runs
+    assert run.replay.bytes < 1e6 and not run.learner.replays
 
 
 def test_size_is_said_before_it_is_taken(caplog):

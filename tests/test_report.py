@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from eoi import main as train
-from eoi import report
-from eoi.pictures.curves import Curve
+from eoi import plot, report
+from eoi.pictures.curves import Curve, summarise
 from eoi.pictures.film import Shot
 from eoi.pictures.png import png
 from eoi.records import reader, table
@@ -92,6 +92,24 @@ def test_runs_with_other_steps_share_a_grid():
     )
     x, y = curves.on_grid([first, second])
     assert x.tolist() == [5, 10, 15] and y.tolist() == [[5, 10, 15], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("band", curves.BANDS)
+def test_runs_that_share_no_step_have_no_middle(band):
+    alone = Curve(np.ones(1), np.ones(1)), Curve(np.zeros(1), np.ones(1))
+    assert [len(part) for part in curves.middle(alone, band)] == [0, 0, 0, 0]
+    assert not len(summarise(alone, band).x)
+
+
+def test_an_arm_whose_runs_share_no_step_is_named(tmp_path, capsys):
+    """As the absolute metric where episodes differ in length."""
+    for seed, first in ((1, 3000), (2, 3030)):
+        fake(tmp_path / "runs" / str(seed), seed, [0, 1], steps=[first, first + 15])
+    assert report.main([str(tmp_path / "runs"), "--out", str(tmp_path / "page.html")]) == 0
+    message = "its runs share no step of test_return_mean; no mean is drawn"
+    assert message in capsys.readouterr().err
+    assert plot.main([str(tmp_path / "runs"), "--out", str(tmp_path / "all.png")]) == 0
+    assert message in capsys.readouterr().err
 
 
 def test_the_middle_of_three_runs():

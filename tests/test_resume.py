@@ -204,7 +204,10 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_used(how,
         found = kept.newest()
     assert found and found[0] == before and found[1]["x"].sum() == 1000
     assert str(newest) in caplog.text and "damaged" in caplog.text
+    again = kept.write(1, {"x": torch.zeros(1000)})  # the run goes on from before the damage
+    assert kept.paths() == sorted([before, again])
     damage(before, "empty")
+    damage(again, "empty")
     with pytest.raises(UserError, match="none of its 2 checkpoints"):
         kept.newest()
 

@@ -28,6 +28,7 @@ CONFIG = loader.load("maac", "pac_men", {"seed": 0}) | {"env_args": {"dots_per_r
             Dimension("reward_scale", 10, 10000, log=True),
         ),
         ("gamma=0.9..0.99", Dimension("gamma", 0.9, 0.99)),
+        ("lr=2.5e-4..1.5E-2:log", Dimension("lr", 2.5e-4, 1.5e-2, log=True)),
         ("eoi.alpha=1e-4..1e-1:log", Dimension("eoi.alpha", 1e-4, 0.1, log=True)),
         ("env_args.dots_per_room=2..8", Dimension("env_args.dots_per_room", 2, 8, integer=True)),
         ("hidden_dim=32..128:log", Dimension("hidden_dim", 32, 128, log=True, integer=True)),
