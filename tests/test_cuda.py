@@ -47,6 +47,12 @@ def test_a_gpu_learns_as_the_cpu_does(algorithm, settings):
         torch.testing.assert_close(there[name], x, rtol=1e-2, atol=1e-3)
 
 
+def test_episodes_of_several_lengths_are_learned_from_without_a_recording(settings):
+    given = {"env_args": {"engine": "lite"}, "use_cuda": True}
+    _, trainer = learned(settings("qmix_rnn", "sc2", seed=1, **given))
+    assert trainer.at.updates > WARM + 1 and not trainer.descent._descend._recorded
+
+
 def test_shapes_that_come_late_are_not_recorded():
     total, expected = torch.zeros((), device="cuda"), 0.0
 

@@ -27,6 +27,7 @@ SHORT += (
 )
 GAME = f"{SHORT} t_max=24 update_interval=2 test_interval=24 log_interval=24"
 
+_RNN = ("qmix_rnn", "eoi_qmix_rnn", "roma_rnn")
 CASES = {algorithm: ("pac_men", algorithm, SHORT) for algorithm in loader.names("algs")}
 CASES |= {
     f"8m {name}": ("sc2", name, f"{GAME} env_args.engine=lite buffer_size=2000")
@@ -45,6 +46,8 @@ CASES |= {
         f"{SHORT} eoi.q_source=stored eoi.q_input=normalised eoi.project=True",
     ),
     "individual": ("windy_maze", "iql", f"{SHORT} eoi.form=reward eoi.intrinsic=centred"),
+    # Of agents with memory a batch is whole episodes, of which such a run has four.
+    **{name: ("pac_men", name, f"{SHORT} batch_size=2") for name in _RNN},
     # Both stages of HC, and updates of all parts of HSD.
     "hc": ("pac_men", "hc", f"{SHORT} skill_episodes=2 rollout_episodes=2 epochs=2"),
     "hsd": ("pac_men", "hsd", f"{SHORT} batch_size=2 decoder_batch=24 task_weight_episodes=1"),

@@ -12,6 +12,7 @@ from eoi import evaluate, watch
 from eoi.batches.jobs import plan
 from eoi.build import restore
 from eoi.components.action_selection import Keys
+from eoi.components.replay import Replay
 from eoi.controllers.controller import ControllerConfig
 from eoi.learners.descent import Descent
 from eoi.learners.hc import CHOICE, HC, SKILLS, HCConfig, diversity_reward, policy_loss, soft_value
@@ -39,6 +40,7 @@ CONFIG = {
     "skill_episodes": 4,
     "skills_from": "",
     "rollout_episodes": 3,
+    "batch_size_run": 1,
 }
 
 
@@ -336,7 +338,9 @@ STAGES = {"skill_episodes": 3, "rollout_episodes": 4, "epochs": 2, "update_inter
 
 def short(**updates) -> Settings:
     """Windy Maze, two episodes of 15 steps at once."""
-    return tiny("hc", "windy_maze", **STAGES, test_interval=90, log_interval=30, **updates)
+    return tiny(
+        "hc", "windy_maze", **{**STAGES, "test_interval": 90, "log_interval": 30, **updates}
+    )
 
 
 def test_the_skills_stay_as_they_are_in_the_second_stage():
@@ -375,6 +379,22 @@ def test_a_fleet_goes_through_both_stages():
         assert ours.at == theirs.at and ours.learner.lived == 120
         for name, p in ours.learner.named_parameters():
             assert (p - theirs.learner.get_parameter(name)).abs().max() <= 1e-3, name
+
+
+def test_an_update_learns_from_episodes_that_none_has_learned_from(monkeypatch):
+    """Two episodes at once: a rollout of three would take one of them twice."""
+    taken, newest = [], Replay.newest
+    trainer = make_trainer(short(t_max=240, rollout_episodes=3))
+
+    def recorded(replay: Replay, count: int, but: int = 0):
+        taken.append((trainer.at.episodes, count))
+        return newest(replay, count, but)
+
+    monkeypatch.setattr(Replay, "newest", recorded)
+    trainer.train()
+    ends = [0, *(end for end, _ in taken)]
+    assert [count for _, count in taken] == [4, 4, 4]
+    assert all(count <= end - last for last, (end, count) in zip(ends, taken, strict=False))
 
 
 def test_a_run_from_anothers_networks_goes_on_from_their_stage():

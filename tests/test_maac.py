@@ -21,7 +21,18 @@ from eoi.learners.kl import KLConfig, KLDivergence
 from eoi.learners.maac import MAAC, MAACConfig
 from eoi.learners.policy_learner import log_softmax
 from eoi.modules.critics import AttentionConfig, AttentionCritic
-from helpers import CONTROLLER, SPEC, Bonus, context, keys, masked, random_batch, step_keys
+from helpers import (
+    CONTROLLER,
+    SPEC,
+    Bonus,
+    context,
+    keys,
+    make_trainer,
+    masked,
+    random_batch,
+    step_keys,
+    tiny,
+)
 from test_eoi import WEIGHTED
 from test_q_learner import learner as qmix
 
@@ -475,7 +486,8 @@ def divergence(*p: list[float]) -> torch.Tensor:
     spec = spec_of(len(p), len(p[0]))
     extra = KLDivergence(KLConfig(weight=1.0), context(spec))
     policies = Policies(
-        logits.log_softmax(-1), lambda obs, avail: everyones[:, None].expand(-1, len(p), -1, -1)
+        logits.log_softmax(-1),
+        lambda obs, avail, last: everyones[:, None].expand(-1, len(p), -1, -1),
     )
     terms, stats, _ = extra.losses(random_batch(spec, 1), policies, NOW)
     terms["kl"].backward()
@@ -505,6 +517,12 @@ def test_kl_is_bounded_and_not_negative():
         assert term.item() == pytest.approx(
             -6 * mean.item(), rel=1e-4
         )  # six pairs, none at its bound
+
+
+def test_kl_of_agents_that_see_their_last_action():
+    trainer = make_trainer(tiny("kl_maac", seed=1, obs_last_action=True))
+    trainer.train()
+    assert trainer.at.updates > 0 and "kl_mean" in trainer.runs[0].log.latest
 
 
 def test_kl_compares_policies_on_the_same_observation_and_moves_one():

@@ -392,6 +392,16 @@ def test_an_interval_in_episodes_counts_from_the_first_full_batch():
     assert seen == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+def test_an_interval_in_episodes_of_agents_without_memory():
+    every = {"update_interval_episodes": 2, "batch_size_run": 1, "learning_starts": 0}
+    trainer, seen = make_trainer(tiny("qmix", **every)), []
+    for _ in range(5):
+        trainer.play()
+        trainer.learn()
+        seen.append(trainer.at.updates)
+    assert seen == [0, 1, 1, 2, 2]
+
+
 # --- whole runs
 
 

@@ -84,7 +84,7 @@ class Policies(NamedTuple):
     """View of a policy learner for the loss terms of its extras."""
 
     log_p: Float[Tensor, "*b A U"]  # log pi_i(. | o_i), with its graph
-    of: Callable[[Tensor, Tensor], Tensor]  # (obs, avail) of any batch -> log pi
+    of: Callable[[Tensor, Tensor, Tensor | None], Tensor]  # obs, avail, last actions -> log pi
 
 
 class Minibatch(NamedTuple):

@@ -64,9 +64,10 @@ class OffPolicy:
         if at.t < cfg.learning_starts or not enough:
             return 0
         if cfg.update_interval_episodes:
+            if not self.whole:
+                return at.episodes // cfg.update_interval_episodes - at.updates
             # The first update comes with the first full batch, as in PyMARL.
-            first = cfg.batch_size if self.whole else 0
-            return (at.episodes - first) // cfg.update_interval_episodes + 1 - at.updates
+            return (at.episodes - cfg.batch_size) // cfg.update_interval_episodes + 1 - at.updates
         return at.t // cfg.update_interval - at.updates
 
 

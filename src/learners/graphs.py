@@ -25,7 +25,8 @@ LIMIT = 8  # recordings; batches of further shapes are learned from without
 class Graphs:
     """An update, recorded for each shape of batch that comes often.
 
-    Statistics are in memory that the next update of the same shape writes over.
+    Batches of episodes of several lengths are learned from without a recording. Statistics are in
+    memory that the next update of the same shape writes over.
     """
 
     def __init__(self, update: Update):
@@ -36,6 +37,8 @@ class Graphs:
         self._recorded: dict[Shape, _Recorded] = {}
 
     def __call__(self, batch: Batch, t: Scalar) -> dict[str, PerRun]:
+        if batch.valid is not None:  # memory unrolled over other lengths is another program
+            return self._plain(batch, t)
         shape = _shape(batch)
         if shape not in self._recorded:
             self._seen[shape] += 1

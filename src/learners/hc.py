@@ -60,7 +60,13 @@ class HCConfig(PPOConfig, OffPolicyConfig, SkillsConfig):
     skill_entropy: float = setting(0, varies=True)  # temperature of the skills' policies
     skill_episodes: int = setting(0)  # of the longest length, before skills are chosen among
     skills_from: str  # a run whose skills are taken instead
-    rollout_episodes: int = setting(1)  # between updates of the choice
+    rollout_episodes: int = setting(1)  # between updates of the choice, at least
+    batch_size_run: int = setting(1)  # episodes played at once
+
+    @property
+    def rollout(self) -> int:
+        """Episodes of a rollout: whole rounds, or an update would learn some of them again."""
+        return -(-self.rollout_episodes // self.batch_size_run) * self.batch_size_run
 
     def reuses(self) -> Sequence[Reuse]:
         if not self.skills_from:
@@ -184,7 +190,7 @@ class HC(PPO[HCConfig]):
 
     def experience(self, replay: Replay) -> Experience:
         cfg, wants, padded = self.cfg, self.wants, not replay.fixed_length
-        if cfg.rollout_episodes * (self.limit + 1) > replay.rows:
+        if cfg.rollout * (self.limit + 1) > replay.rows:
             raise UserError(
                 f"rollout_episodes={cfg.rollout_episodes}: that many episodes do not fit the "
                 "replay; lower it, or raise buffer_size"
@@ -193,7 +199,7 @@ class HC(PPO[HCConfig]):
         # A run that starts from another run's networks goes on from their stage.
         left = self.first_stage - int(self.lived)
         skills = OffPolicy(cfg, replay, wants, whole=False)
-        return Stages(skills, rollouts, cfg.rollout_episodes, left)
+        return Stages(skills, rollouts, cfg.rollout, left)
 
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
         return super().forward(batch, t) if phase == CHOICE else self._skills(batch)
@@ -292,7 +298,7 @@ def policy_loss(
 
 
 class Stages:
-    """Transitions for the skills; later, every `rollout_episodes`, the new episodes for the choice.
+    """Transitions for the skills; later, for each rollout, its episodes for the choice.
 
     The whole of both stages is in the replay, so a run goes on where it stopped.
     """

@@ -39,8 +39,12 @@ class KLDivergence(Extra[Policies]):
         log_p, n_agents = view.log_p[:, :, None], view.log_p.shape[1]  # [B, A, 1, U]
         with torch.no_grad():
             # Policies of all agents j at the observation of each agent i: [B, A, A, U].
-            seen = (x[:, :, None].expand(-1, -1, n_agents, -1) for x in (batch.obs, batch.avail))
-            others = view.of(*seen)
+            obs, avail = (
+                x[:, :, None].expand(-1, -1, n_agents, -1) for x in (batch.obs, batch.avail)
+            )
+            last = batch.last_actions
+            last = None if last is None else last[:, :, None].expand(-1, -1, n_agents)
+            others = view.of(obs, avail, last)
             itself = torch.eye(n_agents, dtype=torch.bool, device=others.device)
             raw = (log_p.exp() * (log_p - others)).sum(-1).masked_fill(itself, 0)
         bounded = log_p.clamp(min=FLOOR) - others.clamp(min=FLOOR)
