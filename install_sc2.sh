@@ -31,7 +31,7 @@ Machine Learning License ($licence).
 The script asks for the password; without a terminal, set SC2_EULA to it.
 SC2_SHA256, if set, is the required SHA-256 of the archive. Archives are in
 $downloads
-and may be deleted afterwards.
+(SC2_DOWNLOADS names another folder) and may be deleted afterwards.
 END
 }
 
@@ -91,7 +91,7 @@ install_game() {
         [ "$(head -c 2 -- "$binary" 2>/dev/null)" != '#!' ] ||
             die 2 "$game contains this project's server: set SC2PATH to another folder"
     done
-    if compgen -G "$game/Versions/Base*/SC2_x64" >/dev/null; then
+    if [ ! -e "$game/.unfinished" ] && compgen -G "$game/Versions/Base*/SC2_x64" >/dev/null; then
         say "StarCraft II is in $game already"
         return
     fi
@@ -108,8 +108,10 @@ install_game() {
     compgen -G "$unpacked/StarCraftII/Versions/Base*/SC2_x64" >/dev/null ||
         die 1 "$archive does not contain the game"
     mkdir -p -- "$game"
+    : >"$game/.unfinished"
     cp -al -- "$unpacked/StarCraftII/." "$game/" 2>/dev/null ||
-        cp -a -- "$unpacked/StarCraftII/." "$game/"
+        cp -a -- "$unpacked/StarCraftII/." "$game/" || die 1 "$game: not copied as a whole"
+    rm -f -- "$game/.unfinished"
     rm -rf -- "$unpacked"
     for binary in "$game"/Versions/Base*/SC2_x64; do
         chmod +x -- "$binary"

@@ -87,7 +87,8 @@ install() { # FILE
 
 why() { # pip's last error in one line
     local said
-    said=$(grep '^ERROR' "$venv/.log" | tail -n 1) || said=$(tail -n 1 "$venv/.log")
+    said=$(grep '^ERROR' "$venv/.log" | tail -n 1)
+    [ -n "$said" ] || said=$(tail -n 1 "$venv/.log")
     if grep -qE 'Retrying|ConnectionError|ConnectTimeout|ReadTimeout|ProxyError' "$venv/.log"; then
         said="the package index cannot be reached (${said:-no answer})"
     fi

@@ -24,7 +24,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 
 from eoi.batches import search
-from eoi.batches.engines import ENGINES, Pace
+from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
 from eoi.batches.jobs import Job, find, plan
 from eoi.batches.report import Screen, table
 from eoi.batches.stacks import stacked
@@ -199,6 +199,7 @@ def settled(jobs: Iterable[Job], screen: Screen) -> list[Job]:
 def body(argv: Sequence[str]) -> None:
     words, given = split(argv)
     options = parser().parse_args(words)
+    refuse_one_of_an_array(options.on, options.only)
     if options.search:
         searched(options, given, argv)
     else:

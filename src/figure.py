@@ -25,7 +25,7 @@ import matplotlib
 from eoi import batch
 from eoi.batches import durations
 from eoi.batches.arms import jobs_of
-from eoi.batches.engines import ENGINES, Pace
+from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
 from eoi.batches.jobs import Job, find
 from eoi.batches.report import Screen
 from eoi.batches.stacks import stacked
@@ -332,6 +332,7 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
         for figure, out in zip(every, outs, strict=True):
             make(figure, among(figure, records, given), out, options.quick)
         return
+    refuse_one_of_an_array(options.on, options.only)
     arms = [planned(options, given, figure) for figure in every]
     jobs = [job for own in arms for members in own.values() for job in members]
     find(jobs)

@@ -53,6 +53,7 @@ from eoi.build import (
 )
 from eoi.config import loader
 from eoi.config.schema import nearest
+from eoi.envs.workers import WorkerError
 from eoi.fleet import given_fleet, refuse_unstackable, varied
 from eoi.records import boards, mongo, reader
 from eoi.records.closing import SHOWN, Finished, closing, named
@@ -207,18 +208,23 @@ def _resumed(
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
-    if not given:
-        _refuse_finished(folder, recorded_t_max)
+    _refuse_finished(folder, settings.run.t_max)
     config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
 
 
 def _refuse_finished(folder: pathlib.Path, t_max: int) -> None:
-    """Raises UserError for a run that is complete, on disk too."""
-    done = max(
-        map(checkpoints.step, checkpoints.Checkpoints(folder / "checkpoints").paths()), default=0
-    )
-    if reader.read_run(folder).get("status") == "COMPLETED" and done >= t_max:
+    """Raises UserError for a run that is complete, on disk too, or that cannot be made longer."""
+    paths = checkpoints.Checkpoints(folder / "checkpoints").paths()
+    done = max(map(checkpoints.step, paths), default=0)
+    if reader.read_run(folder).get("status") != "COMPLETED":
+        return
+    if not paths:
+        raise UserError(
+            f"{folder}: finished, without a checkpoint to go on from (save_interval=0);"
+            " start a longer run, with t_max="
+        )
+    if done >= t_max:
         longer = f"{places.command('train')} --resume {named(folder)} with t_max={2 * done}"
         raise UserError(f"{folder}: finished at step {done:,}; `{longer}` trains it for longer")
 
@@ -357,7 +363,7 @@ class Program:
                 reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
                 raise self._ended(f"{reason}; earlier files stay", 1) from None
             except RuntimeError as error:
-                if "allocate" not in str(error):
+                if isinstance(error, WorkerError) or "allocate" not in str(error):
                     raise
                 raise self._ended(f"out of memory; {_SMALLER}", 1) from None
 
@@ -415,6 +421,7 @@ class Program:
             last=tests["values"][-1],
             last_step=tests["steps"][-1],
             saved=run.cfg.save_model,
+            resumable=run.checkpoints is not None,
             failure=str(failure or ""),
         )
 
@@ -428,6 +435,7 @@ class Program:
                 record.log(),
                 record.folder.folder,
                 runs=0 if place else total,
+                resumed=record.start is not None,
             )
             for place, record in enumerate(self.records)
         ]

@@ -3,6 +3,7 @@
 Axes: R runs, N copies of one run.
 """
 
+import functools
 import logging
 import pathlib
 import time
@@ -32,7 +33,7 @@ from eoi.utils.logging import RunLog
 from eoi.utils.seeding import fold, root_key
 from eoi.utils.shapes import Int
 from eoi.utils.stopping import Stop
-from eoi.utils.trees import member, stacked
+from eoi.utils.trees import map_tensors, member, stacked
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +70,19 @@ class Run:
         run_log: RunLog,
         folder: pathlib.Path | None = None,
         runs: int = 1,
+        resumed: bool = False,
     ):
-        """`runs`: runs of this size that must fit in memory together; 0 skips the check."""
+        """`runs`: runs of this size that must fit in memory together; 0 skips the check.
+
+        `resumed`: a checkpoint will be loaded, so no other run's networks are.
+        """
         self.settings, self.cfg, self.log, self.folder = settings, settings.run, run_log, folder
         self.spec, self.device = worlds.train.spec, worlds.device
         self.learner = make_learner(settings, self.spec).to(self.device)
         if runs:
             for notice in (*self.learner.notices(), *_too_short(settings)):
                 log.warning("warning: %s", notice)
-        if self.cfg.checkpoint_path:
+        if self.cfg.checkpoint_path and not resumed:
             restore(self.learner, find_folder(self.cfg.checkpoint_path))
         self.replay = make_replay(settings, worlds, self.learner, runs)
         self.experience = self.learner.experience(self.replay)
@@ -137,8 +142,8 @@ class Run:
         found, trained = self.log.latest["test_return_mean"], self.at.updates > 0
         if found > self.at.best and (trained or self.cfg.checkpoint_path):
             self.refuse_broken()
-            self.at.best, self.at.best_t = found, self.at.t
-            _while_running(lambda: self.save("best"))
+            if _while_running(lambda: self.save("best")):  # else a later test may be the best
+                self.at.best, self.at.best_t = found, self.at.t
         self._warn_of_collapse()
 
     def _warn_of_collapse(self) -> None:
@@ -226,9 +231,10 @@ class Run:
         self.descent.load_state(content["descent"])
         self.replay.load_state(content["replay"])
         self.at = Counters(**content["counters"])
-        self.since_report = [Outcome(**outcome) for outcome in content["since_report"]]
-        self.batch = from_plain(content["batch"])
-        self.stats = content["stats"]
+        here = functools.partial(map_tensors, lambda x: x.to(self.device))  # read on the CPU
+        self.since_report = [here(Outcome(**outcome)) for outcome in content["since_report"]]
+        self.batch = here(from_plain(content["batch"]))
+        self.stats = here(content["stats"])
         self.log.load_state(content["log"])
 
     def resume(self, path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -322,6 +328,7 @@ class Trainer:
         if self.at.t == 0:
             for run in self.runs:
                 reuse(run.learner, run.settings)
+        if self.at.tests == 0:  # a run may have been stopped in its first test
             self.test()
         self.progress()
         while self.at.t < cfg.t_max and not stop.asked:
@@ -457,13 +464,15 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: x.clone() for name, x in module.state_dict().items()}
 
 
-def _while_running(write: Callable[[], None]) -> None:
-    """A full disk does not end a run: earlier files stay, and the next write may succeed."""
+def _while_running(write: Callable[[], None]) -> bool:
+    """Whether it was written. A full disk does not end a run: earlier files stay."""
     try:
         write()
     except OSError as error:
         place, reason = error.filename or "saving", error.strerror or error
         log.warning("warning: %s: %s; the run goes on", place, reason)
+        return False
+    return True
 
 
 def summary(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> dict[str, Tensor]:

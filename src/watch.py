@@ -202,6 +202,8 @@ def body(argv: Sequence[str]) -> None:
     env, learner, settings = load(folder, options.episodes, options.model)
     with contextlib.closing(env):
         films = shoot(env, learner, options.seed, settings.run.t_max)
+    if len(films) < options.episodes:
+        print(f"note: {len(films)} episodes, as many as are played at once", file=sys.stderr)
     if options.step:
         with contextlib.closing(pressed()) as keys:
             step_through(films, keys)

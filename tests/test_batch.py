@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from eoi import batch
+from eoi import batch, figure
 from eoi import main as program
 from eoi.batches import engines, jobs
 from eoi.batches.jobs import find
@@ -305,6 +305,7 @@ def test_slurm_gets_an_array_job_of_what_is_left(where, tmp_path, monkeypatch, c
         == 0
     )
     text = (tmp_path / "results" / "batch.sbatch").read_text()
+    assert f"--output={tmp_path}/results/slurm-" in text
     assert (
         "--array=1,2%4" in text and "--signal=B:INT" in text and "sbatch" in capsys.readouterr().out
     )
@@ -333,6 +334,13 @@ def test_slurm_gets_an_array_job_of_what_is_left(where, tmp_path, monkeypatch, c
     (tmp_path / "results" / "batch.sbatch").unlink()
     assert batch.main(["--config", "qmix", "--seeds", "1", "--on", "slurm", "with", *where]) == 0
     assert "1/1" in capsys.readouterr().out and not (tmp_path / "results" / "batch.sbatch").exists()
+
+
+def test_one_task_of_an_array_is_no_array(capsys):
+    words = ["--config", "qmix", "--seeds", "3", "--on", "slurm", "--only", "1"]
+    assert batch.main(words) == 2 and "--only" in capsys.readouterr().err
+    assert figure.main(["14b", "--on", "slurm", "--only", "1"]) == 2
+    assert "--only" in capsys.readouterr().err
 
 
 @pytest.mark.slow

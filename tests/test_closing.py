@@ -170,8 +170,14 @@ def ended(number: int, **changed) -> Finished:
         "last": 1.0,
         "last_step": 300,
         "saved": True,
+        "resumable": True,
     }
     return Finished(**values | changed)
+
+
+def test_a_run_without_checkpoints_is_not_said_to_resume(tmp_path) -> None:
+    assert "--resume" in closing([ended(1)])
+    assert "--resume" not in closing([ended(1, resumable=False)])
 
 
 def test_a_fleet_has_a_line_for_each_run_then_a_count(monkeypatch) -> None:

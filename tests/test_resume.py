@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import sys
 import zlib
@@ -429,12 +430,61 @@ def test_a_second_process_is_refused(finished, capsys):
     assert program.main(["--resume", str(finished), "with", "t_max=180"]) == 0
 
 
-def test_one_without_a_checkpoint_begins_again(finished):
+def test_one_without_a_checkpoint_begins_again(finished, capsys):
+    """Unless it has finished: its record would be lost."""
     metrics = json.loads((finished / "metrics.json").read_text())
     for path in (finished / "checkpoints").iterdir():
         path.unlink()
+    for words in ([], ["with", "t_max=240"]):
+        assert program.main(["--resume", str(finished), *words]) == 2
+        assert "finished, without a checkpoint to go on from" in capsys.readouterr().err
+    record = json.loads((finished / "run.json").read_text())
+    (finished / "run.json").write_text(json.dumps(record | {"status": "INTERRUPTED"}))
     assert program.main(["--resume", str(finished)]) == 0
     assert_same(json.loads((finished / "metrics.json").read_text()), metrics)
+
+
+def test_a_run_stopped_in_its_first_test_has_it_once(settings, tmp_path):
+    whole, _ = trained(settings("qmix"), tmp_path / "whole")
+    first = make_trainer(settings("qmix"), folder=tmp_path / "parts")
+    first.test()
+    first.checkpoint()
+    again = resumed(settings("qmix"), tmp_path / "parts")
+    again.train()
+    assert again.at == whole.at
+    for part in ("steps", "values"):
+        ours, theirs = (t.log.series["test_return_mean"][part] for t in (again, whole))
+        assert ours == theirs
+
+
+def test_networks_taken_from_a_run_are_not_needed_again(finished, tmp_path):
+    source = finished.rename(tmp_path / "source")
+    place = f"local_results_path={tmp_path / 'more'}"
+    argv = ["--config=qmix", *LONG, "t_max=60", place, f"checkpoint_path={source}"]
+    assert program.main(argv) == 0
+    shutil.rmtree(source)
+    run = tmp_path / "more" / "sacred" / "1"
+    assert program.main(["--resume", str(run), "with", "t_max=120"]) == 0
+
+
+def test_a_test_whose_networks_could_not_be_saved_is_not_the_best(settings, tmp_path, monkeypatch):
+    """A full disk at the first of three tests; the second has the best networks on disk."""
+    run = make_run(settings("qmix"), tmp_path)
+    run.at.updates, saved = 1, []
+
+    def save(name: str) -> None:
+        saved.append(name)
+        if len(saved) == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "save", save)
+    monkeypatch.setattr("eoi.run.diversity", lambda *_: {})
+    for value in (3.0, 2.0, 1.0):
+        run.at.t += 10
+        found = {"return_mean": torch.tensor(value)}
+        monkeypatch.setattr("eoi.run.summary", lambda *_, found=found: found)
+        run.tested([], SimpleNamespace())
+    assert saved == ["best", "best"] and (run.at.best, run.at.best_t) == (2.0, 20)
 
 
 @pytest.mark.parametrize("name", ["no-such-run", "999999"])

@@ -134,6 +134,18 @@ def test_a_stopped_search_continues_with_the_trials_it_had_begun(tmp_path) -> No
     assert len({trial.settings["reward_scale"] for trial in told}) == 4
 
 
+def test_runs_that_still_go_on_are_not_begun_again(tmp_path, monkeypatch) -> None:
+    """As after kill -9 of the search."""
+
+    def found(jobs: Sequence[Job]) -> None:
+        jobs[0].state, jobs[0].folder = "running elsewhere", tmp_path / "sacred" / "7"
+
+    monkeypatch.setattr(search, "find", found)
+    study = Search(asked(tmp_path), tmp_path / "study.log")
+    with pytest.raises(UserError, match=r"sacred/7: runs of this search still go on"):
+        study.run(2, 1, lambda jobs: pytest.fail("begun"), lambda trial: None)
+
+
 def test_a_failed_run_fails_its_trial_alone(tmp_path) -> None:
     def breaks(jobs: Sequence[Job]) -> bool:
         low = [job for job in jobs if job.config["reward_scale"] < 100]

@@ -252,7 +252,7 @@ def slurm(jobs: Sequence[Task], pace: Pace, screen: Screen) -> bool:
 #SBATCH --cpus-per-task=1
 #SBATCH --signal=B:INT@120
 #SBATCH --requeue
-#SBATCH --output=results/slurm-%A_%a.out
+#SBATCH --output={ROOT}/results/slurm-%A_%a.out
 cd {shlex.quote(str(ROOT))} || exit 1
 export OMP_NUM_THREADS=1
 exec {program} {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
@@ -260,6 +260,12 @@ exec {program} {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
     write_text(path, text)
     print(f"{path}: {len(jobs)} runs; start it with\n    sbatch {shlex.quote(str(path))}")
     return False
+
+
+def refuse_one_of_an_array(engine: str, only: int | None) -> None:
+    """Raises UserError."""
+    if only is not None and engine == "slurm":
+        raise UserError("--only: is for the tasks of an array job; leave it out with --on slurm")
 
 
 def _without_engine(argv: Sequence[str]) -> list[str]:

@@ -213,6 +213,9 @@ class Search:
             jobs = {trial.number: self.asked.jobs(trial.params) for trial in batch}
             every = [job for members in jobs.values() for job in members]
             find(every)
+            going = [str(job.folder) for job in every if job.state == "running elsewhere"]
+            if going:
+                raise UserError(f"{going[0]}: runs of this search still go on; wait for their end")
             stopped = runner([job for job in every if job.state != "finished"])
             find(every)
             for trial in batch:

@@ -68,7 +68,11 @@ class VecEnv(Protocol):
         ...
 
     def step(self, actions: Int[Tensor, "N A"]) -> TimeStep:
-        """Play one step. Raises ValueError if an unfinished copy gets an unavailable action."""
+        """Play one step.
+
+        Worlds with unavailable actions raise ValueError if an unfinished copy gets one. The others
+        do not look whether an action exists.
+        """
         ...
 
     def render(self, copy: int = 0) -> UInt8[np.ndarray, "height width 3"]:

@@ -41,7 +41,8 @@ def plus_map(
     """Drawing of four areas around a square, at the ends of one-cell-wide corridors.
 
     `corridors` and `names` are in the order top, bottom, left, right; the fifth name is that of
-    the square. An area is `width` cells across its corridor and `depth` cells along it.
+    the square. An area is `width` cells across its corridor and `depth` cells along it. Raises
+    UserError where areas overlap.
     """
     top, bottom, left, right = corridors
     height = 2 * border + top + bottom + 2 * depth + centre
@@ -53,10 +54,21 @@ def plus_map(
     grid[r0 - top : r1 + bottom, column] = "."
     grid[row, c0 - left : c1 + right] = "."
     grid[r0:r1, c0:c1] = names[4]
-    grid[border : border + depth, column - half : column - half + width] = names[0]
-    grid[r1 + bottom : r1 + bottom + depth, column - half : column - half + width] = names[1]
-    grid[row - half : row - half + width, border : border + depth] = names[2]
-    grid[row - half : row - half + width, c1 + right : c1 + right + depth] = names[3]
+    across, down = (slice(at - half, at - half + width) for at in (column, row))
+    areas = (
+        (slice(border, border + depth), across),
+        (slice(r1 + bottom, r1 + bottom + depth), across),
+        (down, slice(border, border + depth)),
+        (down, slice(c1 + right, c1 + right + depth)),
+    )
+    for name, area in zip(names, areas, strict=False):
+        grid[area] = name
+    for name, area in zip(names, areas, strict=False):
+        if grid[area].size < width * depth or (grid[area] != name).any():
+            raise UserError(
+                f"env_args: areas of {width} x {depth} cells overlap on this map;"
+                " make them narrower, or the corridors longer"
+            )
     return "\n".join("".join(line) for line in grid)
 
 

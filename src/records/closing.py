@@ -25,6 +25,7 @@ class Finished:
     last: float  # return of the last test
     last_step: int
     saved: bool  # with networks
+    resumable: bool  # with a checkpoint
     failure: str = ""
 
     @property
@@ -71,8 +72,10 @@ def _next(runs: Sequence[Finished], first: Finished) -> list[str]:
     lines = [("plot", f"{command('plot')} {every}")]
     if first.saved:
         lines += [(verb, f"{command(verb)} {name}") for verb in ("watch", "evaluate")]
-    longer = f"{command('train')} --resume {name} with t_max={2 * first.t}"
-    return [f"    {verb:8}  {words}" for verb, words in [*lines, ("resume", longer)]]
+    if first.resumable:
+        longer = f"{command('train')} --resume {name} with t_max={2 * first.t}"
+        lines.append(("resume", longer))
+    return [f"    {verb:8}  {words}" for verb, words in lines]
 
 
 def fleet_table(runs: Sequence[Finished]) -> str:

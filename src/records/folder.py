@@ -82,6 +82,7 @@ class Folder(FileStorageObserver):
         if resumed:
             sweep(resumed)
         self._warned = False
+        self._unsaved = False  # whether metrics.json lacks entries
         self.trouble: OSError | None = None  # why the record on disk is incomplete
 
     @property
@@ -144,7 +145,8 @@ class Folder(FileStorageObserver):
                 entry["steps"], entry["values"], entry["timestamps"], strict=True
             ):
                 series.append(self._series, name, step, value, when.isoformat())
-        if metrics_by_name or self.trouble:
+        self._unsaved |= bool(metrics_by_name)
+        if self._unsaved:
             self._try(self._save_metrics)
 
     def heartbeat_event(
@@ -166,7 +168,7 @@ class Folder(FileStorageObserver):
     def _end(self, event: Callable[[], None]) -> None:
         if self.run_entry is None:  # the run never began
             return
-        if self.trouble:
+        if self._unsaved:
             self._try(self._save_metrics)
         self._try(event)
         self.close()
@@ -180,7 +182,8 @@ class Folder(FileStorageObserver):
     def _try(self, write: Callable[[], None]) -> None:
         try:
             write()
-            self.trouble = None
+            if not self._unsaved:
+                self.trouble = None
         except OSError as error:
             self.trouble = error
             if not self._warned:
@@ -193,6 +196,7 @@ class Folder(FileStorageObserver):
 
     def _save_metrics(self) -> None:
         self._write("metrics.json", json.dumps(self._series, separators=(",", ":")))
+        self._unsaved = False
 
     def save_json(self, obj: object, filename: str) -> None:
         self._write(filename, json.dumps(flatten(obj), sort_keys=True, indent=2))

@@ -308,6 +308,7 @@ def test_the_best_return_of_a_family_can_be_reached(name):
         ({"n_agents": 10}, "n_agents"),
         ({"layout": "###\n#S#\n###"}, "layout"),
         ({"layout": "###\n#S\n###"}, "layout"),
+        ({"room_width": 9}, "areas of 9 x 5 cells overlap"),
     ],
 )
 def test_impossible_worlds_are_refused(changes, word):

@@ -136,6 +136,8 @@ def test_agents_that_leave_masks_first_actions_and_time_outs():
     now = game.step(np.array([0, 1]))
     assert now.reward == 1.0 and now.obs[0].tolist() == [0.0] * 4
     now = game.step(np.array([0, 2]))
+    # The value of an action after the time-out is read, so it has to be one that the agent has.
+    assert now.avail.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0]]
     assert now.truncated and not now.terminated and now.info["agent_return"].tolist() == [3.0, 6.0]
     together = Parallel(
         PettingZooConfig(key="zoo:leaving", kwargs={"together": True}, reward="mean")

@@ -1,5 +1,6 @@
 """What goes wrong around a run, and what is left of it. The table is docs/reliability.md."""
 
+import datetime
 import json
 import os
 import pathlib
@@ -143,6 +144,30 @@ def test_a_record_that_could_not_begin_has_no_end(tmp_path):
         folder.started_event({}, "run", {}, None, {}, {}, None)
     folder.failed_event(None, [])
     assert place.read_text() == ""
+
+
+def test_metrics_that_could_not_be_written_are_written_at_the_end(tmp_path, monkeypatch):
+    """Another file of the record was written in between."""
+    folder, full = Folder(tmp_path / "sacred"), True
+    when = datetime.datetime.now()
+    folder.started_event({}, "run", {}, when, {}, {}, None)
+    write = Folder._write
+
+    def writes(self: Folder, filename: str, text: str) -> None:
+        if full and filename == "metrics.json":
+            raise OSError(28, "No space left on device")
+        write(self, filename, text)
+
+    monkeypatch.setattr(Folder, "_write", writes)
+    entry = {"steps": [30], "values": [1.5], "timestamps": [when]}
+    folder.log_metrics({"loss": entry}, {})
+    folder.heartbeat_event({}, "", when, None)
+    assert folder.trouble is not None
+    full = False
+    folder.completed_event(when, 1.0)
+    assert folder.trouble is None
+    saved = json.loads((tmp_path / "sacred" / "1" / "metrics.json").read_text())
+    assert saved["loss"]["values"] == [1.5]
 
 
 def test_a_corrupted_yaml_is_named_with_its_line(tmp_path, monkeypatch, capsys):

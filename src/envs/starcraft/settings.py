@@ -100,7 +100,7 @@ class StarCraftConfig(Rules):
 
 _LITE = {f.name for f in fields(LiteConfig)} - {"difficulty"}
 # Settings of the game's program, without an effect on episodes
-_IRRELEVANT = {"games", "window_size_x", "window_size_y", "debug"}
+_IRRELEVANT = {"games", "window_size_x", "window_size_y", "debug", "continuing_episode"}
 SMAC_ARGUMENTS = tuple(
     f.name
     for f in fields(StarCraftConfig)
