@@ -150,7 +150,8 @@ def test_metrics_that_could_not_be_written_are_written_at_the_end(tmp_path, monk
     """Another file of the record was written in between."""
     folder, full = Folder(tmp_path / "sacred"), True
     when = datetime.datetime.now()
-    folder.started_event({}, "run", {}, when, {}, {}, None)
+    about = {"base_dir": str(tmp_path), "sources": [], "repositories": [], "name": "x"}
+    folder.started_event(about, "run", {}, when, {}, {}, None)
     write = Folder._write
 
     def writes(self: Folder, filename: str, text: str) -> None:
