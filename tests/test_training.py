@@ -75,7 +75,7 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
 
 @pytest.mark.parametrize("name", worlds())
 def test_every_environments_file_trains(name, settings):
-    chosen = settings("eoi_qmix", name, t_max=1)
+    chosen = settings("eoi_qmix", name, t_max=1, buffer_size=400)
     assert trained(chosen)[0].at.episodes == 2
 
 
