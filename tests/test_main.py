@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from eoi.envs.workers import WorkerError
 from eoi.main import Program, main, parse_command
 from eoi.utils import checkpoints
 
@@ -199,6 +200,16 @@ def test_an_interrupted_run_without_checkpoints_promises_none(results, tmp_path)
         and "no checkpoint" in program.interrupted()
         and "--resume" not in program.interrupted()
     )
+
+
+def test_a_game_out_of_memory_is_not_told_as_the_networks(results, monkeypatch, capsys):
+    def fails(*_):
+        raise WorkerError("worker 0: MemoryError: Unable to allocate 3 GiB")
+
+    monkeypatch.setattr("eoi.main.Trainer.train", fails)
+    assert main(["--config=qmix", *TINY, results]) == 1
+    err = capsys.readouterr().err
+    assert "Unable to allocate 3 GiB" in err and "hidden_dim" not in err
 
 
 def test_a_full_disk_is_one_line_and_status_1(results, tmp_path, monkeypatch, capsys):

@@ -152,7 +152,7 @@ def test_a_replay_too_small_for_a_batch_of_whole_episodes_is_refused(settings):
 
 
 def test_learners_that_replay_nothing_take_no_memory_for_it(settings):
-    (run,) = make_trainer(settings("ippo", "pac_men")).runs
+    (run,) = make_trainer(settings("ippo", "pac_men", buffer_size=20_000)).runs
     assert run.replay.bytes < 1e6 and not run.learner.replays
 
 

@@ -226,10 +226,12 @@ def load(
         (f"{_shown('algs', algorithm)}: ", _read_named("algs", "--config", algorithm)),
         ("with ", updates),
     ]
-    for source, content in layers:
-        use_plugins(content.get("plugins", []))
+    files = layers[:2]
+    for source, content in files:
         if "fleet" in content:
             raise UserError(f"{source}fleet: a fleet is asked for on the command line alone")
+    for _, content in layers:
+        use_plugins(content.get("plugins", []))
     config = defaults()
     known = copy.deepcopy(config)
     for source, content in layers:

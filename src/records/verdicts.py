@@ -30,7 +30,7 @@ from eoi.records.summary import number
 
 # Runs of a group of two; of three against three, no order is rarer than one in ten by chance.
 FEWEST = 4
-# Runs of a group against a number: with four, an interval covers the truth in 86 % of the cases.
+# Runs of a group against a number: with four, an interval covers the truth in 88 % of the cases.
 FEWEST_ALONE = 5
 
 Relation = Literal["above", "below", "level", "not_above"]
