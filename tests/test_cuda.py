@@ -48,7 +48,7 @@ def test_a_gpu_learns_as_the_cpu_does(algorithm, settings):
 
 
 def test_episodes_of_several_lengths_are_learned_from_without_a_recording(settings):
-    given = {"env_args": {"engine": "lite"}, "use_cuda": True}
+    given = {"env_args": {"engine": "lite"}, "use_cuda": True, "buffer_size": 2000}
     _, trainer = learned(settings("qmix_rnn", "sc2", seed=1, **given))
     assert trainer.at.updates > WARM + 1 and not trainer.descent._descend._recorded
 
