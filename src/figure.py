@@ -199,6 +199,9 @@ def section(figure: Figure, arms: Arms) -> str:
             m for m in figure.metrics if any(m in r.metrics for g in arms.values() for r in g)
         ]
         parts.append("\n" + summary.markdown(summary.final_values(arms, metrics)))
+        pooled = figures.over_worlds(figure, arms)
+        if pooled and figures.SHARE in metrics:
+            parts.append("\n" + summary.markdown(summary.over_worlds(pooled, figures.SHARE)))
     missing = [name for name in figure.arms if name not in arms]
     if missing:
         parts.append(f"\nNo runs yet: {', '.join(missing)}.")

@@ -408,6 +408,23 @@ def family(tmp_path: pathlib.Path, text: str = FAMILY) -> tuple[figures.Figure, 
     return found, figures.with_shares(found, arms)
 
 
+def test_over_all_worlds_of_a_figure(tmp_path):
+    found, arms = family(tmp_path)
+    text = figure.section(found, arms)
+    assert "| over all worlds | runs |" in text
+    assert "| A | 4 | 0.583 [0.583, 0.583] | 0.417 [0.417, 0.417] |" in text
+    assert "| B | 4 | 0.292 [0.292, 0.292] | 0.708 [0.708, 0.708] |" in text
+    del arms["B in few"]  # so B's runs are of other worlds than A's
+    assert "| A | 4 |" in figure.section(found, arms)
+    assert "| B | 2 |" not in figure.section(found, arms)
+
+
+def test_a_figure_of_one_world_has_no_table_over_worlds():
+    found = figures.read("8")
+    arms = {arm: [run_of([0.0, 1.0], seed) for seed in (0, 1)] for arm in found.arms}
+    assert "over all worlds" not in figure.section(found, arms)
+
+
 def test_final_values_over_worlds_are_shares_of_the_best_return(tmp_path):
     found, arms = family(tmp_path)
     ((suffix, picture),) = paper.drawn(found, arms, print)

@@ -83,7 +83,7 @@ def test_the_probability_of_improvement_and_the_optimality_gap():
     one, two, three = np.arange(1.0, 4), np.arange(3.0), np.ones(2)
     assert statistics.probability_of_improvement(one, two) == pytest.approx(7 / 9)
     assert statistics.probability_of_improvement(three, three) == 0.5
-    assert statistics.optimality_gap(np.array([0.5, 1.5])) == 0.25
+    assert statistics.optimality_gap(np.array([[0.5, 1.5], [0.0, 1.0]])).tolist() == [0.25, 0.5]
 
 
 def test_a_difference_has_welchs_interval():
@@ -144,12 +144,6 @@ def test_a_sample_efficiency_curve_draws_whole_runs():
     last = statistics.bootstrap_interval([curves[:, 2]], draws=300)
     assert (found.low[2], found.high[2]) == (last.low, last.high)
     assert np.isnan(statistics.sample_efficiency([curves[:1]]).low).all()
-
-
-def test_scores_are_normalised():
-    assert statistics.normalised(np.array([0.0, 20.0]), -20.0, 20.0).tolist() == [0.5, 1]
-    with pytest.raises(ValueError, match="cannot be normalised"):
-        statistics.normalised(np.zeros(2), 1.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,20 @@ def with_shares(figure: Figure, arms: Mapping[str, Sequence[Record]]) -> dict[st
     return {name: [_with_share(r, figure.arms[name].best) for r in arms[name]] for name in arms}
 
 
+def over_worlds(
+    figure: Figure, arms: Mapping[str, Sequence[Record]]
+) -> dict[str, dict[str, Sequence[Record]]]:
+    """By label, the runs in each world, of the labels with runs in all; empty with one world."""
+    labels: dict[str, list[Arm]] = {}
+    for arm in figure.arms.values():
+        labels.setdefault(arm.label, []).append(arm)
+    return {
+        label: {arm.world: arms[arm.name] for arm in every}
+        for label, every in labels.items()
+        if len(every) > 1 and all(arm.name in arms for arm in every)
+    }
+
+
 def _with_share(record: Record, best: float | None) -> Record:
     returns = record.metrics.get(RETURN)
     if best is None or returns is None:

@@ -127,9 +127,11 @@ def probability_of_improvement(
     return float(_better(first, second))
 
 
-def optimality_gap(scores: Float[np.ndarray, " R"], target: float = 1.0) -> float:
+def optimality_gap(
+    scores: Float[np.ndarray, "*B R"], target: float = 1.0
+) -> Float[np.ndarray, "*B"]:
     """Mean distance below the target; scores above it count as the target."""
-    return float((target - np.minimum(scores, target)).mean())
+    return np.asarray((target - np.minimum(scores, target)).mean(-1))
 
 
 def difference(first: Float[np.ndarray, " R"], second: Float[np.ndarray, " S"]) -> Difference:
@@ -226,13 +228,6 @@ def sample_efficiency(
         for g in range(len(middle))
     ]
     return Efficiency(middle, *_percentiles(np.stack(outcomes, axis=-1)))
-
-
-def normalised(scores: Float[np.ndarray, "*B"], low: float, high: float) -> Float[np.ndarray, "*B"]:
-    """Scores with `low` at 0 and `high` at 1. Raises ValueError where both are the same."""
-    if low == high:
-        raise ValueError(f"scores cannot be normalised: lowest and highest are both {low}")
-    return (scores - low) / (high - low)
 
 
 Score = Literal["final", "initial", "first", "mean", "half", "swing"]

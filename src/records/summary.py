@@ -9,11 +9,14 @@ import numpy as np
 from eoi.records.record import Record
 from eoi.records.statistics import (
     Difference,
+    Statistic,
+    Strata,
     bootstrap_interval,
     deviation,
     difference,
     final_value,
     interquartile_mean,
+    optimality_gap,
 )
 
 Rows = list[list[str]]
@@ -36,9 +39,7 @@ class Finals:
     @property
     def iqm(self) -> str:
         """Interquartile mean, and its 95 % interval if there are three runs or more."""
-        middle = number(interquartile_mean(self.values).item())
-        low, high = (end.item() for end in bootstrap_interval([self.values]))
-        return middle if len(self.values) < 3 else f"{middle} [{number(low)}, {number(high)}]"
+        return _interval([self.values], interquartile_mean)
 
     @property
     def middle(self) -> str:
@@ -96,6 +97,27 @@ def final_values(
             row.append(group.each if metric in each else group.middle)
         rows.append(row)
     return rows
+
+
+def over_worlds(arms: Mapping[str, Mapping[str, Sequence[Record]]], metric: str) -> Rows:
+    """A head, then a row for each arm, of a metric whose best value is 1 in every world.
+
+    arms: of each arm the runs of each world. The intervals draw runs within their world.
+    """
+    rows = [["over all worlds", "runs", "IQM [95 % interval]", "optimality gap [95 % interval]"]]
+    for name, worlds in arms.items():
+        strata = [finals(records, metric).values for records in worlds.values()]
+        row = [_interval(strata, statistic) for statistic in (interquartile_mean, optimality_gap)]
+        rows.append([name, str(sum(map(len, strata))), *row])
+    return rows
+
+
+def _interval(strata: Strata, statistic: Statistic) -> str:
+    """A statistic, and its 95 % interval if there are three runs or more."""
+    every = np.concatenate(strata)
+    middle = number(statistic(every).item())
+    low, high = (end.item() for end in bootstrap_interval(strata, statistic))
+    return middle if len(every) < 3 else f"{middle} [{number(low)}, {number(high)}]"
 
 
 def _number_of(group: Finals, records: Sequence[Record]) -> str:
