@@ -298,14 +298,17 @@ def test_bad_input_is_refused_before_anything_runs(where, capsys):
 
 
 def test_slurm_gets_an_array_job_of_what_is_left(where, tmp_path, monkeypatch, capsys):
+    tmp_path /= "a folder"
+    (tmp_path / "here").mkdir(parents=True)
     monkeypatch.setattr(engines, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path / "here")
     assert make([*where, "seed=0"], "--config=qmix") == 0
     assert (
         batch.main(["--config", "qmix", "--seeds", "3", "--on", "slurm", "-j", "4", "with", *where])
         == 0
     )
     text = (tmp_path / "results" / "batch.sbatch").read_text()
-    assert f"--output={tmp_path}/results/slurm-" in text
+    assert f"--output='{tmp_path}/results/slurm-" in text
     assert (
         "--array=1,2%4" in text and "--signal=B:INT" in text and "sbatch" in capsys.readouterr().out
     )
@@ -313,9 +316,10 @@ def test_slurm_gets_an_array_job_of_what_is_left(where, tmp_path, monkeypatch, c
     subprocess.run(
         ["bash", tmp_path / "results" / "batch.sbatch"],
         check=True,
+        cwd="/",
         env=os.environ | {"SLURM_ARRAY_TASK_ID": "2"},
     )
-    called = (tmp_path / "called").read_text().split()
+    called = (tmp_path / "here" / "called").read_text().splitlines()
     assert (
         called[0] == "batch" and called[called.index("--only") + 1] == "2" and "--on" not in called
     )

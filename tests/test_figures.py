@@ -559,7 +559,7 @@ def test_an_array_job_runs_one_run_of_a_figure_a_task(tmp_path, monkeypatch, cap
     assert figure.main(["14b", "--on", "slurm", "-j", "3"]) == 0
     text = (tmp_path / "results" / "figure.sbatch").read_text()
     assert "--array=0,1,2,3,4,5,6,7,8,9%3" in text
-    assert 'bash run.sh figure 14b --only "$SLURM_ARRAY_TASK_ID" -j 1' in text
+    assert '/run.sh figure 14b --only "$SLURM_ARRAY_TASK_ID" -j 1' in text
 
 
 def test_a_run_is_found_though_a_setting_is_newer(made):

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import itertools
 import os
+import pathlib
 import queue
 import shlex
 import signal
@@ -244,7 +245,8 @@ def slurm(jobs: Sequence[Task], pace: Pace, screen: Screen) -> bool:
     at = words.index("with") if "with" in words else len(words)
     call = shlex.join([*words[:at], "--only"]), shlex.join(words[at:])
     path = ROOT / "results" / f"{pace.program}.sbatch"
-    program = f"bash run.sh {pace.program}" if IS_CHECKOUT else f"eoi {pace.program}"
+    start = f"bash {shlex.quote(str(ROOT / 'run.sh'))}" if IS_CHECKOUT else "eoi"
+    here = pathlib.Path.cwd()  # files that the call names may be relative to it
     numbers = ",".join(str(screen.number(job)) for job in jobs)
     text = f"""#!/bin/bash
 #SBATCH --job-name=eoi
@@ -252,10 +254,10 @@ def slurm(jobs: Sequence[Task], pace: Pace, screen: Screen) -> bool:
 #SBATCH --cpus-per-task=1
 #SBATCH --signal=B:INT@120
 #SBATCH --requeue
-#SBATCH --output={ROOT}/results/slurm-%A_%a.out
-cd {shlex.quote(str(ROOT))} || exit 1
+#SBATCH --output={shlex.quote(f"{ROOT}/results/slurm-%A_%a.out")}
+cd {shlex.quote(str(here))} || exit 1
 export OMP_NUM_THREADS=1
-exec {program} {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
+exec {start} {pace.program} {call[0]} "$SLURM_ARRAY_TASK_ID" -j 1 {call[1]}
 """
     write_text(path, text)
     print(f"{path}: {len(jobs)} runs; start it with\n    sbatch {shlex.quote(str(path))}")
