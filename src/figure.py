@@ -276,12 +276,16 @@ typed by hand. [Figures](figures.md) explains the verdicts and how to make each 
 
 
 def page() -> str:
-    """docs/results.md: the verdict on every claim of the paper, by the runs in results/evidence."""
+    """docs/results.md: the verdict on every claim of the paper, by the runs in results/evidence.
+
+    Last comes the study of individuality, which is not of the paper; its seeds were fixed before.
+    """
     records = [r for path in sorted(EVIDENCE.glob("*.csv.gz")) for r in table.read(path)]
     rows, sections = [], []
-    for name in filter(figures.of_paper, figures.names()):
+    for name in [*filter(figures.of_paper, figures.names()), "individuality"]:
         figure = figures.read(name)
-        arms = among(figure, records, [])
+        own = records if figures.of_paper(name) else [r for r in records if r.seed in figure.seeds]
+        arms = figures.with_shares(figure, among(figure, own, []))
         found = [verdict.outcome for verdict in verdicts(figure, arms)]
         kinds = ("holds", "level", "contradicted", "undecided", "not measured")
         counts = " | ".join(str(found.count(kind) or "") for kind in kinds)
