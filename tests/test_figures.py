@@ -741,6 +741,11 @@ def test_unfinished_runs_are_not_averaged_with_finished_ones():
     }
     ((asked,),) = panels(runs, None, "steps", ["name"])
     assert {name: len(group) for name, group in asked.groups.items()} == {"qmix": 3}
+    ((asked,),) = panels([*runs[:2], replace(runs[2], status="INTERRUPTED")], None, None, ["name"])
+    assert {name: len(group) for name, group in asked.groups.items()} == {
+        "qmix": 2,
+        "qmix, unfinished": 1,
+    }
 
 
 def test_an_arm_like_another_has_its_colour_dotted():

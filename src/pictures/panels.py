@@ -47,19 +47,24 @@ def panels(
         axis = x or ("episodes" if all(map(lasts_equally, members)) else "steps")
         groups = grouped(members, by, apart)
         shown = {name: _logged(groups, name) for name in metrics}
-        if by is None:
-            shown = {name: _by_length(own, name) for name, own in shown.items()}
+        shown = {name: _by_length(own, name, by is not None) for name, own in shown.items()}
         rows.append([Panel(world, name, own, axis) for name, own in shown.items()])
     return rows
 
 
-def _by_length(groups: dict[str, list[Record]], metric: str) -> dict[str, list[Record]]:
-    """Groups whose runs are about equally long: shorter runs are a group of their own."""
+def _by_length(
+    groups: dict[str, list[Record]], metric: str, named: bool
+) -> dict[str, list[Record]]:
+    """Groups whose runs are about equally long: shorter runs are a group of their own.
+
+    named: groups by settings that were asked for, in which finished runs stay together.
+    """
     found: dict[str, list[Record]] = {}
     for name, records in groups.items():
         longest = max(r.metrics[metric].steps[-1] for r in records)
         for record in records:
             short = record.metrics[metric].steps[-1] * _ALIKE < longest
+            short &= not (named and record.status == "COMPLETED")
             found.setdefault(f"{name}, unfinished" if short else name, []).append(record)
     return found
 
