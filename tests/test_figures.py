@@ -419,6 +419,12 @@ def test_over_all_worlds_of_a_figure(tmp_path):
     assert "| B | 2 |" not in figure.section(found, arms)
 
 
+def test_a_world_without_a_best_return_leaves_no_table_over_worlds(tmp_path):
+    found, arms = family(tmp_path, FAMILY.replace(", best: 6", ""))
+    text = figure.section(found, arms)
+    assert "| A in few | 2 |" in text and "over all worlds" not in text
+
+
 def test_a_figure_of_one_world_has_no_table_over_worlds():
     found = figures.read("8")
     arms = {arm: [run_of([0.0, 1.0], seed) for seed in (0, 1)] for arm in found.arms}

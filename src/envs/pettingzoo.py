@@ -206,7 +206,7 @@ class Parallel:
                     seen, mask = seen["observation"], seen.get("action_mask", mask)
                 flat = np.asarray(self._flatten(self._views[name], seen))
                 obs[i, : len(flat)] = flat
-                # At a time-out nobody acts, but learners read the value of the next action.
+                # At a time-out no agent acts, but learners read the value of the next action.
                 if name in self.env.agents or truncated:
                     avail[i] = self._own[i]
                     if mask is not None and np.any(mask):

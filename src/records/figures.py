@@ -290,15 +290,19 @@ def with_shares(figure: Figure, arms: Mapping[str, Sequence[Record]]) -> dict[st
 def over_worlds(
     figure: Figure, arms: Mapping[str, Sequence[Record]]
 ) -> dict[str, dict[str, Sequence[Record]]]:
-    """By label, the runs in each world, of the labels with runs in all; empty with one world."""
+    """By label, the runs in each world; only labels whose runs have SHARE in all of the worlds."""
     labels: dict[str, list[Arm]] = {}
     for arm in figure.arms.values():
         labels.setdefault(arm.label, []).append(arm)
     return {
         label: {arm.world: arms[arm.name] for arm in every}
         for label, every in labels.items()
-        if len(every) > 1 and all(arm.name in arms for arm in every)
+        if len(every) > 1 and all(_has_share(arms.get(arm.name, ())) for arm in every)
     }
+
+
+def _has_share(records: Sequence[Record]) -> bool:
+    return bool(records) and all(SHARE in record.metrics for record in records)
 
 
 def _with_share(record: Record, best: float | None) -> Record:
