@@ -178,8 +178,8 @@ def short(name: str, rest: list[str]) -> list[str]:
 
 
 def figure_command(words: list[str]) -> None:
-    """Parsed, and the runs of the paper's figures in it are planned."""
-    before, given = batch.split(words)
+    """Parsed, and the runs of the paper's figures in it are planned, as if a GPU were here."""
+    before, given = batch.split([word for word in words if word != "use_cuda=True"])
     options = figure.parser().parse_args(before)
     for name in set(options.names) & set(figures.names()):
         assert figure.planned(options, given, figures.read(name))
