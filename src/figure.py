@@ -29,6 +29,7 @@ from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
 from eoi.batches.jobs import Job, find
 from eoi.batches.report import Screen
 from eoi.batches.stacks import stacked
+from eoi.pictures import labels
 from eoi.pictures.look import LOOK
 from eoi.pictures.paper import drawn
 from eoi.records import figures, reader, summary, table
@@ -264,7 +265,7 @@ def _hours(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}"
 
 
-_OVER = "Interquartile mean of the final test returns [95 % interval] (runs):"
+_OVER = "Interquartile mean of the final test values [95 % interval] (runs):"
 _HEAD = """# Results of the paper's figures
 
 `bash run.sh figure --page` writes this page from the tables in `results/evidence`. Nothing on it is
@@ -297,16 +298,26 @@ def page() -> str:
 
 
 def across(figure: Figure, records: Sequence[Record]) -> str:
-    """Final returns in Markdown: a row for each arm, a column for each world."""
+    """Final values in Markdown: a row for each arm, a column for each world and metric.
+
+    A metric other than the return has a column in the worlds whose runs have it.
+    """
     worlds = list(dict.fromkeys(arm.world for arm in figure.arms.values()))
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[str, dict[tuple[str, str], str]] = {}
     for name, runs in among(figure, records, []).items():
-        arm, found = figure.arms[name], summary.finals(runs, figures.RETURN)
-        if found.seeds:
-            cells.setdefault(arm.label, {})[arm.world] = f"{found.iqm} ({len(found.seeds)})"
-    labels = dict.fromkeys(arm.label for arm in figure.arms.values())
-    rows = [[label, *(cells.get(label, {}).get(world, "") for world in worlds)] for label in labels]
-    return summary.markdown([["", *worlds], *rows])
+        arm = figure.arms[name]
+        for metric in figure.metrics:
+            found = summary.finals(runs, metric)
+            if found.seeds:
+                value = f"{found.iqm} ({len(found.seeds)})"
+                cells.setdefault(arm.label, {})[metric, arm.world] = value
+    filled = {at for row in cells.values() for at in row}
+    every = [(metric, world) for metric in figure.metrics for world in worlds]
+    columns = [at for at in every if at[0] == figures.RETURN or at in filled]
+    heads = [w if m == figures.RETURN else f"{w}: {labels.label(m)}" for m, w in columns]
+    arms = dict.fromkeys(arm.label for arm in figure.arms.values())
+    rows = [[label, *(cells.get(label, {}).get(at, "") for at in columns)] for label in arms]
+    return summary.markdown([["", *heads], *rows])
 
 
 # The command

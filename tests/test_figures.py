@@ -890,16 +890,19 @@ def test_every_algorithm_has_a_row_in_the_table_across_worlds(tmp_path):
     arms = jobs_of(found, [0])
     assert {job.config["name"] for (job,) in arms.values()} == set(loader.names("algs"))
 
-    def run(arm: str, seed: int, value: float) -> Record:
-        series = {"test_return_mean": Series(np.arange(3) * 300, np.full(3, value))}
+    def run(arm: str, seed: int, value: float, **more: float) -> Record:
+        values = {"test_return_mean": value, **more}
+        series = {name: Series(np.arange(3) * 300, np.full(3, x)) for name, x in values.items()}
         config = arms[arm][0].config | {"seed": seed}
         return Record(tmp_path / str(seed), config, "COMPLETED", series, "")
 
     runs = [run("VDN in Pac-Men", 1, 3.0), run("VDN in Pac-Men", 2, 5.0)]
     runs.append(run("QMIX (every 5) in Firefighters", 3, 7.0))
+    runs.append(run("IQL in 8m", 4, 12.0, test_battle_won_mean=0.25))
     head, _, *rows = figure.across(found, runs).splitlines()
-    assert head == "|  | Pac-Men | Windy Maze | Firefighters |"
+    assert head == "|  | Pac-Men | Windy Maze | Firefighters | 8m | 8m: Test win rate |"
     assert len(rows) == len({arm.label for arm in found.arms.values()})
-    assert "| VDN | 4.00 (2) |  |  |" in rows
-    assert "| QMIX (every 5) |  |  | 7.00 (1) |" in rows
-    assert "| QMIX |  |  |  |" in rows
+    assert "| VDN | 4.00 (2) |  |  |  |  |" in rows
+    assert "| QMIX (every 5) |  |  | 7.00 (1) |  |  |" in rows
+    assert "| IQL |  |  |  | 12.0 (1) | 0.250 (1) |" in rows
+    assert "| QMIX |  |  |  |  |  |" in rows
