@@ -28,7 +28,18 @@ from eoi.modules.agents import REGISTRY, Agent, Sizes
 from eoi.modules.roles import Norm, Roles, RolesConfig
 from eoi.saved import load_policy
 from eoi.utils.errors import UserError
-from helpers import CONTROLLER, SPEC, context, keys, make_trainer, random_batch, tiny, trained
+from eoi.utils.seeding import uniform
+from helpers import (
+    CONTROLLER,
+    SPEC,
+    context,
+    keys,
+    make_trainer,
+    random_batch,
+    step_keys,
+    tiny,
+    trained,
+)
 from test_memory import assert_equal_losses, batch_of, episodes, with_garbage
 from test_q_learner import Q as VALUE
 
@@ -394,3 +405,19 @@ def test_a_saved_run_is_evaluated_watched_and_played(algorithm, tmp_path):
     obs = torch.rand(40, 4, policy.spec.obs_size, generator=torch.Generator().manual_seed(0))
     seen = [policy.act(obs) for _ in range(3) if policy.reset() is None]
     assert not torch.equal(seen[0], seen[1])
+
+
+def test_role_noise_and_exploration_are_drawn_apart(monkeypatch):
+    made, used, acting = learner("role_mlp"), [], step_keys(2, SPEC.n_agents)
+    step = made.controller.step
+
+    def noted(obs, carry, key):
+        used.append(key)
+        return step(obs, carry, key)
+
+    monkeypatch.setattr(made.controller, "step", noted)
+    obs = torch.rand(2, SPEC.n_agents, SPEC.obs_size)
+    avail = torch.ones(2, SPEC.n_agents, SPEC.n_actions, dtype=torch.bool)
+    made.act(obs, avail, made.start(2, CPU), acting, NOW, greedy=False)
+    (key,) = used
+    assert not (uniform(key, SPEC.n_agents, 2) == acting.draws).any()

@@ -46,6 +46,7 @@ from eoi.learners.base import (
 )
 from eoi.learners.experience import OffPolicy, OffPolicyConfig
 from eoi.modules.mixers import MixerConfig, make_mixer
+from eoi.utils.seeding import named
 from eoi.utils.shapes import Bool, Float, Int
 
 
@@ -99,7 +100,7 @@ class QLearner(Learner[Values, QCfg]):
         greedy: bool,
     ) -> Choice:
         """Epsilon-greedy actions at environment step `t`; greedy ones for tests."""
-        q, carry = self.controller.step(obs, carry, keys.step)
+        q, carry = self.controller.step(obs, carry, named(keys.step, "agents"))
         actions = masked_argmax(q, avail)
         if not greedy:
             for extra in self.with_hook("choose"):
