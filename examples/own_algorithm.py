@@ -36,10 +36,10 @@ class Novelty(Extra[object]):
 
     def places(self, obs):  # [*b, A, O] -> [*b, A]
         bits = (obs @ self.hashing > 0).long()
-        return (bits * 2 ** torch.arange(12)).sum(-1)
+        return (bits * 2 ** torch.arange(12, device=obs.device)).sum(-1)
 
     def observe(self, episodes):
-        seen = self.places(episodes.obs[:, :-1].float()).flatten()
+        seen = self.places(episodes.obs[:, :-1].float())[episodes.valid()].flatten()
         self.counts += torch.bincount(seen, minlength=2**12)
 
     def rewards(self, batch, t):

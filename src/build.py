@@ -89,7 +89,20 @@ def _networks(settings: Settings, spec: EnvSpec) -> Learner:
             spec, settings.controller, settings.agent, settings.learner
         )
         extras = _make_extras(settings, spec, controller)
-        return kind(spec, settings.learner, controller, extras)
+        learner = kind(spec, settings.learner, controller, extras)
+    _refuse_untrained(learner)
+    return learner
+
+
+def _refuse_untrained(learner: Learner) -> None:
+    """Raises UserError where a network's parameters are in no group, so that none would move."""
+    trained = {p for group in learner.groups() for m in group.modules for p in m.parameters()}
+    for name, p in learner.named_parameters():
+        if p.requires_grad and p not in trained:
+            raise UserError(
+                f"{name}: no optimiser has it; list its module in groups(), or call "
+                "requires_grad_(False) on it"
+            )
 
 
 def _make_extras(settings: Settings, spec: EnvSpec, controller: Controller) -> list[Extra]:

@@ -18,6 +18,10 @@ def test_linear(t, value):
     assert linear(number(1), number(0.1), number(45000), number(t)).item() == pytest.approx(value)
 
 
+def test_a_linear_schedule_without_duration_has_finished_at_once():
+    assert linear(number(1), number(0.1), number(0), number(0)).item() == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize(
     ("warmup", "anneal", "t", "value"),
     [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eoi import learners
 from eoi.components.batch import Batch
@@ -247,3 +247,46 @@ def test_a_view_that_a_learner_does_not_lend_is_refused(register):
     assert trained(tiny("vdn", toy={"weight": 1.0}))[0].at.updates == 12
     with pytest.raises(UserError, match="toy: learner=ppo lends its loss terms no Values"):
         tiny("ippo", toy={"weight": 1.0})
+
+
+class Clashing(Extra[object]):
+    """Names its term as QMIX names its own."""
+
+    Config, switch = ToyConfig, "weight"
+
+    def __init__(self, cfg, context):
+        super().__init__()
+
+    def losses(self, batch, view, t):
+        return Losses({"td": batch.reward.sum()}, {})
+
+
+def test_a_term_that_exists_already_is_refused(register):
+    register("toy", Clashing)
+    trainer = make_trainer(tiny("qmix", toy={"weight": 1.0}))
+    with pytest.raises(UserError, match=r"Clashing\.losses: 'td' exists already"):
+        trainer.train()
+
+
+class Forgotten(Clashing):
+    """Has a network that no optimiser trains."""
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        self.net = nn.Linear(2, 2)
+
+
+def test_a_network_that_no_optimiser_has_is_refused(register):
+    register("toy", Forgotten)
+    with pytest.raises(UserError, match=r"extras\.0\.net\.weight: no optimiser has it; list"):
+        make_trainer(tiny("qmix", toy={"weight": 1.0}))
+
+
+class Keeping(Clashing):
+    keeps = frozenset({"mine"})
+
+
+def test_a_field_that_no_learner_keeps_is_refused(register):
+    register("toy", Keeping)
+    with pytest.raises(UserError, match="an extra asks for 'mine'; learners keep q"):
+        make_trainer(tiny("qmix", toy={"weight": 1.0}))

@@ -436,6 +436,17 @@ def test_skills_are_taken_from_a_run(run, tmp_path):
     assert_same(low_of(folder), low_of(run))
 
 
+def test_a_run_that_began_from_another_runs_networks_goes_on_bit_for_bit(tmp_path):
+    longer = [w for w in WORDS if not w.startswith(("t_max", "skill_episodes"))]
+    argv = [*START, *longer, "skill_episodes=8", f"local_results_path={tmp_path}"]
+    first, whole, parts = (tmp_path / "sacred" / number for number in "123")
+    assert main([*argv, "t_max=120"]) == 0  # ends with the first stage
+    assert main([*argv, "t_max=120", f"checkpoint_path={first}"]) == 0
+    assert main([*argv, "t_max=60", f"checkpoint_path={first}"]) == 0
+    assert main(["--resume", str(parts), "with", "t_max=120"]) == 0
+    assert_same(final(parts), final(whole))
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -32,6 +32,7 @@ from helpers import (
     random_batch,
     step_keys,
     tiny,
+    trained,
 )
 from test_eoi import WEIGHTED
 from test_q_learner import learner as qmix
@@ -543,3 +544,10 @@ def test_kl_compares_policies_on_the_same_observation_and_moves_one():
     ours, theirs = (torch.autograd.grad(loss, made.shared()) for loss in (term, -0.5 * total))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["maac", "eoi_maac", "kl_maac"])
+def test_a_single_agent_trains_and_reports(name):
+    _, logged = trained(tiny(name, env_args={"n_agents": 1}))
+    assert all(math.isfinite(value) for metric, value, *_ in logged if metric == "grad_norm")
+    assert any(metric == "grad_norm" for metric, *_ in logged)

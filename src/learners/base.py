@@ -32,6 +32,7 @@ from eoi.config.schema import setting
 from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.envs.base import EnvSpec
 from eoi.modules.agents import Agent
+from eoi.utils.errors import UserError
 from eoi.utils.shapes import Bool, Float, Int
 
 Scalar = Float[Tensor, ""]
@@ -353,6 +354,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
     def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
         """Tensors of `Choice.keep` that the replay must store."""
         every = {"q": Kept((spec.n_agents, spec.n_actions))}
+        if unknown := sorted(self._keeps - every.keys()):
+            raise UserError(
+                f"keeps: an extra asks for {unknown[0]!r}; learners keep {', '.join(every)}"
+            )
         return {name: every[name] for name in self._keeps} | self.controller.keeps()
 
     # Learning
@@ -427,6 +432,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
         terms, stats, shares = losses
         for extra in self.with_hook("losses"):
             more = extra.losses(batch, view, t)
+            refuse_twice(extra, "losses", terms, more.terms)
             terms, stats = terms | more.terms, stats | more.stats
             shares = shares | more.shares
         return Losses(terms, stats, shares)
@@ -450,6 +456,13 @@ Module = TypeVar("Module", bound=nn.Module)
 def frozen_copy(module: Module) -> Module:
     """A target network: equal at the start, and never descended."""
     return copy.deepcopy(module).requires_grad_(False)
+
+
+def refuse_twice(extra: Extra, hook: str, there: Mapping[str, Tensor], more: Mapping) -> None:
+    """Raises UserError where an extra would replace what is there already."""
+    if twice := sorted(there.keys() & more.keys()):
+        kind = type(extra).__name__
+        raise UserError(f"{kind}.{hook}: {twice[0]!r} exists already; give yours another name")
 
 
 def norm(gradients: Sequence[Tensor]) -> Scalar:

@@ -196,10 +196,15 @@ class HC(PPO[HCConfig]):
                 "replay; lower it, or raise buffer_size"
             )
         rollouts = OnPolicy(cfg, None, wants, whole=False, study=self.study, padded=padded)
-        # A run that starts from another run's networks goes on from their stage.
-        left = self.first_stage - int(self.lived)
         skills = OffPolicy(cfg, replay, wants, whole=False)
-        return Stages(skills, rollouts, cfg.rollout, left)
+        return Stages(skills, rollouts, cfg.rollout, self.ahead)
+
+    def ahead(self, t: int) -> int:
+        """Steps of the first stage that were ahead when the run began, `t` steps ago.
+
+        A run that starts from another run's networks goes on from their stage.
+        """
+        return self.first_stage - (int(self.lived) - t)
 
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
         return super().forward(batch, t) if phase == CHOICE else self._skills(batch)
@@ -303,15 +308,20 @@ class Stages:
     The whole of both stages is in the replay, so a run goes on where it stopped.
     """
 
-    def __init__(self, skills: OffPolicy, choice: OnPolicy, episodes: int, left: int):
-        """`episodes`: of a rollout; `left`: steps of the first stage ahead when a run begins."""
-        self.skills, self.choice, self.episodes, self.left = skills, choice, episodes, left
+    def __init__(
+        self, skills: OffPolicy, choice: OnPolicy, episodes: int, ahead: Callable[[int], int]
+    ):
+        """`episodes`: of a rollout; `ahead`: as `HC.ahead`, asked once, after the first rollout."""
+        self.skills, self.choice, self.episodes, self.ahead = skills, choice, episodes, ahead
+        self.left: int | None = None  # steps of the first stage; None: not asked yet
 
     def insert(self, episodes: Episodes) -> None:
         self.skills.insert(episodes)
 
     def batches(self, key: Int[Tensor, ""], now: Scalar, at: Progress) -> Iterator[Batch]:
         """Updates of the stage in which the last rollout was played."""
+        if self.left is None:
+            self.left = self.ahead(at.t)
         if at.t - at.new < self.left:
             yield from of_phase(SKILLS, self.skills.batches(key, now, at))
             return

@@ -157,8 +157,11 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
 
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
         """Gradient norms of both phases, and of the extras' terms beside the actors'."""
-        td = torch.autograd.grad(self(batch, t, 0).terms["td"], [*self.critic.parameters()])
-        stats = {"grad_norm": norm(td)}
+        # Without other agents, the attention's own layers have no gradient.
+        found = torch.autograd.grad(
+            self(batch, t, 0).terms["td"], [*self.critic.parameters()], allow_unused=True
+        )
+        stats = {"grad_norm": norm([g for g in found if g is not None])}
         stats |= term_gradients(self(batch, t, 1).terms, self.shared(), "actor")
         batch, _ = self.rearranged(batch, t)
         log_p = log_softmax(self.controller.now(batch), batch.avail)

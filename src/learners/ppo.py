@@ -27,6 +27,7 @@ from eoi.learners.base import (
     Scalar,
     Stats,
     norm,
+    refuse_twice,
     scalar,
     term_gradients,
 )
@@ -106,7 +107,9 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
         }
         found["advantage"][valid] = standardised(advantage[valid])
         for extra in self.with_hook("study"):
-            found |= extra.study(rollout, t)
+            more = extra.study(rollout, t)
+            refuse_twice(extra, "study", found, more)
+            found |= more
         return replace(rollout, kept=rollout.kept | found)
 
     def chosen(
