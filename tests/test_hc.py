@@ -398,10 +398,11 @@ def test_an_update_learns_from_episodes_that_none_has_learned_from(monkeypatch):
 
 
 def test_a_run_from_anothers_networks_goes_on_from_their_stage():
-    made = make_trainer(short()).runs[0]
-    made.learner.lived.fill_(30)
-    source = made.learner.experience(made.replay)
-    assert source.left == 3 * 15 - 30
+    made = make_trainer(short()).runs[0].learner
+    made.lived.fill_(30)
+    assert made.ahead(0) == 3 * 15 - 30
+    made.lived.fill_(30 + 20)
+    assert made.ahead(20) == 3 * 15 - 30
 
 
 START = ["--config=hc", "--env-config=windy_maze"]

@@ -116,7 +116,8 @@ def test_a_linear_schedule_goes_from_start_to_finish(start, finish, duration, ti
     assert all(low - 1e-9 <= value <= high + 1e-9 for value in values)
     rises = finish >= start
     assert all((b >= a - 1e-9) if rises else (b <= a + 1e-9) for a, b in itertools.pairwise(values))
-    assert at(0) == pytest.approx(start) and at(max(duration, 1)) == pytest.approx(finish)
+    assert at(0) == pytest.approx(start if duration else finish)
+    assert at(duration) == pytest.approx(finish)
     assert at(duration / 2) == pytest.approx((start + finish) / 2) or duration < 2
 
 
