@@ -202,6 +202,13 @@ def build(out: pathlib.Path) -> None:
     shutil.move(STAGE / "site", out)
 
 
+def replaceable(out: pathlib.Path) -> bool:
+    """True for nothing, an empty folder, or an earlier site."""
+    if not out.exists():
+        return True
+    return out.is_dir() and (not any(out.iterdir()) or (out / "search.json").exists())
+
+
 def serve(folder: pathlib.Path) -> None:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("localhost", 8000), handler) as server:
@@ -215,6 +222,12 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "site", help="default: site")
     parser.add_argument("--serve", action="store_true", help="show it at http://localhost:8000")
     options = parser.parse_args()
+    if not replaceable(options.out):
+        print(
+            f"error: --out {options.out}: holds files that are no site; name another folder",
+            file=sys.stderr,
+        )
+        return 2
     try:
         build(options.out)
         print(options.out / "index.html")

@@ -593,6 +593,8 @@ def test_how_long_runs_take_is_measured(tmp_path):
     assert speeds.of(job) == 200  # two runs of 6,000 steps in 60 seconds
     assert durations.Speeds({("vdn", "pac_men"): 50.0}).of(job) == 50
     assert durations.measured([]).of(job) == durations.ESTIMATE
+    (run / "run.json").write_text(json.dumps(record | times | {"status": "INTERRUPTED"}))
+    assert durations.measured([tmp_path]) == durations.Speeds({})
     job.folder, other.state = fake(tmp_path / "2", 0, [0.0, 0, 0, 0]), "finished"
     assert speeds.left([job, other]) == (300_000 - 900) / 200
 

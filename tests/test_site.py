@@ -127,3 +127,11 @@ def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path, monkeypatch) -
             if not re.match(r"[a-z]+:|//", path) and not (page.parent / path).exists():
                 broken.append(f"{os.path.relpath(page, made)}: {path}")
     assert not broken, broken[:5]
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path, monkeypatch, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["site.py", "--out", str(tmp_path)])
+    assert site.main() == 2
+    assert "name another folder" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").exists()

@@ -56,7 +56,8 @@ def measured(bases: Sequence[pathlib.Path]) -> Speeds:
             for folder in reader.locate([base]):
                 with contextlib.suppress(UserError, KeyError, ValueError, TypeError):
                     config = reader.read_config(folder)
-                    found.setdefault(_kind(config), []).append(_speed(folder, config))
+                    speed = _speed(folder, config)
+                    found.setdefault(_kind(config), []).append(speed)
     return Speeds({kind: float(np.median(speeds)) for kind, speeds in found.items()})
 
 
