@@ -112,7 +112,9 @@ def slow_skills(made: HC, batch) -> tuple[float, float, float]:
     critic = actor = guess = 0.0
     for b in range(5):
         skill = batch.kept["skill"][b][None]
-        now, then = (made.controller.told(x[b][None], skill) for x in (batch.obs, batch.next_obs))
+        now, then = (
+            made.controller.with_skill(x[b][None], skill) for x in (batch.obs, batch.next_obs)
+        )
         q, next_q = made.twins(now)[:, 0], made.target_twins(then)[:, 0]
         p, next_p = (
             made.controller.low(x)[0].masked_fill(~avail[b], -1e9).softmax(-1)
@@ -187,14 +189,14 @@ def test_skills_come_apart():
         skill = torch.randint(0, 2, (64, 1), generator=g)
         obs = torch.zeros(64, 1, 2)
         with torch.no_grad():
-            p = made.controller.low(made.controller.told(obs, skill)).softmax(-1)
+            p = made.controller.low(made.controller.with_skill(obs, skill)).softmax(-1)
         actions = (torch.rand(64, 1, generator=g) > p[..., 0]).long()
         following = torch.nn.functional.one_hot(actions, 2).float()
         batch = random_batch(spec, 64, obs=obs, actions=actions, next_obs=following, key=None)
         batch = replace(batch, terminated=torch.ones(64), kept={"skill": skill}, phases=(SKILLS,))
         descent.update(batch, NOW, 0)
     both = torch.tensor([[0], [1]])
-    logits = made.controller.low(made.controller.told(torch.zeros(2, 1, 2), both))
+    logits = made.controller.low(made.controller.with_skill(torch.zeros(2, 1, 2), both))
     assert sorted(logits.argmax(-1).flatten().tolist()) == [0, 1]
     _, stats, _ = made(batch, NOW, SKILLS)
     assert stats["skill_reward"] > 0.9 * math.log(2)
@@ -297,7 +299,7 @@ def test_skills_are_drawn_then_chosen():
             carry = choice.carry
             held.append(choice.keep["skill"])
             actions.append(choice.actions)
-        q = made.controller.low(made.controller.told(obs[6], held[6])).argmax(-1)
+        q = made.controller.low(made.controller.with_skill(obs[6], held[6])).argmax(-1)
         assert bool(choice.keep["chosen"].all()) is (made is chosen)
         if made is drawn:
             assert all(torch.equal(x, held[0]) for x in held)
@@ -323,7 +325,7 @@ def test_a_policy_is_summed_over_skills(choosing):
     share = made.controller(obs).softmax(-1) if choosing else torch.full((20, 3, 5), 0.2)
     expected = torch.zeros(20, 3, 4)
     for z in range(5):
-        told = made.controller.told(obs, torch.full((20, 3), z))
+        told = made.controller.with_skill(obs, torch.full((20, 3), z))
         logits = made.controller.low(told).masked_fill(~avail, -1e9)
         one = torch.nn.functional.one_hot(logits.argmax(-1), 4) if choosing else logits.softmax(-1)
         expected += share[..., z, None] * one
@@ -506,7 +508,7 @@ def test_a_loaded_team_holds_its_skills(run):
     controller = team.learner.controller
     with torch.no_grad():
         assert torch.equal(skills[5], controller(obs[5][None]).argmax(-1)[0])
-        told = controller.told(obs[6][None], skills[6][None])
+        told = controller.with_skill(obs[6][None], skills[6][None])
         assert torch.equal(actions[6], controller.low(told).argmax(-1)[0])
 
 

@@ -138,7 +138,8 @@ def slow_low(made: HSD, batch: Batch) -> float:
         for t in range(length):
             skill = batch.kept["skill"][b, t][None]
             now, then = (
-                made.controller.told(x[b, t][None], skill) for x in (batch.obs, batch.next_obs)
+                made.controller.with_skill(x[b, t][None], skill)
+                for x in (batch.obs, batch.next_obs)
             )
             q, next_q = online(now)[0], target(then)[0]
             chooser = online(then)[0] if made.cfg.double_q else next_q
@@ -268,7 +269,7 @@ def test_skills_are_chosen_where_none_is_held(epsilon, greedy):
         else:
             shares = torch.nn.functional.one_hot(held[step], 5).float().mean((0, 1))
             assert (shares - 0.2).abs().max() < 0.07
-    q = made.controller.low(made.controller.told(obs[6], held[6]))
+    q = made.controller.low(made.controller.with_skill(obs[6], held[6]))
     if greedy or not epsilon:
         assert torch.equal(choice.actions, q.argmax(-1))
     assert torch.equal(made.marks(choice)["skill"], held[6])

@@ -271,7 +271,7 @@ def test_a_history_that_tells_the_role_has_no_divergence(kind):
     made, batch = learner(kind), batch_for(kind)
     batch = batch_of(episodes((7, 7, 7))) if kind == "role_gru" else batch
     roma, (_, given) = roma_of(made), made.controller.both(batch)[1:]
-    roma.told = lambda x, before: (given["role_mean"], given["role_var"])
+    roma.guess = lambda x, before: (given["role_mean"], given["role_var"])
     assert made(batch, NOW).stats["role_kl"].abs() < 1e-6
 
 

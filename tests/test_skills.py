@@ -129,7 +129,7 @@ def test_a_skill_is_held_for_its_steps():
 def test_the_low_level_sees_the_skill():
     made = hierarchy(obs_agent_id=True, obs_last_action=True)
     obs = torch.randn(4, 3, SPEC.obs_size)
-    told = made.told(obs, torch.tensor([0, 2, 1]).expand(4, 3))
+    told = made.with_skill(obs, torch.tensor([0, 2, 1]).expand(4, 3))
     assert torch.equal(told[..., : SPEC.obs_size], obs)
     assert told[0, :, SPEC.obs_size :].tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
     last = torch.zeros(4, 3, dtype=torch.int64)

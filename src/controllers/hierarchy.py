@@ -78,7 +78,7 @@ class Hierarchy(Controller):
         left = torch.where(free, hold, carry["left"]) - 1
         return skill, {"skill": skill, "left": left}
 
-    def told(
+    def with_skill(
         self, obs: Float[Tensor, "*b A O"], skill: Int[Tensor, "*b A"]
     ) -> Float[Tensor, "*b A I"]:
         """Observations as `low` sees them: with the skill, one-hot."""

@@ -150,7 +150,7 @@ class HC(PPO[HCConfig]):
         drawn = integers(named(keys.episode, "skill"), controller.n_skills, n_agents)
         hold = torch.where(choosing, self.cfg.hold, self.limit)
         skill, held = controller.held(carry, torch.where(choosing, chosen, drawn), hold)
-        logits, memory = controller.low.step(controller.told(obs, skill), carry)
+        logits, memory = controller.low.step(controller.with_skill(obs, skill), carry)
         actions = masked_argmax(logits, avail)
         if not greedy:
             p = log_softmax(logits, avail).exp()
@@ -170,7 +170,7 @@ class HC(PPO[HCConfig]):
         share = torch.where(choosing, chosen, 1 / self.cfg.n_skills)
         for number, weight in enumerate(share.unbind(-1)):
             skill = torch.full(obs.shape[:-1], number, device=obs.device)
-            logits = self.controller.low(self.controller.told(obs, skill), last_actions)
+            logits = self.controller.low(self.controller.with_skill(obs, skill), last_actions)
             best = nn.functional.one_hot(masked_argmax(logits, avail), avail.shape[-1])
             p = torch.where(choosing, best.float(), log_softmax(logits, avail).exp())
             total = total + weight[..., None] * p
@@ -230,9 +230,9 @@ class HC(PPO[HCConfig]):
     def _skills(self, batch: Batch) -> Losses:
         """Critics, policies and discriminators of the skills, each with a gradient of its own."""
         skill = batch.kept["skill"]
-        told = self.controller.told(batch.obs, skill)
-        q = self.twins(told)  # [2, B, A, U]
-        logits = self.controller.low(told, batch.last_actions)
+        seen = self.controller.with_skill(batch.obs, skill)
+        q = self.twins(seen)  # [2, B, A, U]
+        logits = self.controller.low(seen, batch.last_actions)
         log_p = log_softmax(logits, batch.avail)
         guess = of_actions(self.discriminator(batch.next_obs).log_softmax(-1), skill)  # [B, A]
         reward = diversity_reward(guess.detach(), -math.log(self.cfg.n_skills))
@@ -255,9 +255,9 @@ class HC(PPO[HCConfig]):
     @torch.no_grad()
     def _target(self, batch: Batch, reward: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """r + gamma (1 - d) V(o', z)."""
-        told = self.controller.told(batch.next_obs, batch.kept["skill"])
-        log_p = log_softmax(self.controller.low(told, batch.actions), batch.next_avail)
-        following = soft_value(log_p, self.target_twins(told).amin(0), self.skill_entropy)
+        seen = self.controller.with_skill(batch.next_obs, batch.kept["skill"])
+        log_p = log_softmax(self.controller.low(seen, batch.actions), batch.next_avail)
+        following = soft_value(log_p, self.target_twins(seen).amin(0), self.skill_entropy)
         return reward + self.gamma * (1 - batch.terminated[:, None]) * following
 
     def own_groups(self) -> Sequence[Group]:

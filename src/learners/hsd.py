@@ -134,7 +134,7 @@ class HSD(QLearner[HSDConfig]):
             flip, draw = uniform(named(keys.step, "skill"), obs.shape[1], 2).unbind(-1)
             chosen = epsilon_greedy(chosen, allowed, epsilon, flip, draw)
         skill, held = self.controller.held(carry, chosen, self.cfg.hold)
-        q, memory = low.step(self.controller.told(obs, skill), carry)
+        q, memory = low.step(self.controller.with_skill(obs, skill), carry)
         actions = masked_argmax(q, avail)
         if not greedy:
             flip, draw = keys.draws.unbind(-1)
@@ -155,7 +155,7 @@ class HSD(QLearner[HSDConfig]):
         q = self.controller(obs)
         skill = masked_argmax(q, self.usable().expand_as(q))
         best = masked_argmax(
-            self.controller.low(self.controller.told(obs, skill), last_actions), avail
+            self.controller.low(self.controller.with_skill(obs, skill), last_actions), avail
         )
         return nn.functional.one_hot(best, avail.shape[-1]).float()
 
@@ -192,8 +192,8 @@ class HSD(QLearner[HSDConfig]):
     def _low(self, batch: Batch, t: Scalar) -> Losses:
         """Squared temporal difference of each agent at the skill that it held."""
         reward, stats = self.low_reward(batch, t)
-        told, skill = self.controller.told, batch.kept["skill"]
-        batch = replace(batch, obs=told(batch.obs, skill), next_obs=told(batch.next_obs, skill))
+        add, skill = self.controller.with_skill, batch.kept["skill"]
+        batch = replace(batch, obs=add(batch.obs, skill), next_obs=add(batch.next_obs, skill))
         view, chooser = values(
             batch, self.controller.low, self.target_controller.low, self.cfg.double_q
         )

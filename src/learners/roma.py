@@ -112,10 +112,10 @@ class Roma(Extra[Values]):
         role, mean, var = given["role"], given["role_mean"], given["role_var"]
         if batch.valid is not None:
             var = var + (1 - batch.valid)[..., None, None]  # padding has a density too
-        # Identifiability: the role's uncertainty, and its distance to what the history tells.
-        told_mean, told_var = self.told(given["input"], self._before(batch, view))
+        # Identifiability: the role's uncertainty, and its distance to what the history predicts.
+        guess_mean, guess_var = self.guess(given["input"], self._before(batch, view))
         spread = mean_of(batch, entropy(var))
-        distance = mean_of(batch, divergence(mean, var, told_mean, told_var))
+        distance = mean_of(batch, divergence(mean, var, guess_mean, guess_var))
         uncertainty = self.entropy_weight * spread + self.kl_weight * distance
         # Specialisation.
         close, apart = closeness(role, mean, var), self.dissimilarity(role)
@@ -132,7 +132,7 @@ class Roma(Extra[Values]):
         }
         return Losses(terms, {name: value.detach() for name, value in stats.items()})
 
-    def told(
+    def guess(
         self, x: Float[Tensor, "*b A I"], before: Float[Tensor, "*b A H"]
     ) -> tuple[Float[Tensor, "*b A L"], Float[Tensor, "*b A L"]]:
         """q(role | history): mean and variance."""
