@@ -236,23 +236,32 @@ def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
 
 
 def listed(options: Namespace, given: Sequence[str]) -> str:
-    """A line for each figure: finished runs, and how long the rest takes on one core."""
+    """A line for each figure: runs on record, finished ones here, and how long the rest takes."""
     names = options.names or figures.names()
     every = {name: figures.read(name) for name in names}
     runs = {name: _runs_of(options, given, figure) for name, figure in every.items()}
     jobs = distinct([job for own in runs.values() for job in own])
     find([job for own in runs.values() for job in own])
     speeds = durations.measured([reader.SACRED])
-    rows = [["figure", "finished", "left", ""]]
+    recorded = [] if options.quick else evidence()
+    rows = [["figure", "on record", "finished", "left", ""]]
     for name, own in runs.items():
-        done = sum(job.state == "finished" for job in own)
-        lacking = ", ".join(figures.unavailable(every[name]))
-        title = every[name].title + (f" (not here yet: {lacking})" if lacking else "")
-        rows.append([name, f"{done}/{len(own)}", _hours(speeds.left(own)), title])
+        figure, done = every[name], sum(job.state == "finished" for job in own)
+        seeds = len(_seeds(options, figure))
+        arms = among(figure, recorded, given).values()
+        on_record = f"{sum(min(len(arm), seeds) for arm in arms)}/{len(own)}"
+        lacking = ", ".join(figures.unavailable(figure))
+        title = figure.title + (f" (not here yet: {lacking})" if lacking else "")
+        rows.append([name, on_record, f"{done}/{len(own)}", _hours(speeds.left(own)), title])
     done = sum(job.state == "finished" for job in jobs)
-    rows.append(["all", f"{done}/{len(jobs)}", _hours(speeds.left(jobs)), "each run once"])
+    rows.append(["all", "", f"{done}/{len(jobs)}", _hours(speeds.left(jobs)), "each run once"])
     basis = "measured on finished runs" if speeds.measured else "a rough estimate"
-    return f"{summary.aligned(rows, '')}\nleft: hours on one core, {basis}"
+    legend = f"finished: in {reader.SACRED}; left: hours of the others on one core, {basis}"
+    if recorded:
+        legend = f"on record: in the tables of {EVIDENCE}, up to so many seeds\n{legend}"
+    else:
+        rows = [[first, *rest] for first, _, *rest in rows]
+    return f"{summary.aligned(rows, '')}\n{legend}"
 
 
 def _runs_of(options: Namespace, given: Sequence[str], figure: Figure) -> list[Job]:
@@ -276,12 +285,17 @@ typed by hand. [Figures](figures.md) explains the verdicts and how to make each 
 """
 
 
+def evidence() -> list[Record]:
+    """The runs of the tables in results/evidence."""
+    return [r for path in sorted(EVIDENCE.glob("*.csv.gz")) for r in table.read(path)]
+
+
 def page() -> str:
     """docs/results.md: the verdict on every claim of the paper, by the runs in results/evidence.
 
     Last comes the study of individuality, which is not of the paper; its seeds were fixed before.
     """
-    records = [r for path in sorted(EVIDENCE.glob("*.csv.gz")) for r in table.read(path)]
+    records = evidence()
     rows, sections = [], []
     for name in [*filter(figures.of_paper, figures.names()), "individuality"]:
         figure = figures.read(name)

@@ -522,6 +522,16 @@ def test_the_list_tells_what_is_left(made, capsys, monkeypatch):
     assert lines[3].split()[:2] == ["all", "4/6"] and "measured" in lines[4]
 
 
+def test_the_list_counts_the_runs_on_record(tmp_path, capsys, monkeypatch):
+    """The table of easy Pac-Men has five seeds of figure 13's three arms."""
+    shutil.copy(figure.EVIDENCE / "pac_men_easy.csv.gz", tmp_path)
+    monkeypatch.setattr(figure, "EVIDENCE", tmp_path)
+    assert figure.main(["13", "--list", "--seeds", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["13", "6/6"]
+    assert figure.main(["13", "--list", "--seeds", "7", "with", "lr=0.123"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["13", "0/21"]
+
+
 def test_an_algorithm_that_is_not_here_is_left_out_in_a_line(tmp_path, capsys):
     assert figure.main([own(tmp_path), "--dry-run", "-j", "1"]) == 0
     out, err = capsys.readouterr()
