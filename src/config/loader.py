@@ -83,6 +83,7 @@ def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) ->
     if name in above:
         raise UserError(f"{_shown(kind, name)}: its `base` leads back to itself")
     content = read_yaml(path)
+    _find_map(content, path.parent)
     base = content.pop("base", None)
     if base is None:
         return content
@@ -98,6 +99,16 @@ def _file(kind: str, flag: str, name: str) -> pathlib.Path:
         there = f"There are: {', '.join(names(kind))}; or name a file of your own, FILE.yaml."
         raise UserError(f"{flag}={name}: there is no such file. {there}")
     return FOLDER / kind / f"{name}.yaml"
+
+
+def _find_map(content: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Replaces the name of a map's file by its path in `folder`, unless it is found from here."""
+    settings = content.get("env_args")
+    name = settings.get("layout") if isinstance(settings, dict) else None
+    if not isinstance(name, str) or "#" in name or pathlib.Path(name).expanduser().is_file():
+        return
+    if (folder / name).is_file():
+        settings["layout"] = str(folder / name)
 
 
 def _shown(kind: str, name: str) -> str:
