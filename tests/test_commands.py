@@ -228,7 +228,7 @@ def test_a_printed_command_works(name, here, capsys):
     elif first == "pip" and "-r" in rest:
         assert (ROOT / rest[rest.index("-r") + 1]).exists()
     else:
-        assert first in ("nothing", "pytest", "pip", "docs", "setup", "tensorboard"), (
+        assert first in ("nothing", "pytest", "pip", "docs", "setup", "tensorboard", "wandb"), (
             f"unknown command: {first}"
         )
 

@@ -122,7 +122,7 @@ def use_plugins(modules: object) -> None:
     Raises UserError.
     """
     if not isinstance(modules, list | tuple) or not all(isinstance(m, str) for m in modules):
-        raise UserError(f"plugins={modules}: expected a list of modules, such as plugins=['mine']")
+        raise UserError(f"plugins={modules}: expected a list of modules, such as 'plugins=[mine]'")
     for module in modules:
         try:
             importlib.import_module(module)
