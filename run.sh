@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command in this project's Python environment, after creating or updating it if necessary.
+# The project's own commands are the programs of src/, named as in src/cli.py.
 #
 # The environment is .venv/ beside this file. After a complete installation a stamp is written: the
 # folder, the Python and the requirements of the installation. Without a matching stamp, a call
@@ -22,14 +23,34 @@ usage() {
     cat <<'END'
 usage: bash run.sh COMMAND ARGS...
 
-Runs COMMAND in this project's Python environment (.venv, made by the first call). For example:
+Runs COMMAND in this project's Python environment (.venv, made by the first call).
 
-    bash run.sh python src/main.py --config=eoi_qmix --env-config=pac_men
+    setup       only make the environment
+    train       train, resume or evaluate a run
+    batch       train many runs: algorithms x environments x seeds
+    figure      make a figure of the paper, and judge its claims
+    plot        draw learning curves and print tables
+    report      make one HTML page of runs
+    watch       play a trained team: text, film or page
+    evaluate    test a trained team
+    export      put the metrics of many runs into one table
+    doctor      check this machine, and how to mend it
+    sync        copy finished runs to MongoDB
+    sc2-server  serve StarCraft II's API on the lite engine
+    pytest      test the project
+    docs        make the documentation site
+
+Any other COMMAND is a program, such as python or pip. For example:
+
+    bash run.sh train --config=eoi_qmix --env-config=windy_maze
+    bash run.sh plot latest
     bash run.sh batch --config qmix,eoi_qmix --env-config pac_men --seeds 5 -j 8
     bash run.sh figure 4-right --seeds 5 -j 8
-    bash run.sh pytest
-    bash run.sh docs
 END
+}
+
+commands() { # their names in one line
+    usage | sed -n 's/^    \([a-z0-9-]*\)  .*/\1/p' | paste -sd ' '
 }
 
 home() { # folder and Python of the environment; its scripts and packages work with no other
@@ -106,13 +127,14 @@ setup() { # FILE; one caller at a time if the system has flock
     if ! is_complete "$1"; then
         trap 'die 130 "interrupted; the next call sets up .venv again"' INT
         if usable; then
-            say "bringing .venv up to date with $1 ..."
+            say "bringing .venv up to date with $1 (to follow it: tail -f $venv/.log) ..."
         elif [ -L "$venv" ]; then # what is behind it is not ours to delete
             die 2 "$venv is a link to another folder's environment; remove the link and call again"
         else
             python=$(find_python) ||
                 die 2 "Python 3.11 or newer is needed, and PATH has none: install it and call again"
-            say "setting up .venv (once; some minutes, torch is large) ..."
+            say "setting up .venv (once; some minutes, torch is large;" \
+                "to follow it: tail -f $venv/.log) ..."
             create "$python"
         fi
         install "$1"
@@ -134,18 +156,24 @@ docs\ *) needs=requirements-docs.txt ;;
 *) needs=requirements.txt ;;
 esac
 
-case $1 in
-batch | figure) # algorithms x environments x seeds; a figure of the paper
-    program=$1
-    shift
-    set -- python "$root/src/$program.py" "$@"
-    ;;
-docs) # the documentation site
-    shift
-    set -- python "$root/scripts/site.py" "$@"
-    ;;
-esac
+program() { # NAME: the file of src/ without .py, or nothing
+    case $1 in
+    train) echo main ;;
+    sc2-server) echo sc2_server ;;
+    batch | figure | plot | report | watch | evaluate | export | doctor | sync) echo "$1" ;;
+    esac
+}
 
 is_complete "$needs" || setup "$needs"
 export VIRTUAL_ENV=$venv PATH=$venv/bin:$PATH
+
+case $1 in
+setup) say ".venv is ready" && exit 0 ;;
+docs) set -- python "$root/scripts/site.py" "${@:2}" ;;
+esac
+file=$(program "$1")
+[ -z "$file" ] || set -- python "$root/src/$file.py" "${@:2}"
+
+[[ $1 == */* ]] || type -P -- "$1" >/dev/null ||
+    die 127 "$1: no such command; there are $(commands), and the programs of .venv and PATH"
 exec -- "$@"

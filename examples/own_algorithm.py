@@ -3,7 +3,7 @@
 See docs/own-algorithm.md. PYTHONPATH=examples makes this file known to a run:
 
 PYTHONPATH=examples bash run.sh python src/main.py --config=iql --env-config=pac_men \
-    with plugins=[own_algorithm] novelty.weight=0.1
+    with 'plugins=[own_algorithm]' novelty.weight=0.1
 """
 
 from dataclasses import dataclass

@@ -10,35 +10,46 @@ other file that a page links to is copied.
 import argparse
 import functools
 import http.server
+import importlib.util
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
-import yaml
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STAGE = ROOT / "build" / "docs"
 # Each page is in the first section that names it.
 SECTIONS = {
-    "Worlds": ["docs/worlds.md", "docs/worlds/*.md", "docs/starcraft.md"],
-    "Algorithms": ["docs/algorithms/*.md"],
+    "Worlds": [
+        *("docs/worlds.md", "docs/worlds/pac-men.md", "docs/worlds/windy-maze.md"),
+        *("docs/worlds/firefighters.md", "docs/worlds/*.md", "docs/starcraft.md"),
+    ],
+    "Algorithms": [
+        *(f"docs/algorithms/{name}.md" for name in ("eoi", "lfo", "qmix", "qmix_rnn")),
+        *(f"docs/algorithms/{name}.md" for name in ("maac", "ppo", "kl")),
+        "docs/algorithms/*.md",
+    ],
     "Results": [
         *("results/README.md", "docs/results.md", "docs/figures.md"),
         *("docs/studies/*.md", "docs/report.md"),
     ],
     "Your own world": ["docs/own-world.md"],
     "Your own algorithm": ["docs/own-algorithm.md"],
-    "Start here": ["README.md", "docs/watching.md", "docs/*.md", "CHANGELOG.md"],
+    "Start here": [
+        *("README.md", "docs/watching.md", "docs/search.md", "docs/code.md"),
+        *("docs/*.md", "CHANGELOG.md"),
+    ],
 }
 ORDER = ["Start here", *(name for name in SECTIONS if name != "Start here")]
-REPORT = ROOT / "results" / "evidence" / "windy_maze_first_default.csv.gz"
+REPORT = ROOT / "results" / "evidence" / "windy_maze_eoi.csv.gz"  # of docs/algorithms/eoi.md
 _EMBEDDED = pathlib.Path("results", "report.md")  # the page of its report
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\((?P<target>[^()\s]+)\)")
+_LINK = re.compile(r'(?<=\]\()[^()\s]+(?=\))|(?<=<img src=")[^"]+')
+_MARKER = ".eoi-site"  # in the folder of a site, which the next one may replace
 
 
 def sections() -> dict[str, list[pathlib.Path]]:
@@ -79,7 +90,7 @@ def reference(module: str) -> pathlib.Path:
 def links(text: str) -> Iterator[str]:
     """Targets of the links of a page, those in code left out."""
     prose = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", text))
-    yield from (found["target"] for found in _LINK.finditer(prose))
+    yield from _LINK.findall(prose)
 
 
 def is_elsewhere(target: str) -> bool:
@@ -111,12 +122,12 @@ def staged(page: pathlib.Path) -> tuple[str, set[pathlib.Path]]:
     copied: set[pathlib.Path] = set()
 
     def relinked(found: re.Match[str]) -> str:
-        target, hash_, anchor = found["target"].partition("#")
-        if is_elsewhere(found["target"]) or not target:
+        target, hash_, anchor = found[0].partition("#")
+        if is_elsewhere(found[0]) or not target:
             return found[0]
         there, file = target_on_site(page, target)
         copied.update({file} if file else ())
-        return f"]({os.path.relpath(there, place(page).parent)}{hash_}{anchor})"
+        return f"{os.path.relpath(there, place(page).parent)}{hash_}{anchor}"
 
     parts = re.split(r"(^```.*?^```)", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     prose = [part if k % 2 else _LINK.sub(relinked, part) for k, part in enumerate(parts)]
@@ -143,6 +154,8 @@ def navigation() -> list[dict[str, object]]:
 
 def stage() -> None:
     """Writes the pages and Zensical's settings into STAGE."""
+    import yaml  # not of Python itself: `main` explains its absence
+
     shutil.rmtree(STAGE, ignore_errors=True)
     files: set[pathlib.Path] = set()
     for page in (page for pages in sections().values() for page in pages):
@@ -200,13 +213,14 @@ def build(out: pathlib.Path) -> None:
     subprocess.run(command, cwd=STAGE, env=environment, check=True)
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(STAGE / "site", out)
+    (out / _MARKER).touch()
 
 
 def replaceable(out: pathlib.Path) -> bool:
     """True for nothing, an empty folder, or an earlier site."""
     if not out.exists():
         return True
-    return out.is_dir() and (not any(out.iterdir()) or (out / "search.json").exists())
+    return out.is_dir() and (not any(out.iterdir()) or (out / _MARKER).exists())
 
 
 def serve(folder: pathlib.Path) -> None:
@@ -222,6 +236,10 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "site", help="default: site")
     parser.add_argument("--serve", action="store_true", help="show it at http://localhost:8000")
     options = parser.parse_args()
+    if not importlib.util.find_spec("zensical"):
+        command = shlex.join(["bash", f"{ROOT}/run.sh", "docs", *sys.argv[1:]])
+        print(f"error: {sys.executable} has no zensical; type `{command}`", file=sys.stderr)
+        return 2
     if not replaceable(options.out):
         print(
             f"error: --out {options.out}: holds files that are no site; name another folder",

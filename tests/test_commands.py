@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from eoi import batch, figure
+from eoi import batch, cli, figure
 from eoi import main as program
 from eoi.config import loader
 from eoi.records import figures, reader
@@ -34,7 +34,6 @@ SMALL = [
 FEW = ["rollout_episodes=1"]  # of HC, which would not fit so small a replay
 # Words of a page that stand for a name.
 NAMES = {"ALG": "qmix", "ENV": "pac_men", "RUN": "3"}
-PROGRAMS = {"train": "main", "sc2-server": "sc2_server"}  # console commands named otherwise
 
 
 def printed(text: str) -> list[str]:
@@ -204,15 +203,15 @@ def benchmark(path: pathlib.Path, rest: list[str]) -> None:
 
 
 def unwrapped(words: list[str]) -> list[str]:
-    """A command without variables and run.sh before it; the script of `eoi` and `batch`."""
+    """A command without variables and run.sh before it; the script of `eoi plot` and `plot`."""
     while words and re.fullmatch(r"\w+=.*", words[0]):
         words = words[1:]
     if words[:2] == ["bash", "run.sh"]:
         words = words[2:]
     if words[:1] == ["eoi"]:
-        return ["python", f"src/{PROGRAMS.get(words[1], words[1])}.py", *words[2:]]
-    if words[:1] in (["batch"], ["figure"]):
-        return ["python", f"src/{words[0]}.py", *words[1:]]
+        words = words[1:]
+    if words and words[0] in cli.COMMANDS:
+        return ["python", f"src/{cli.COMMANDS[words[0]][0]}.py", *words[1:]]
     return words
 
 
@@ -229,7 +228,9 @@ def test_a_printed_command_works(name, here, capsys):
     elif first == "pip" and "-r" in rest:
         assert (ROOT / rest[rest.index("-r") + 1]).exists()
     else:
-        assert first in ("nothing", "pytest", "pip", "docs"), f"unknown command: {first}"
+        assert first in ("nothing", "pytest", "pip", "docs", "setup", "tensorboard", "wandb"), (
+            f"unknown command: {first}"
+        )
 
 
 def test_the_pages_print_many_commands():

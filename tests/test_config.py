@@ -73,8 +73,8 @@ def test_bad_values_are_refused_by_full_name(values, words):
         (["gamma"], ["key=value"]),
         (["alpha=0.1"], ["with alpha", "Did you mean 'eoi.alpha'?"]),
         (["map_name=8M"], ["with map_name", "Did you mean 'env_args.map_name'?"]),
-        (["plugins=mine"], ["plugins=mine", "plugins=['mine']"]),
-        (["plugins=3"], ["plugins=3", "plugins=['mine']"]),
+        (["plugins=mine"], ["plugins=mine", "such as 'plugins=[mine]'"]),
+        (["plugins=3"], ["plugins=3", "such as 'plugins=[mine]'"]),
         (["dots_per_room=4"], ["Did you mean 'env_args.dots_per_room'?"]),
     ],
 )

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from eoi import cli
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 # Stands for Python, and for the one in .venv. Every installation is noted in `calls`. It fails as
@@ -89,6 +91,7 @@ def test_the_first_call_installs_and_the_second_does_not(tree: Tree) -> None:
         first.stdout == "ran src/main.py with name=two words\n"
         and len(first.stderr.splitlines()) == 1
     )
+    assert f"tail -f {tree.root}/.venv/.log" in first.stderr
     second = tree.call("python", "src/main.py")
     assert second.returncode == 0 and second.stderr == ""
     assert tree.installed() == ["requirements.txt"]
@@ -119,6 +122,29 @@ def test_the_documentation_brings_its_own_requirements(tree: Tree) -> None:
     made = tree.call("docs", "--out", "x")
     assert made.stdout == f"ran {tree.root}/scripts/site.py --out x\n"
     assert tree.installed() == ["requirements-docs.txt"]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_projects_commands_are_its_programs(name: str, tree: Tree) -> None:
+    """Not the system's: `sync` and `watch` are programs of many systems as well."""
+    program = f"{tree.root}/src/{cli.COMMANDS[name][0]}.py"
+    assert tree.call(name, "a  b").stdout == f"ran {program} a  b\n"
+    assert f"\n    {name} " in tree.call("--help").stdout
+
+
+def test_an_unknown_command_is_refused_in_a_line_that_lists_the_known_ones(tree: Tree) -> None:
+    tree.call("setup")
+    result = tree.call("plto", "latest")
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 127 and "plto: no such command" in line
+    assert all(name in line.split("there are")[1] for name in (*cli.COMMANDS, "setup", "docs"))
+
+
+def test_setup_installs_and_runs_nothing(tree: Tree) -> None:
+    result = tree.call("setup")
+    assert result.returncode == 0 and result.stdout == ""
+    assert result.stderr.endswith("run.sh: .venv is ready\n")
+    assert tree.installed() == ["requirements.txt"]
 
 
 def test_requirements_that_went_and_came_back_are_installed_again(tree: Tree) -> None:

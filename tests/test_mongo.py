@@ -351,7 +351,7 @@ def test_boards(tmp_path, monkeypatch, capsys):
         program.main(["--config=qmix", "--tensorboard", *SHORT, f"local_results_path={tmp_path}"])
         == 2
     )
-    assert "pip install tensorboard" in capsys.readouterr().err
+    assert "`bash run.sh pip install tensorboard`" in capsys.readouterr().err
 
 
 class Rude:

@@ -41,7 +41,8 @@ def test_every_link_of_a_page_leads_somewhere(page) -> None:
 
 def test_links_are_found_in_prose_alone() -> None:
     text = "[a](b.md) `[c](d.md)`\n```\n[e](f.md)\n```\n![g](h.png) [i](https://j)\n"
-    assert list(site.links(text)) == ["b.md", "h.png", "https://j"]
+    text += '<img src="k.gif" width="9">'
+    assert list(site.links(text)) == ["b.md", "h.png", "https://j", "k.gif"]
     assert site.is_elsewhere("https://j") and not site.is_elsewhere("b.md")
     with pytest.raises(FileNotFoundError, match=r"docs/worlds.md: no file worlds/none.md"):
         site.target_on_site(pathlib.Path("docs/worlds.md"), "worlds/none.md")
@@ -60,6 +61,12 @@ def test_every_page_is_in_one_section() -> None:
         "Your own algorithm",
     ]
     assert [next(iter(entry)) for entry in site.navigation()] == [*names, "Reference"]
+
+
+def test_the_subject_comes_first_in_its_section() -> None:
+    pages = {name: [page.stem for page in own] for name, own in site.sections().items()}
+    assert pages["Algorithms"][0] == "eoi"
+    assert pages["Worlds"][:3] == ["worlds", "pac-men", "windy-maze"]
 
 
 def test_the_reference_has_every_module() -> None:
@@ -93,9 +100,10 @@ def test_where_a_link_leads_on_the_site(page, target, there, copied) -> None:
 def test_a_page_is_relinked_outside_of_code(tmp_path, monkeypatch) -> None:
     page = pathlib.Path("docs/page.md")
     text = "# T\n[a](../README.md#six-words) [b](../src/run.py)\n```\n[c](../README.md)\n```\n"
+    text += '<img src="../film.gif" width="9">'
     (tmp_path / "docs").mkdir()
     (tmp_path / page).write_text(text)
-    for name in ("README.md", "src/run.py"):
+    for name in ("README.md", "film.gif", "src/run.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.setattr(site, "ROOT", tmp_path)
@@ -103,7 +111,7 @@ def test_a_page_is_relinked_outside_of_code(tmp_path, monkeypatch) -> None:
     assert found == text.replace("[a](../README.md", "[a](../index.md").replace(
         "../src/run.py", "../reference/eoi.run.md"
     )
-    assert not copied
+    assert copied == {pathlib.Path("film.gif")}
 
 
 def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path, monkeypatch) -> None:
@@ -111,6 +119,7 @@ def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path, monkeypatch) -
     monkeypatch.setattr(sys, "argv", ["site.py", "--out", str(tmp_path / "site")])
     assert site.main() == 0
     made = tmp_path / "site"
+    assert site.replaceable(made)
     assert "The emergence" in (made / "index.html").read_text()
     assert '<iframe src="runs.html"' in (made / "results" / "report.html").read_text()
     assert "eoi_qmix" in (made / "results" / "runs.html").read_text()
@@ -129,9 +138,20 @@ def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path, monkeypatch) -
     assert not broken, broken[:5]
 
 
-def test_a_folder_with_other_files_is_not_replaced(tmp_path, monkeypatch, capsys):
-    (tmp_path / "thesis.txt").write_text("mine")
+def test_a_python_without_the_sites_packages_names_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["site.py", "--out", "my site"])
+    monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: None)
+    assert site.main() == 2
+    assert f"bash {ROOT}/run.sh docs --out 'my site'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "search.json"])
+def test_a_folder_with_other_files_is_not_replaced(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: True)
+    (tmp_path / name).write_text("mine")
     monkeypatch.setattr(sys, "argv", ["site.py", "--out", str(tmp_path)])
     assert site.main() == 2
     assert "name another folder" in capsys.readouterr().err
-    assert (tmp_path / "thesis.txt").exists()
+    assert (tmp_path / name).exists()
+    (tmp_path / ".eoi-site").touch()
+    assert site.replaceable(tmp_path)

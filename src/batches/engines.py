@@ -20,7 +20,7 @@ from types import ModuleType
 from eoi.batches.report import Screen
 from eoi.batches.stacks import Task
 from eoi.utils.errors import UserError
-from eoi.utils.places import IS_CHECKOUT, PACKAGE, ROOT
+from eoi.utils.places import IS_CHECKOUT, PACKAGE, PIP, ROOT
 from eoi.utils.script import write_text
 
 _GLANCE = 0.2  # seconds between two looks; Ray's cancel does not end a system call
@@ -191,9 +191,7 @@ def on_ray(jobs: Sequence[Task], pace: Pace, screen: Screen) -> bool:
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError(
-            "--on ray: Ray is not installed; `.venv/bin/pip install ray`, or leave --on out"
-        ) from None
+        raise UserError(f"--on ray: Ray is not installed; `{PIP} ray`, or leave --on out") from None
     own = not ray.is_initialized()
     if own:
         paths = {"env_vars": {"PYTHONPATH": str(PACKAGE.parent)}}

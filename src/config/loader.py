@@ -83,6 +83,7 @@ def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) ->
     if name in above:
         raise UserError(f"{_shown(kind, name)}: its `base` leads back to itself")
     content = read_yaml(path)
+    _find_map(content, path.parent)
     base = content.pop("base", None)
     if base is None:
         return content
@@ -100,6 +101,16 @@ def _file(kind: str, flag: str, name: str) -> pathlib.Path:
     return FOLDER / kind / f"{name}.yaml"
 
 
+def _find_map(content: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Replaces the name of a map's file by its path in `folder`, unless it is found from here."""
+    settings = content.get("env_args")
+    name = settings.get("layout") if isinstance(settings, dict) else None
+    if not isinstance(name, str) or "#" in name or pathlib.Path(name).expanduser().is_file():
+        return
+    if (folder / name).is_file():
+        settings["layout"] = str(folder / name)
+
+
 def _shown(kind: str, name: str) -> str:
     """Name of a settings file in messages."""
     return name if name.endswith(".yaml") else f"config/{kind}/{name}.yaml"
@@ -111,7 +122,7 @@ def use_plugins(modules: object) -> None:
     Raises UserError.
     """
     if not isinstance(modules, list | tuple) or not all(isinstance(m, str) for m in modules):
-        raise UserError(f"plugins={modules}: expected a list of modules, such as plugins=['mine']")
+        raise UserError(f"plugins={modules}: expected a list of modules, such as 'plugins=[mine]'")
     for module in modules:
         try:
             importlib.import_module(module)

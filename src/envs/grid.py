@@ -88,7 +88,7 @@ def read_layout(layout: str | None, letters: Mapping[str, str]) -> str:
     if not layout:
         return ""
     if "\n" not in layout.strip("\n"):
-        layout = _read_map_file(layout)
+        layout = _read_map_file(layout, letters)
     rows = [row.rstrip() for row in layout.strip("\n").splitlines()]
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
@@ -105,7 +105,7 @@ def read_layout(layout: str | None, letters: Mapping[str, str]) -> str:
     return "\n".join(rows)
 
 
-def _read_map_file(name: str) -> str:
+def _read_map_file(name: str, letters: Mapping[str, str]) -> str:
     """Text of a map file, looked for in the current directory, then in the checkout."""
     if "#" in name:
         raise UserError(_ONE_LINE.format("the map has only one line"))
@@ -113,10 +113,17 @@ def _read_map_file(name: str) -> str:
         path = folder / pathlib.Path(name).expanduser()
         if path.is_file():
             text = path.read_text(errors="replace")
-            if "\n" in text.strip("\n"):
+            if "\n" in text.strip():
                 return text
-            raise UserError(f"env_args.layout: {path}: the map has only one line")
-    raise UserError(f"env_args.layout: there is no file {name!r} here or in {ROOT}")
+            found = "the map has only one line" if text.strip() else "the file is empty"
+            raise UserError(
+                f"env_args.layout: {path}: {found}; a map has lines of one length, such as "
+                f"##### then #...# then #####. {explained(letters)}"
+            )
+    raise UserError(
+        f"env_args.layout: there is no file {name!r} here, beside the YAML file that names it, "
+        f"or in {ROOT}"
+    )
 
 
 def explained(letters: Mapping[str, str]) -> str:

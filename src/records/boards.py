@@ -9,6 +9,7 @@ from typing import Protocol
 from eoi.records import reader
 from eoi.records.folder import Follower, Logged
 from eoi.utils.errors import UserError
+from eoi.utils.places import PIP
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +56,7 @@ def _tensorboard() -> Board:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError(
-            "--tensorboard: it is not installed; `.venv/bin/pip install tensorboard`"
-        ) from None
+        raise UserError(f"--tensorboard: it is not installed; `{PIP} tensorboard`") from None
 
     def make(folder: pathlib.Path) -> Writer:
         """Entries that a resumed run will write again are hidden."""
@@ -95,7 +94,7 @@ def _wandb(project: str) -> Board:
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError("--wandb: it is not installed; `.venv/bin/pip install wandb`") from None
+        raise UserError(f"--wandb: it is not installed; `{PIP} wandb`") from None
     return Board("--wandb", lambda folder: _Wandb(wandb, project, folder))
 
 

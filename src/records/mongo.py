@@ -21,6 +21,7 @@ from eoi.records.folder import OUTPUT, Follower, number
 from eoi.records.record import Config
 from eoi.utils.errors import UserError
 from eoi.utils.locks import Lock
+from eoi.utils.places import PIP
 from eoi.utils.script import write_text
 from eoi.utils.series import Entries
 
@@ -63,9 +64,7 @@ class Database:
             import pymongo
             import pymongo.errors
         except ImportError:
-            raise UserError(
-                "--mongo: pymongo is not installed; `.venv/bin/pip install pymongo`"
-            ) from None
+            raise UserError(f"--mongo: pymongo is not installed; `{PIP} pymongo`") from None
         url, name = address(text)
         self.shown = re.sub(r"//[^@/]*@", "//", f"{url.rstrip('/')}/{name}")  # without a password
         limits: Any = {

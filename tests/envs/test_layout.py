@@ -42,13 +42,32 @@ def test_a_file_named_on_the_command_line_and_in_yaml(tmp_path):
     assert configure(loader.load("qmix", "pac_men", updates)).env.layout == ROOMS
 
 
+@pytest.mark.parametrize("place", ["beside the YAML", "in the current directory"])
+def test_a_file_that_a_yaml_of_the_users_own_names(place, tmp_path, monkeypatch):
+    own, here = tmp_path / "own", tmp_path / "here"
+    for folder in (own, here):
+        (folder / "maps").mkdir(parents=True)
+    args = "{layout: maps/my.txt, n_agents: 1, dots_per_room: 1}"
+    (own / "mine.yaml").write_text(f"base: pac_men\nenv_args: {args}\n")
+    (own / "maps" / "my.txt").write_text(ROOMS)
+    if place == "in the current directory":
+        (here / "maps" / "my.txt").write_text(ROOMS.replace(".S.", ".S#"))
+    monkeypatch.chdir(here)
+    layout = configure(loader.load("qmix", str(own / "mine.yaml"), {"seed": 1})).env.layout
+    assert (layout == ROOMS) == (place == "beside the YAML")
+    (own / "maps" / "my.txt").unlink()
+    monkeypatch.chdir(own)
+    with pytest.raises(UserError, match=r"'maps/my\.txt' here, beside the YAML file"):
+        configure(loader.load("qmix", "mine.yaml", {"seed": 1}))
+
+
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
         (ROOMS.replace("\n", " "), "the map has only one line; in a YAML file, put `|` after"),
         (ROOMS.replace("\n", " ") + "\n", "the map has only one line; in a YAML file, put `|`"),
         (None, "the map is empty; in a YAML file, put `|`"),
-        ("maps/none.txt", "there is no file 'maps/none.txt' here or in "),
+        ("maps/none.txt", "there is no file 'maps/none.txt' here, beside the YAML file"),
         (ROOMS.replace("R#", "R"), "line 1 has 7 characters and line 3 has 6"),
         (
             ROOMS.replace("R", "x"),
@@ -64,10 +83,20 @@ def test_a_map_that_is_refused(layout, message):
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_file_that_lost_its_lines_is_refused(tmp_path):
-    (tmp_path / "flat.txt").write_text(ROOMS.replace("\n", ""))
-    with pytest.raises(UserError, match=r"flat.txt: the map has only one line"):
-        configured("pac_men", ARGS | {"layout": str(tmp_path / "flat.txt")})
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ROOMS.replace("\n", ""), "the map has only one line; a map has"),
+        ("", "the file is empty; a map has lines of one length, such as ##### then "),
+        (" \n\n", "the file is empty"),
+    ],
+)
+def test_a_file_without_a_map_is_refused(text, message, tmp_path):
+    path = tmp_path / "flat.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"flat\.txt: ") as refused:
+        configured("pac_men", ARGS | {"layout": str(path)})
+    assert message in str(refused.value) and "Letters: # wall, " in str(refused.value)
 
 
 @pytest.mark.parametrize("name", GRIDS)
