@@ -314,6 +314,7 @@ def page() -> str:
 def across(figure: Figure, records: Sequence[Record]) -> str:
     """Final values in Markdown: a row for each arm, a column for each world and metric.
 
+    An arm is named by its label and its algorithm's file.
     A metric other than the return has a column in the worlds whose runs have it.
     """
     worlds = list(dict.fromkeys(arm.world for arm in figure.arms.values()))
@@ -329,8 +330,11 @@ def across(figure: Figure, records: Sequence[Record]) -> str:
     every = [(metric, world) for metric in figure.metrics for world in worlds]
     columns = [at for at in every if at[0] == figures.RETURN or at in filled]
     heads = [w if m == figures.RETURN else f"{w}: {labels.label(m)}" for m, w in columns]
-    arms = dict.fromkeys(arm.label for arm in figure.arms.values())
-    rows = [[label, *(cells.get(label, {}).get(at, "") for at in columns)] for label in arms]
+    configs = {arm.label: arm.config for arm in figure.arms.values()}
+    rows = [
+        [f"{label}, `{config}`", *(cells.get(label, {}).get(at, "") for at in columns)]
+        for label, config in configs.items()
+    ]
     return summary.markdown([["", *heads], *rows])
 
 

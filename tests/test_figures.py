@@ -914,7 +914,7 @@ def test_every_algorithm_has_a_row_in_the_table_across_worlds(tmp_path):
     head, _, *rows = figure.across(found, runs).splitlines()
     assert head == "|  | Pac-Men | Windy Maze | Firefighters | 8m | 8m: Test win rate |"
     assert len(rows) == len({arm.label for arm in found.arms.values()})
-    assert "| VDN | 4.00 (2) |  |  |  |  |" in rows
-    assert "| QMIX (every 5) |  |  | 7.00 (1) |  |  |" in rows
-    assert "| IQL |  |  |  | 12.0 (1) | 0.250 (1) |" in rows
-    assert "| QMIX |  |  |  |  |  |" in rows
+    assert "| VDN, `vdn` | 4.00 (2) |  |  |  |  |" in rows
+    assert "| QMIX (every 5), `qmix` |  |  | 7.00 (1) |  |  |" in rows
+    assert "| IQL, `iql` |  |  |  | 12.0 (1) | 0.250 (1) |" in rows
+    assert "| QMIX, `qmix` |  |  |  |  |  |" in rows

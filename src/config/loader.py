@@ -104,7 +104,9 @@ def _file(kind: str, flag: str, name: str) -> pathlib.Path:
 def _find_map(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     """Replaces the name of a map's file by its path in `folder`, unless it is found from here."""
     settings = content.get("env_args")
-    name = settings.get("layout") if isinstance(settings, dict) else None
+    if not isinstance(settings, dict):
+        return
+    name = settings.get("layout")
     if not isinstance(name, str) or "#" in name or pathlib.Path(name).expanduser().is_file():
         return
     if (folder / name).is_file():
