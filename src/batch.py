@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 
 from eoi.batches import search
 from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
-from eoi.batches.jobs import Job, find, plan
+from eoi.batches.jobs import Job, find, plan, refuse_axis
 from eoi.batches.report import Screen, table
 from eoi.batches.stacks import stacked
 from eoi.config import loader
@@ -153,8 +153,7 @@ def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
         key, equals, values = pair.partition("=")
         if not equals:
             raise UserError(f"--vary {pair}: expected KEY=VALUE,VALUE")
-        if key == "seed":
-            raise UserError("--vary seed: the seeds of a batch are those of --seeds")
+        refuse_axis("--vary", key)
         if key in varied:
             raise UserError(
                 f"--vary {key}: given twice; name all its values at once,"

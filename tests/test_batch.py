@@ -75,6 +75,7 @@ def test_the_grid_in_its_order(where):
             "with gamma: the runs of this batch have values of their own",
         ),
         (["--vary", "seed=1,2"], "--vary seed: the seeds of a batch are those of --seeds"),
+        (["--vary", "threads=1,2"], "--vary threads: runs that differ in it alone are the same"),
         (
             ["--seeds", "1,1"],
             "--seeds: 1 is there twice, which would be the same run; name it once",

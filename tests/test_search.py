@@ -176,6 +176,9 @@ def test_a_study_answers_one_question(tmp_path) -> None:
         (["--search", "gamma=0.5..2"], "gamma: must be at most 1"),
         (["--search", "mixer=qmix,vdn"], "mixer: has no effect with --config=maac"),
         (["--search", "gamma=0.5..0.9", "with", "gamma=0.8"], "gamma: the setting is given twice"),
+        (["--search", "seed=1,2"], "--search seed: the seeds of a batch are those of --seeds"),
+        (["--search", "t_max=1000..2000"], "--search t_max: trials of unequal length"),
+        (["--search", "threads=1,2"], "--search threads: runs that differ in it alone are the"),
         (["--search", "gamma=0.5..0.9", "--vary", "gamma=1,2"], "--vary: has no effect"),
         (["--search", "gamma=0.5..0.9", "--on", "slurm"], "--on slurm: a search waits"),
         (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eoi.batches.jobs import Job, find, plan
+from eoi.batches.jobs import Job, find, plan, refuse_axis
 from eoi.batches.report import METRIC, record
 from eoi.records.record import Config
 from eoi.records.statistics import FINAL, final_value
@@ -148,6 +148,12 @@ def question(
     space = tuple(dimension(text, config) for text in texts)
     keys = [each.key for each in space]
     for key in keys:
+        refuse_axis("--search", key)
+        if key == "t_max":
+            raise UserError(
+                "--search t_max: trials of unequal length cannot be compared;"
+                " give it once, with t_max=N"
+            )
         if keys.count(key) > 1 or any(pair.startswith(f"{key}=") for pair in given):
             raise UserError(f"--search {key}: the setting is given twice")
     found = Question(algorithm, env, tuple(seeds), tuple(given), space)
