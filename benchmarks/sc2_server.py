@@ -8,21 +8,23 @@ slowest and the fastest beside it. On a busy machine the last column is more rel
 both alone on the core, by their processor time.
 """
 
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
+
+import eoi.utils.start  # noqa: F401 # refuses a Python without the requirements
+
 import argparse
 import contextlib
 import os
-import pathlib
 import statistics
-import sys
 import tempfile
 import time
 from typing import NamedTuple
 
 import numpy as np
 import psutil
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
-
 from smac.env import StarCraft2Env
 
 from eoi import sc2_server

@@ -15,6 +15,10 @@ __all__ = ["load_policy"]
 def __getattr__(name: str) -> object:
     """Import `load_policy` on first use: the environments need only torch and numpy."""
     if name == "load_policy":
+        from eoi.utils.start import trouble
+
+        if reason := trouble():
+            raise ImportError(f"{reason}; start the program by `bash run.sh python`")
         from eoi.saved import load_policy
 
         return load_policy

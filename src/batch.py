@@ -20,22 +20,36 @@ from eoi.utils.start import launch
 import itertools
 import os
 import pathlib
+import re
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 
 from eoi.batches import search
 from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
-from eoi.batches.jobs import Job, find, plan
+from eoi.batches.jobs import Job, find, plan, refuse_axis
 from eoi.batches.report import Screen, table
 from eoi.batches.stacks import stacked
 from eoi.config import loader
 from eoi.utils.errors import UserError
 from eoi.utils.places import ROOT
-from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_whole
+from eoi.utils.script import (
+    FIGURES,
+    Parser,
+    guarded,
+    integer,
+    output,
+    positive,
+    refuse_before_with,
+    write_whole,
+)
+
+_SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 def seeds(text: str) -> list[int]:
-    """Seeds 0 to 4 of `5`, 3 and 4 of `3,4`, 2 to 6 of `2-6`."""
+    """Seeds 0 to 4 of `5`, 3 and 4 of `3,4`, 2 to 6 of `2-6`. Raises ArgumentTypeError."""
+    if not _SEEDS.fullmatch(text):
+        raise ArgumentTypeError(f"expected how many, as 5, or which, as 3,4,7 or 2-6; got {text!r}")
     found: list[int] = []
     for part in text.split(","):
         low, dash, high = part.partition("-")
@@ -57,6 +71,9 @@ def seeds(text: str) -> list[int]:
 
 def _twice(value: object) -> str:
     return f"{value} is there twice, which would be the same run; name it once"
+
+
+TRIALS = 20  # of a search
 
 
 def parser() -> Parser:
@@ -95,7 +112,7 @@ def parser() -> Parser:
     )
     _add_search(result)
     result.add_argument(
-        "--only", type=int, metavar="K", help="run K alone, counted from 0; for array jobs"
+        "--only", type=integer, metavar="K", help="run K alone, counted from 0; for array jobs"
     )
     result.add_argument(
         "--list", action="store_true", help="print the folders of the finished runs"
@@ -114,7 +131,7 @@ def _add_search(parser: Parser) -> None:
         help="a setting and its range, or KEY=A,B; may be repeated",
     )
     group.add_argument(
-        "--trials", type=positive, default=20, metavar="N", help="choices to try; default: 20"
+        "--trials", type=positive, metavar="N", help=f"choices to try; default: {TRIALS}"
     )
     group.add_argument(
         "--study", type=output, metavar="FILE", help="default: a file in results/search"
@@ -153,8 +170,7 @@ def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
         key, equals, values = pair.partition("=")
         if not equals:
             raise UserError(f"--vary {pair}: expected KEY=VALUE,VALUE")
-        if key == "seed":
-            raise UserError("--vary seed: the seeds of a batch are those of --seeds")
+        refuse_axis("--vary", key)
         if key in varied:
             raise UserError(
                 f"--vary {key}: given twice; name all its values at once,"
@@ -182,6 +198,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     for pair in pairs:
         if "=" not in pair or pair.startswith("-"):
             raise UserError(f"with {pair}: expected key=value, and options before `with`")
+    refuse_before_with(words[:at])
     return words[:at], pairs
 
 
@@ -202,8 +219,11 @@ def body(argv: Sequence[str]) -> None:
     refuse_one_of_an_array(options.on, options.only)
     if options.search:
         searched(options, given, argv)
-    else:
-        run_grid(options, given, argv)
+        return
+    for name, value in (("--trials", options.trials), ("--study", options.study)):
+        if value is not None:
+            raise UserError(f"{name}: has no effect without --search")
+    run_grid(options, given, argv)
 
 
 def run_grid(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None:
@@ -215,7 +235,7 @@ def run_grid(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> N
         jobs = [jobs[options.only]]
     find(jobs)
     if options.list:
-        print("\n".join(str(job.folder) for job in jobs if job.state == "finished"))
+        print("".join(f"{job.folder}\n" for job in jobs if job.state == "finished"), end="")
         return
     screen = Screen(jobs)
     left = settled(jobs, screen)
@@ -241,12 +261,13 @@ STUDIES = ROOT / "results" / "search"
 def searched(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None:
     """A search, with its table and its picture. Raises UserError."""
     _refuse_beside_search(options)
+    trials = options.trials or TRIALS
     asked = search.question(
         options.config, options.env_config, options.seeds, options.search, given
     )
     path = options.study or STUDIES / f"{asked.name}.log"
     if options.dry_run:
-        print(f"{options.trials} trials of {len(asked.seeds)} runs each; the study is {path}")
+        print(f"{trials} trials of {len(asked.seeds)} runs each; the study is {path}")
         return
     pace = Pace(options.jobs, options.mongo, options.address, list(argv))
 
@@ -256,7 +277,7 @@ def searched(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> N
 
     study = search.Search(asked, path)
     at_once = max(1, options.jobs // len(asked.seeds))
-    stopped = study.run(options.trials, at_once, runner, lambda trial: print(told(trial)))
+    stopped = study.run(trials, at_once, runner, lambda trial: print(told(trial)))
     print(f"{search.table(study)}\n{path}")
     if any(trial.value is not None for trial in study.finished()):
         print(drawn(study))

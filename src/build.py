@@ -116,6 +116,12 @@ def _make_extras(settings: Settings, spec: EnvSpec, controller: Controller) -> l
     return list(extras.values())
 
 
+def refuse_checkpoint(settings: Settings) -> None:
+    """Raises UserError where the run cannot begin with the networks of `checkpoint_path`."""
+    with contextlib.closing(make_env(settings, 1)) as env:
+        restore(make_learner(settings, env.spec), find_folder(settings.run.checkpoint_path))
+
+
 def refuse_world(settings: Settings) -> None:
     """Raises UserError where the learner does not fit the world, before anything is created."""
 

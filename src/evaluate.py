@@ -13,6 +13,7 @@ from eoi.utils.start import launch
 import contextlib
 import json
 import pathlib
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,15 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eoi import envs
 from eoi.config import loader
 from eoi.envs.base import VecEnv
 from eoi.learners import Learner
 from eoi.pictures.film import shoot
 from eoi.pictures.film_files import FilmFile, film_argument, film_file
+from eoi.records import reader
 from eoi.records.reader import only_run
 from eoi.records.statistics import deviation, mean_interval
 from eoi.saved import film_path, greedy_episodes, load, title, which_networks
 from eoi.settings import Settings
+from eoi.utils.errors import UserError
 from eoi.utils.script import Parser, add_saved_run, guarded, output, write_text
 
 _AT_ONCE = 64  # copies played side by side
@@ -49,7 +53,9 @@ def parser() -> Parser:
     result.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the world (env_args)"
     )
-    result.add_argument("--out", type=output, metavar="FILE.json", help="every episode's values")
+    result.add_argument(
+        "--out", type=_table_file, metavar="FILE.json", help="every episode's values"
+    )
     result.add_argument(
         "--render",
         type=film_argument,
@@ -60,15 +66,30 @@ def parser() -> Parser:
     return result
 
 
-def world(env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+def world(folder: pathlib.Path, env_config: str | None, pairs: Sequence[str]) -> dict[str, Any]:
     """Settings that replace those of the run. Raises UserError."""
     given = loader.parse_updates(pair.removeprefix("env_args.") for pair in pairs)
-    if env_config is None:
-        return {"env_args": given} if given else {}
-    content = loader.environment(env_config)
+    content = loader.environment(env_config) if env_config else reader.read_config(folder)
     env_args = content.get("env_args", {}) | given
-    env = content.get("env", loader.defaults()["env"])
-    return {"env": env, "world": pathlib.Path(env_config).stem, "env_args": env_args}
+    if given:
+        _refuse_set(content["env"], env_args)
+    if env_config is None:
+        return {"env_args": env_args} if given else {}
+    return {"env": content["env"], "world": pathlib.Path(env_config).stem, "env_args": env_args}
+
+
+def _refuse_set(env: str, env_args: dict[str, Any]) -> None:
+    """Raises UserError for settings that the world does not take."""
+    try:
+        envs.configured(env, env_args)
+    except UserError as error:
+        raise UserError(f"--set {str(error).removeprefix('env_args.')}") from None
+
+
+def _table_file(text: str) -> pathlib.Path:
+    if not text.endswith(".json"):
+        raise ArgumentTypeError(f"the name of the file ends with .json, got {text}")
+    return output(text)
 
 
 def evaluate(env: VecEnv, learner: Learner, settings: Settings, episodes: int, seed: int) -> Result:
@@ -107,7 +128,8 @@ def table(result: Result) -> str:
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     film = film_file("--render", options.render) if options.render else None
-    folder, changed = only_run(options.run), world(options.env_config, options.set)
+    folder = only_run(options.run)
+    changed = world(folder, options.env_config, options.set)
     env, learner, settings = load(folder, min(options.episodes, _AT_ONCE), options.model, **changed)
     with contextlib.closing(env):
         result = evaluate(env, learner, settings, options.episodes, options.seed)

@@ -1,9 +1,10 @@
 """Trains, continues or evaluates a run, or a fleet of runs.
 
-Only this file and records/ use Sacred.
-
     python src/main.py --config=ALG --env-config=ENV [print_config] [with key=value ...] [more]
     python src/main.py --resume RUN [with t_max=N] [more]
+
+ALG and ENV are names below, or YAML files of your own. The default of ALG is qmix, and that of ENV
+is pac_men; without any word this text is printed. `print_config` prints the settings and ends.
 
 RUN is a Sacred id (3 is results/sacred/3), a run's folder, or `latest`. A run is recorded in its
 folder, and with these options elsewhere too:
@@ -36,6 +37,7 @@ from typing import Any
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Sacred imports it
 
+# Only this file and records/ use Sacred.
 from sacred import SETTINGS, Experiment
 from sacred.config.utils import normalize_or_die
 from sacred.observers import RunObserver
@@ -45,11 +47,10 @@ from sacred.utils import SacredError
 
 from eoi import envs
 from eoi.build import (
-    find_folder,
     make_worlds,
+    refuse_checkpoint,
     refuse_large_networks,
     refuse_world,
-    saved_networks,
 )
 from eoi.config import loader
 from eoi.config.schema import nearest
@@ -61,13 +62,14 @@ from eoi.records.folder import Folder, Follower, capped
 from eoi.records.record import labelled
 from eoi.run import Run, Trainer
 from eoi.saved import elsewhere, located, recorded
-from eoi.settings import Settings, configure
+from eoi.settings import RunConfig, Settings, configure
 from eoi.utils import checkpoints, places
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.files import Unwritable, probe
 from eoi.utils.locks import is_locked
 from eoi.utils.logging import RunLog
 from eoi.utils.places import ROOT
+from eoi.utils.script import BEHIND_WITH, refuse_before_with
 
 SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
 log = logging.getLogger("eoi")
@@ -86,8 +88,7 @@ class Command:
     compiled: bool = False
 
 
-_BEHIND_WITH = "a setting; settings stand behind the word `with`: with "
-_VALUED = {"--mongo": "HOST:PORT:DATABASE"}  # flags that would do nothing without a value
+_VALUED = {"--mongo": "HOST:PORT:DATABASE", "--config": "ALG", "--env-config": "ENV"}
 _FLAGS = ("--config", "--env-config", "--resume", "--mongo", "--wandb")
 
 
@@ -97,9 +98,11 @@ def _own_flags(argv: Sequence[str], flags: dict[str, str]) -> Iterator[str]:
     for word in words:
         flag, equals, value = word.partition("=")
         if flag in _FLAGS:
+            if flag in flags:
+                raise UserError(f"{flag}: given twice; give it once")
             flags[flag] = value if equals else next(words, "")
             if flags[flag] in ("", "with") and flag in _VALUED:
-                raise UserError(f"{flag}: expected {flag} {_VALUED[flag]}")
+                raise UserError(f"{flag}: expected {flag}={_VALUED[flag]}")
         elif word == "--tensorboard":
             flags[word] = ""
         else:
@@ -121,9 +124,13 @@ def _taken_apart(argv: Sequence[str], flags: dict[str, str]) -> tuple[list[str],
         elif updating and equals and not word.startswith("-"):
             pairs.append(word)
         elif updating and not word.startswith("-") and not (rest and rest[-1].startswith("-")):
-            raise UserError(f"with {word}: expected key=value")
+            raise UserError(
+                f"with {word}: expected key=value; a command, such as print_config,"
+                " stands before `with`"
+            )
         else:
             rest.append(word)
+    refuse_before_with(rest)
     return rest, pairs
 
 
@@ -151,8 +158,10 @@ def parse_command(argv: Sequence[str]) -> Command:
             )
     refuse_world(first.settings)
     refuse_large_networks(first.settings, len(commands))
-    for path in {command.settings.run.checkpoint_path for command in commands} - {""}:
-        saved_networks(find_folder(path))
+    starts = {command.settings.run.checkpoint_path: command.settings for command in commands}
+    for path, settings in starts.items():
+        if path:
+            refuse_checkpoint(settings)
     return dataclasses.replace(first, others=others, compiled=fleet.compile)
 
 
@@ -208,12 +217,12 @@ def _resumed(
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
-    _refuse_finished(folder, settings.run.t_max)
+    _refuse_finished(folder, settings.run)
     config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
 
 
-def _refuse_finished(folder: pathlib.Path, t_max: int) -> None:
+def _refuse_finished(folder: pathlib.Path, run: RunConfig) -> None:
     """Raises UserError for a run that is complete, on disk too, or that cannot be made longer."""
     paths = checkpoints.Checkpoints(folder / "checkpoints").paths()
     done = max(map(checkpoints.step, paths), default=0)
@@ -224,8 +233,9 @@ def _refuse_finished(folder: pathlib.Path, t_max: int) -> None:
             f"{folder}: finished, without a checkpoint to go on from (save_interval=0);"
             " start a longer run, with t_max="
         )
-    if done >= t_max:
-        longer = f"{places.command('train')} --resume {named(folder)} with t_max={2 * done}"
+    if done >= run.t_max:
+        train = places.command("train", run.plugins)
+        longer = f"{train} --resume {named(folder)} with t_max={2 * done}"
         raise UserError(f"{folder}: finished at step {done:,}; `{longer}` trains it for longer")
 
 
@@ -422,6 +432,8 @@ class Program:
             last_step=tests["steps"][-1],
             saved=run.cfg.save_model,
             resumable=run.checkpoints is not None,
+            plugins=run.cfg.plugins,
+            untrained=run.untrained,
             failure=str(failure or ""),
         )
 
@@ -471,7 +483,8 @@ class Program:
         does = "continues the run where it was"
         if not checkpoints.Checkpoints(folder / "checkpoints").paths():
             does = "begins the run again, because it has no checkpoint yet"
-        return f"interrupted: `{places.command('train')} --resume {named(folder)}` {does}{others}"
+        train = places.command("train", run.plugins)
+        return f"interrupted: `{train} --resume {named(folder)}` {does}{others}"
 
     def _refuse_unknown(self) -> None:
         """Raises UserError for words that neither this project nor Sacred knows."""
@@ -479,16 +492,14 @@ class Program:
         flags = {*_FLAGS, "--tensorboard", *(flag for o in options for flag in o.get_flags())}
         commands = [name for name, _ in self.ex.gather_commands()]
         for before, word in pairwise(["", *self.command.rest]):
-            name, equals, value = word.partition("=")
+            name, _, value = word.partition("=")
             key = name.lstrip("-").replace("-", "_")
             if word.startswith("--") and name not in flags:
                 if key in self.command.config:
-                    raise UserError(f"{name}: {_BEHIND_WITH}{key}={value}")
+                    raise UserError(f"{name}: {BEHIND_WITH}{key}={value}")
                 raise UserError(f"{name}: there is no such option.{nearest(name, flags)}")
             if word.startswith("-") or before.startswith("-"):
                 continue  # a value of Sacred's options may be any word
-            if equals:
-                raise UserError(f"{word}: {_BEHIND_WITH}{word}")
             if word not in commands and self.command.resumed is not None:
                 raise UserError(f"--resume {word}: one run at a time; call again for each")
             if word not in commands:
@@ -585,6 +596,9 @@ def main(argv: Sequence[str]) -> int:
     if "-h" in argv or "--help" in argv:
         print(usage())
         return 0
+    if not argv:
+        print(usage(), file=sys.stderr)
+        return 2
     program = None
     try:
         program = Program(parse_command(argv))

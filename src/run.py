@@ -18,9 +18,10 @@ from eoi.build import Worlds, find_folder, make_learner, make_replay, restore
 from eoi.components.batch import Batch, from_plain, plain
 from eoi.components.episodes import Episodes, Outcome
 from eoi.config.schema import varying
+from eoi.envs.base import EnvSpec
 from eoi.learners.base import Extra, Learner, Progress, Stats
 from eoi.learners.descent import Descent
-from eoi.learners.experience import OffPolicyConfig
+from eoi.learners.experience import OffPolicy
 from eoi.learners.stack import Stack, StackDescent
 from eoi.records.collapse import collapse, described
 from eoi.runners.diversity import diversity
@@ -50,14 +51,13 @@ class Counters:
     best_t: int = 0  # its environment step
 
 
-def _too_short(settings: Settings) -> Iterator[str]:
-    """A notice where the run ends before its first update."""
-    cfg, t_max = settings.learner, settings.run.t_max
-    if isinstance(cfg, OffPolicyConfig) and cfg.learning_starts >= t_max:
-        yield (
-            f"no update comes before learning_starts={cfg.learning_starts}, and the run ends at"
-            f" t_max={t_max}: give a smaller learning_starts"
-        )
+def _most(t_max: int, spec: EnvSpec, copies: int) -> tuple[int, int]:
+    """Steps and episodes that a run has at most: it ends with a whole rollout of the copies."""
+    rollout = copies * spec.episode_limit
+    if not spec.fixed_length:
+        return t_max - 1 + rollout, t_max - 1 + rollout
+    rollouts = -(-t_max // rollout)
+    return rollouts * rollout, rollouts * copies
 
 
 class Run:
@@ -80,12 +80,15 @@ class Run:
         self.spec, self.device = worlds.train.spec, worlds.device
         self.learner = make_learner(settings, self.spec).to(self.device)
         if runs:
-            for notice in (*self.learner.notices(), *_too_short(settings)):
+            for notice in self.learner.notices():
                 log.warning("warning: %s", notice)
         if self.cfg.checkpoint_path and not resumed:
             restore(self.learner, find_folder(self.cfg.checkpoint_path))
         self.replay = make_replay(settings, worlds, self.learner, runs)
         self.experience = self.learner.experience(self.replay)
+        most = _most(self.cfg.t_max, self.spec, worlds.train.n_envs // max(runs, 1))
+        if runs and not self.cfg.evaluate and (reason := self._lacks(*most)):
+            log.warning("warning: no update will be made: %s; lower it, or raise t_max", reason)
         self.at = Counters()
         streams = ("train", "test", "replay", "absolute")
         self.keys = {name: root_key(self.cfg.seed, name, self.device) for name in streams}
@@ -98,6 +101,19 @@ class Run:
             self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints")
         self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
         self._has_warned = False  # of a collapse
+
+    def _lacks(self, t: int, episodes: int) -> str:
+        """Reason why no update comes within so many steps and episodes, as far as it is known."""
+        return self.experience.lacks(t, episodes) if isinstance(self.experience, OffPolicy) else ""
+
+    @property
+    def untrained(self) -> str:
+        """A sentence for a run that has made no update, else ''."""
+        if self.at.updates:
+            return ""
+        networks = "those of checkpoint_path" if self.cfg.checkpoint_path else "untrained"
+        reason = self._lacks(self.at.t, self.at.episodes)
+        return f"no update was made{reason and f', because {reason}'}; the networks are {networks}"
 
     @property
     def now(self) -> Tensor:
@@ -182,7 +198,8 @@ class Run:
     def save(self, name: str) -> None:
         """Writes the networks. Raises OSError."""
         if self.cfg.save_model and self.folder is not None:
-            content = {"t": self.at.t, "learner": weights(self.learner)}
+            counters = {"t": self.at.t, "updates": self.at.updates}
+            content = counters | {"learner": weights(self.learner)}
             checkpoints.save(self.folder / "models" / f"{name}.pt", content)
 
     def checkpoint(self) -> None:
@@ -320,6 +337,9 @@ class Trainer:
         self._each(lambda run: run.finish())
         if stop.asked and self.at.t < self.cfg.t_max:
             raise KeyboardInterrupt
+        if self.at.updates and all(run.at.best == float("-inf") for run in self._sound()):
+            # After the checkpoint: a longer run, which continues from it, has no such test.
+            self.test()
         if self.cfg.absolute_nepisode and self.runs[0].folder is not None:
             self.absolute()
 
@@ -330,8 +350,8 @@ class Trainer:
                 reuse(run.learner, run.settings)
         if self.at.tests == 0:  # a run may have been stopped in its first test
             self.test()
-        self.progress()
         while self.at.t < cfg.t_max and not stop.asked:
+            self.progress()
             before = self.at.t
             self.play()
             self.learn()
@@ -339,7 +359,6 @@ class Trainer:
                 self.report()
             if self.at.t // cfg.test_interval > before // cfg.test_interval:
                 self.test()
-            self.progress()
             saved_at = max(run.saved_at for run in self.runs)
             if time.monotonic() - saved_at >= 60 * cfg.save_interval:
                 _while_running(self.checkpoint)
@@ -362,12 +381,12 @@ class Trainer:
         now, episodes = self.runs[0].now, self.at.episodes
         stats: Stats = {}
         for batches in zip(*(run.batches() for run in self.runs), strict=True):
+            self.progress()  # thousands of updates may be due at once (learning_starts)
             batch = batches[0] if len(batches) == 1 else stacked(batches)
             stats |= self.descent.update(batch, now, episodes)
             for each, own in zip(self.runs, batches, strict=True):
                 each.batch = own
                 each.at.updates += 1
-            self.progress()  # thousands of updates may be due at once (learning_starts)
         for place, run in enumerate(self.runs):
             run.stats |= stats if len(self.runs) == 1 else member(stats, place)
 

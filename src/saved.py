@@ -65,10 +65,14 @@ def load(
 def which_networks(folder: pathlib.Path, model: str) -> str:
     """The saved networks in words: `best networks (step 540,670 of 1,500,823)`.
 
+    Networks without an update, which are saved as the best for want of others, are not called so.
     Raises UserError.
     """
     paths = (folder / "models" / f"{name}.pt" for name in (model, "last"))
-    step, end = (checkpoints.load(path)["t"] if path.exists() else 0 for path in paths)
+    saved, last = (checkpoints.load(path) if path.exists() else {} for path in paths)
+    step, end = saved.get("t", 0), last.get("t", 0)
+    if saved.get("updates") == 0:
+        return f"networks of a run that made no update (step {step:,})"
     return f"{model} networks (step {step:,}{f' of {end:,}' if end > step else ''})"
 
 

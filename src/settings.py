@@ -12,7 +12,7 @@ import torch
 
 from eoi import envs, learners
 from eoi.components.replay import ReplayConfig
-from eoi.config.schema import nearest, parse, setting
+from eoi.config.schema import OWN, nearest, parse, setting
 from eoi.controllers.controller import ControllerConfig
 from eoi.learners import Learner
 from eoi.learners.base import Extra, LearnerConfig, hooks
@@ -108,7 +108,8 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
         ("learner", run.learner, learners.REGISTRY),
     ):
         if name not in registry:
-            raise UserError(f"{key}={name}: there is no such {key}.{nearest(name, registry)}")
+            near = nearest(name, registry)
+            raise UserError(f"{key}={name}: there is no such {key}.{near}{OWN}")
     kind = learners.REGISTRY[run.learner]
     extras = tuple(_chosen(config))
     controller = parse(ControllerConfig, config, strict=False)
@@ -158,7 +159,7 @@ def _form(section: str, config: Mapping[str, Any]) -> str:
     form = config[section]["form"]
     if form not in (NONE, *kinds):
         choices = ", ".join(repr(each) for each in (NONE, *kinds))
-        raise UserError(f"{section}.form: expected one of {choices}, got {form!r}")
+        raise UserError(f"{section}.form: expected one of {choices}, got {form!r}.{OWN}")
     return form
 
 

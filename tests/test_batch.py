@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 
 import pytest
 
@@ -75,10 +76,14 @@ def test_the_grid_in_its_order(where):
             "with gamma: the runs of this batch have values of their own",
         ),
         (["--vary", "seed=1,2"], "--vary seed: the seeds of a batch are those of --seeds"),
+        (["--vary", "threads=1,2"], "--vary threads: runs that differ in it alone are the same"),
         (
             ["--seeds", "1,1"],
             "--seeds: 1 is there twice, which would be the same run; name it once",
         ),
+        (["--seeds", "a"], "--seeds: expected how many, as 5, or which, as 3,4,7 or 2-6; got 'a'"),
+        (["--config", "vdn"], "--config: given twice"),
+        (["--vary", "gamma=0.9,0.5", "lr=3"], "lr=3: a setting; settings stand behind the word"),
         (["--seeds", "1,0-2"], "--seeds: 1 is there twice"),
         (["--env-config", "pac_men,pac_men"], "--env-config: pac_men is there twice"),
         (["--vary", "gamma=0.9,0.90"], "--vary gamma: 0.9 is there twice"),
@@ -102,7 +107,7 @@ def test_a_grid_that_is_empty_or_doubled_or_overrides_what_was_given_is_refused(
 )
 def test_seeds(text, expected):
     if expected is None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ArgumentTypeError):
             batch.seeds(text)
     else:
         assert batch.seeds(text) == expected
@@ -132,6 +137,11 @@ def test_a_run_is_recognised_by_its_settings_and_its_state_is_seen(where, tmp_pa
     others = planned([*where, "label=again"], "--config", "qmix", "--seeds", "1")
     find(others)
     assert others[0].state == "new"
+
+
+def test_a_list_of_no_finished_runs_is_empty(where, capsys):
+    assert batch.main(["--config", "qmix", "--list", "with", *where]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_runs_of_a_fleet_are_recognised(where):

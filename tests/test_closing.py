@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from eoi import evaluate
 from eoi import main as program
 from eoi.records import closing as closing_module
 from eoi.records import reader
@@ -17,7 +18,7 @@ from eoi.records.closing import SHOWN, Finished, closing
 from eoi.records.collapse import collapse, described
 from eoi.utils import checkpoints, places
 from eoi.utils.series import Entries
-from helpers import make_run, trained
+from helpers import make_run, make_trainer, trained
 
 TINY = [
     *("with", "seed=3", "hidden_dim=8", "batch_size=16", "batch_size_run=2", "buffer_size=200"),
@@ -104,10 +105,39 @@ def test_advice_is_that_of_the_runs_own_parts(algorithm, settings, caplog) -> No
     assert "eoi.md" not in caplog.text
 
 
-@pytest.mark.parametrize(("starts", "warned"), [(60, True), (59, False)])
-def test_a_run_that_ends_before_its_first_update_says_so(starts, warned, settings, caplog) -> None:
-    make_run(settings("qmix", t_max=60, learning_starts=starts))
-    assert ("learning_starts=60, and the run ends at t_max=60" in caplog.text) == warned
+@pytest.mark.parametrize(
+    ("algorithm", "changed", "warning"),
+    [  # two copies play 30 steps each, so a run of 50 steps ends at 60
+        ("qmix", {"learning_starts": 61}, "learning_starts=61 is more than its 60 steps"),
+        ("qmix", {"learning_starts": 60}, ""),
+        ("qmix", {"update_interval": 61}, "update_interval=61 is more than its 60 steps"),
+        ("qmix", {"update_interval_episodes": 3, "update_interval": 1}, "more than its 2 episodes"),
+        ("qmix_rnn", {"batch_size": 3}, "batch_size=3 is more than its 2 episodes"),
+        ("qmix_rnn", {"batch_size": 2}, ""),
+        ("qmix", {"learning_starts": 61, "evaluate": True, "checkpoint_path": "x"}, ""),
+    ],
+)
+def test_a_run_too_short_for_an_update_warns_and_is_untrained(
+    algorithm, changed, warning, settings, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr("eoi.run.restore", lambda *_: None)
+    trainer = make_trainer(settings(algorithm, t_max=50, **changed))
+    assert ("no update will be made" in caplog.text) == bool(warning)
+    if trainer.cfg.evaluate:
+        return
+    trainer.train()
+    assert trainer.at.t == 60 and bool(trainer.at.updates) == (not warning)
+    assert warning in caplog.text and warning in trainer.runs[0].untrained
+    assert ("the networks are untrained" in trainer.runs[0].untrained) == bool(warning)
+
+
+def test_episodes_of_any_length_leave_room_for_a_last_long_rollout(settings, caplog) -> None:
+    """A run of 50 steps may end at 49 + 2 x 4 there."""
+    place = {"env_args": {"workers": 0}, "t_max": 50}
+    make_run(settings("qmix", "pettingzoo", **place, learning_starts=57))
+    assert "no update" not in caplog.text
+    make_run(settings("qmix", "pettingzoo", **place, learning_starts=100000))
+    assert "no update will be made: learning_starts=100000" in caplog.text
 
 
 def test_the_untrained_networks_are_never_the_best(settings, tmp_path, monkeypatch) -> None:
@@ -127,13 +157,44 @@ def test_the_untrained_networks_are_never_the_best(settings, tmp_path, monkeypat
     assert checkpoints.load(tmp_path / "models" / "best.pt")["t"] == 120
 
 
-def test_a_run_without_a_later_test_has_its_last_networks_as_the_best(tmp_path, capsys) -> None:
+def test_a_run_without_a_later_test_is_tested_at_its_end(tmp_path, capsys) -> None:
     words = [*TINY, "t_max=60", "test_interval=600", f"local_results_path={tmp_path}"]
     assert program.main(["--config=qmix", *words]) == 0
     folder = tmp_path / "sacred" / "1"
     assert checkpoints.load(folder / "models" / "best.pt")["t"] == 60
-    assert json.loads((folder / "run.json").read_text())["result"] is None
-    assert "no test since the first update" in capsys.readouterr().out
+    result = json.loads((folder / "run.json").read_text())["result"]
+    line = f"best test return {result:.4g} at step 60, last {result:.4g} at step 60"
+    assert f"Result: {line}" in capsys.readouterr().out
+    tests = json.loads((folder / "metrics.json").read_text())["test_return_mean"]["steps"]
+    assert tests == [0, 60]
+
+
+def test_untrained_networks_are_never_called_the_best(tmp_path, capsys) -> None:
+    words = [*TINY, "t_max=60", "learning_starts=61", f"local_results_path={tmp_path}"]
+    assert program.main(["--config=qmix", *words]) == 0
+    out = capsys.readouterr().out
+    assert "Result: no update was made, because learning_starts=61 is more than its 60" in out
+    assert "best" not in out
+    assert evaluate.main([str(tmp_path / "sacred" / "1"), "--episodes=1e0"]) == 0
+    out = capsys.readouterr().out.splitlines()[0]
+    assert out.endswith("networks of a run that made no update (step 60), 1 episodes")
+
+
+def test_the_commands_of_a_run_with_plugins_find_them(tmp_path, monkeypatch, capsys) -> None:
+    """A plugin that lies elsewhere, as one that is installed does, needs no PYTHONPATH."""
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "found_by_path.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "a b")
+    words = [*TINY, "t_max=60", f"local_results_path={tmp_path}", "plugins=[found_by_path]"]
+    for number, path in enumerate(("", str(tmp_path / "a b")), 1):
+        monkeypatch.setenv("PYTHONPATH", path)
+        assert program.main(["--config=qmix", *words]) == 0
+        out = capsys.readouterr().out
+        prefix = f"PYTHONPATH='{path}' bash " if path else "bash "
+        for verb in ("watch", "evaluate", "resume"):
+            assert re.search(rf"^    {verb} +{re.escape(prefix)}", out, re.M)
+        assert program.main(["--resume", str(tmp_path / "sacred" / str(number))]) == 2
+        assert f"`{prefix}" in capsys.readouterr().err
 
 
 def test_the_printed_commands_are_of_this_run(tmp_path, capsys) -> None:
@@ -191,6 +252,8 @@ def test_a_fleet_has_a_line_for_each_run_then_a_count(monkeypatch) -> None:
     assert lines[SHOWN + 1] == "... and 3 more runs"
     assert lines[SHOWN + 2] == "Folder: /results/1 to /results/23. To go on:"
     assert lines[SHOWN + 3].split() == ["plot", "eoi", "plot", "/results"]
+    never = closing([ended(1, untrained="no update was made"), ended(2)]).splitlines()
+    assert never[1].split() == ["1", "1", "no", "update", "200", "1"]
     few = closing([ended(1, label="lr=0.1"), ended(2, label="lr=0.2")]).splitlines()
     assert few[1].split() == ["1", "1", "lr=0.1", "2", "200", "1"]
     assert few[4].split() == ["plot", "eoi", "plot", "/results/1", "/results/2"]

@@ -147,3 +147,19 @@ def test_a_policy_refuses_other_shapes(run):
         policy.act(torch.zeros(4, 75), torch.zeros(4, 5))
     with pytest.raises(UserError, match="no such run"):
         load_policy("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "dots=5"], "--set dots: there is no such setting. Did you mean 'dots_per_room'"),
+        (["--set", "dots_per_room=x"], "--set dots_per_room: expected an integer, got 'x'"),
+        (["--set", "dots_per_room=5", "--set", "easy=True"], "--set: given twice"),
+        (["--out", "x.txt"], "--out: the name of the file ends with .json, got x.txt"),
+        (["--episodes", "ten"], "--episodes: expected an integer, got 'ten'"),
+    ],
+)
+def test_words_that_are_refused(words, message, run, capsys):
+    assert evaluate.main([str(run), *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1

@@ -460,12 +460,13 @@ def test_a_run_that_began_from_another_runs_networks_goes_on_bit_for_bit(tmp_pat
         (["skills_from=nowhere"], "nowhere: there is no such run"),
         (["hold=16"], "hold=16: longer than an episode"),
         (["n_skills=0"], "n_skills: must be at least 1, got 0"),
-        (["n_skills=1.5"], "n_skills: expected int, got 1.5"),
+        (["n_skills=1.5"], "n_skills: expected an integer, got 1.5"),
         (["decoder_batch=3"], "decoder_batch: has no effect with --config=hc"),
     ],
 )
 def test_skills_that_do_not_fit_are_refused(run, words, expected, tmp_path, capsys):
-    given = [*START, *(w for w in words if w.startswith("--")), *WORDS]
+    flags = dict(w.split("=") for w in (*START, *words) if w.startswith("--"))
+    given = [*(f"{flag}={name}" for flag, name in flags.items()), *WORDS]
     given += [f"skills_from={run}", f"local_results_path={tmp_path}"]
     assert main([*given, *(w for w in words if not w.startswith("--"))]) == 2
     error = capsys.readouterr().err

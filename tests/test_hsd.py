@@ -308,7 +308,7 @@ def test_a_runs_policy_is_the_greedy_one():
     ("updates", "words"),
     [
         ({"n_skills": 0}, "n_skills: must be at least 1, got 0"),
-        ({"n_skills": 2.5}, "n_skills: expected int, got 2.5"),
+        ({"n_skills": 2.5}, "n_skills: expected an integer, got 2.5"),
         ({"hold": 0}, "hold: must be at least 1, got 0"),
         ({"hold": 31}, "hold=31: longer than an episode, which has at most 30 steps"),
         ({"skills_start": 6}, "skills_start=6: there are n_skills=5"),

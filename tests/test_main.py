@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from eoi.envs.workers import WorkerError
 from eoi.main import Program, main, parse_command
@@ -54,7 +55,7 @@ def test_a_run_leaves_a_whole_record(results, tmp_path, capsys):
         "individuality_mean",
         "pull_td_cosine",
     } <= set(metrics)
-    assert set(checkpoints.load(folder / "models" / "last.pt")) == {"t", "learner"}
+    assert set(checkpoints.load(folder / "models" / "last.pt")) == {"t", "updates", "learner"}
     assert "steps/s" in capsys.readouterr().out
 
 
@@ -94,11 +95,24 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--config=qmx"], ["--config=qmx", "eoi_qmix"]),
+        (["--config=qmx"], ["--config=qmx", "Did you mean 'qmix'?", "FILE.yaml"]),
+        (["--config=examples/maps/pac_men.txt"], ["a map is env_args.layout=examples/maps/"]),
+        (["--config=pac_men"], ["pac_men: an environment, not", "--env-config=pac_men"]),
+        (["--env-config=qmix"], ["qmix: an algorithm, not", "write --config=qmix"]),
+        (["--config=vdn", "--config=qmix"], ["--config: given twice"]),
+        (["--foo"], ["--foo: there is no such option.\n"]),
+        (["with", "t_max=abc"], ["t_max: expected an integer, got 'abc'"]),
+        (["with", "t_max="], ["t_max: expected an integer, got nothing"]),
+        (["with", "mixer=mine"], ["mixer: expected one of", "plugins=[MODULE]"]),
+        (["with", "agent=mine"], ["agent: expected one of", "plugins=[MODULE]"]),
+        (["with", "mine.weight=1"], ["with mine: there is no such setting", "plugins=[MODULE]"]),
+        (["with", "eoi.form=mine"], ["eoi.form: expected one of", "plugins=[MODULE]"]),
+        (["with", "seed=1", "print_config"], ["print_config, stands before `with`"]),
+        (["--resume", "1", "t_max=240"], ["t_max=240: a setting; settings stand behind"]),
         (["--env-config=pacmen"], ["--env-config=pacmen", "pac_men"]),
         (["with", "gama=0.9"], ["gama", "gamma"]),
         (["with", "batch_size=-3"], ["batch_size", "at least 1"]),
-        (["with", "lr=fast"], ["lr", "expected float"]),
+        (["with", "lr=fast"], ["lr", "expected a number"]),
         (["with", "gamma", "0.9"], ["gamma", "key=value"]),
         (["with", "env_args.dots=3"], ["env_args.dots", "dots_per_room"]),
         (["--config"], ["--config="]),
@@ -147,6 +161,55 @@ def test_sacreds_options_pass_through():
 
 def test_a_seed_is_drawn_and_recorded():
     assert isinstance(parse_command([]).config["seed"], int)
+
+
+def test_a_call_without_words_shows_how(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "--config=ALG --env-config=ENV" in err
+    assert "The default of ALG is qmix, and that of ENV\nis pac_men" in err
+
+
+def test_networks_that_do_not_fit_leave_no_record(results, tmp_path, capsys):
+    models = tmp_path / "old" / "models"
+    words = ["with", "seed=1", results, f"checkpoint_path={models.parent}"]
+    other = {"t": 1, "learner": {"agents.weight": torch.zeros(2)}}
+    for content, said in ((other, "not those of this configuration"), ([1], "not a readable")):
+        checkpoints.save(models / "last.pt", content)
+        assert main(["--config=qmix", *words]) == 2
+        out, err = capsys.readouterr()
+        assert not out and err.count("\n") == 1 and f"{models / 'last.pt'}: " in err
+        assert said in err and not (tmp_path / "sacred").exists()
+
+
+def test_an_environment_of_ones_own_names_its_world(results, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text("env_args: {dots_per_room: 5}\n")
+    assert main([f"--env-config={path}", *TINY, results]) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: no world in it; add `env: pac_men`" in err and err.count("\n") == 1
+    path.write_text("base: pac_men\nenv_args: {dots_per_room: 5}\n")
+    assert parse_command([f"--env-config={path}"]).settings.env.dots_per_room == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ny = x / 0\n", ":2: ZeroDivisionError: division by zero"),
+        ("import json\njson.loads('x')\n", ":2: JSONDecodeError: Expecting value"),
+        ("import no_such_package\n", ":1: ModuleNotFoundError: No module named"),
+        ("x = 1\ny = (\n", ":2: '(' was never closed"),
+    ],
+)
+def test_a_plugin_that_fails_is_named_with_its_line(
+    text, said, results, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "breaks.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["--config=qmix", *TINY, results, "plugins=[breaks]"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: plugins: breaks: {tmp_path}/breaks.py{said}")
+    assert err.count("\n") == 1
 
 
 def test_help_lists_algorithms_and_environments(capsys):

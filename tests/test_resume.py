@@ -118,6 +118,20 @@ def test_stopped_and_continued_is_uninterrupted(algorithm, world, settings, tmp_
     assert continued.log.series.keys() == uninterrupted.log.series.keys()
 
 
+def test_the_test_at_the_end_of_a_short_run_is_no_part_of_a_longer_one(settings, tmp_path):
+    """The short run ends before its first test of trained networks; its last ones are tested."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    uninterrupted, _ = trained(settings("qmix", t_max=240, test_interval=120), whole)
+    short, _ = trained(settings("qmix", t_max=60, test_interval=120), parts)
+    assert short.log.series["test_return_mean"]["steps"] == [0, 60] and short.at.best_t == 60
+    continued = resumed(settings("qmix", t_max=240, test_interval=120), parts)
+    continued.train()
+    assert continued.at == uninterrupted.at
+    assert_same(final(parts), final(whole))
+    best = (checkpoints.load(folder / "models" / "best.pt") for folder in (parts, whole))
+    assert_same(*best)
+
+
 @pytest.mark.parametrize(
     "updates",
     [

@@ -166,6 +166,11 @@ def test_a_study_answers_one_question(tmp_path) -> None:
     Search(asked(tmp_path), tmp_path / "study.log")
     with pytest.raises(UserError, match=r"study.log: a study of other settings.*--study"):
         Search(asked(tmp_path, "reward_scale=1..100"), tmp_path / "study.log")
+    for text in ("# A page\n", '{"a": 1}\n'):
+        (tmp_path / "other.md").write_text(text)
+        with pytest.raises(UserError, match=r"other.md: not a study; .* --study"):
+            Search(asked(tmp_path), tmp_path / "other.md")
+        assert (tmp_path / "other.md").read_text() == text
     assert asked(tmp_path).name == "maac_windy_maze_reward_scale"
 
 
@@ -176,6 +181,11 @@ def test_a_study_answers_one_question(tmp_path) -> None:
         (["--search", "gamma=0.5..2"], "gamma: must be at most 1"),
         (["--search", "mixer=qmix,vdn"], "mixer: has no effect with --config=maac"),
         (["--search", "gamma=0.5..0.9", "with", "gamma=0.8"], "gamma: the setting is given twice"),
+        (["--trials", "3"], "--trials: has no effect without --search"),
+        (["--study", "x"], "--study: has no effect without --search"),
+        (["--search", "seed=1,2"], "--search seed: the seeds of a batch are those of --seeds"),
+        (["--search", "t_max=1000..2000"], "--search t_max: trials of unequal length"),
+        (["--search", "threads=1,2"], "--search threads: runs that differ in it alone are the"),
         (["--search", "gamma=0.5..0.9", "--vary", "gamma=1,2"], "--vary: has no effect"),
         (["--search", "gamma=0.5..0.9", "--on", "slurm"], "--on slurm: a search waits"),
         (

@@ -26,8 +26,9 @@ OWN_CHECKS = {"doctor"}  # works without the requirements: it lists what is miss
 SCRIPTS = sorted({module for module, _ in cli.COMMANDS.values()} - OWN_CHECKS | {"cli"})
 PROGRAMS = [
     *(f"src/{name}.py" for name in SCRIPTS),
-    *("benchmarks/cost.py", "benchmarks/fleet.py", "benchmarks/speed.py", "scripts/explorers.py"),
-    *("scripts/fill_pages.py", "docs/worlds/draw.py"),
+    *("benchmarks/cost.py", "benchmarks/fleet.py", "benchmarks/speed.py"),
+    *("benchmarks/sc2_server.py", "scripts/explorers.py", "scripts/fill_pages.py"),
+    "docs/worlds/draw.py",
 ]
 
 
@@ -42,6 +43,13 @@ def test_a_plain_python_says_what_to_type(file, tmp_path) -> None:
     assert done.stderr.endswith(f"; type `bash run.sh python {file} 3 'a b'`\n")
     assert done.stderr.count("\n") == 1
     assert f"has no torch and {len(start.NEEDED) - 1} more packages" in done.stderr
+
+
+def test_load_policy_in_a_plain_python_names_the_environment() -> None:
+    words = [sys.executable, "-S", "-c", "from eoi import load_policy"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    last = done.stderr.splitlines()[-1]
+    assert "has no torch and" in last and last.endswith("start the program by `bash run.sh python`")
 
 
 def test_a_linked_environment_is_left_alone(tmp_path) -> None:
@@ -72,11 +80,13 @@ def test_the_checked_packages_are_the_requirements() -> None:
     assert checked == required - {"setuptools"}
 
 
-def test_ctrl_c_while_importing_is_one_line(tmp_path) -> None:
-    """The first package that is imported interrupts its own process."""
-    (tmp_path / "matplotlib.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+@pytest.mark.parametrize(("module", "options"), [("matplotlib", []), ("pathlib", ["-S"])])
+def test_ctrl_c_while_importing_is_one_line(module, options, tmp_path) -> None:
+    """The first package, or the first module of Python's own, interrupts its own process."""
+    text = "import signal\nsignal.raise_signal(signal.SIGINT)\n"
+    (tmp_path / f"{module}.py").write_text(text)
     done = subprocess.run(
-        [sys.executable, "src/plot.py", "3"],
+        [sys.executable, *options, "src/plot.py", "3"],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
@@ -186,7 +196,7 @@ def test_latest_before_the_first_run(tmp_path, monkeypatch, capsys) -> None:
     assert watch.main(["latest"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: latest: no run in {tmp_path / 'sacred'} yet; `bash ")
-    assert error.endswith("src/main.py` trains one\n") and error.count("\n") == 1
+    assert error.endswith("src/main.py --config=qmix` trains one\n") and error.count("\n") == 1
 
 
 def test_a_folder_of_runs_is_no_run_to_start_from(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Whole runs: every algorithm's file, equivalences, and one that learns."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -271,10 +272,20 @@ def test_it_learns_a_tiny_game(algorithm):
 
 
 def test_updates_that_are_due_at_once_show_progress(settings, monkeypatch, capsys):
-    """The updates of the first 100 steps follow one rollout; a line after each of them."""
+    """The updates of the first 100 steps follow one rollout; a line before each of them."""
     monkeypatch.setattr(RunLog, "is_due", True)
     trainer = make_trainer(settings("qmix", learning_starts=100))
     while not trainer.at.updates:
         trainer.play()
         trainer.learn()
     assert len(capsys.readouterr().out.splitlines()) == trainer.at.updates > 1
+
+
+def test_the_last_progress_line_is_printed_once(settings, monkeypatch, capsys):
+    """However often a line is due."""
+    monkeypatch.setattr(RunLog, "is_due", True)
+    trainer = make_trainer(settings("qmix", t_max=60, update_interval=30, test_interval=600))
+    trainer.train()
+    lines = [re.split(r" {2,}", line)[2:4] for line in capsys.readouterr().out.splitlines()]
+    counts = [line for line in lines if line[0].startswith("60/60")]
+    assert trainer.at.updates == 2 and len(counts) == 3  # before each update, and at the end

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from eoi import envs
 from eoi.config import loader
 from eoi.records import reader
-from eoi.records.groups import identity
+from eoi.records.groups import IGNORED, identity
 from eoi.records.record import Config, labelled
 from eoi.saved import located
 from eoi.settings import configure
@@ -82,6 +82,17 @@ def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str
     settings = configure(config, updates)
     config |= {"env_args": asdict(settings.env), **located(settings)}
     return Job(algorithm, env, seed, varied, given, config)
+
+
+def refuse_axis(option: str, key: str) -> None:
+    """Raises UserError for a setting whose values would not set two runs of a batch apart."""
+    if key == "seed":
+        raise UserError(f"{option} seed: the seeds of a batch are those of --seeds")
+    if key in IGNORED:
+        raise UserError(
+            f"{option} {key}: runs that differ in it alone are the same run;"
+            f" give it once, with {key}=VALUE"
+        )
 
 
 def find(jobs: Sequence[Job]) -> None:

@@ -6,6 +6,7 @@ A study that was stopped continues with the trials that it had begun: their runs
 their settings.
 """
 
+import json
 import pathlib
 import re
 import shlex
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eoi.batches.jobs import Job, find, plan
+from eoi.batches.jobs import Job, find, plan, refuse_axis
 from eoi.batches.report import METRIC, record
+from eoi.config import loader
 from eoi.records.record import Config
 from eoi.records.statistics import FINAL, final_value
 from eoi.records.summary import aligned
@@ -148,11 +150,31 @@ def question(
     space = tuple(dimension(text, config) for text in texts)
     keys = [each.key for each in space]
     for key in keys:
+        refuse_axis("--search", key)
+        if key == "t_max":
+            raise UserError(
+                "--search t_max: trials of unequal length cannot be compared;"
+                " give it once, with t_max=N"
+            )
         if keys.count(key) > 1 or any(pair.startswith(f"{key}=") for pair in given):
             raise UserError(f"--search {key}: the setting is given twice")
     found = Question(algorithm, env, tuple(seeds), tuple(given), space)
     found.refuse_impossible()
     return found
+
+
+def _refuse_other_file(path: pathlib.Path) -> None:
+    """Raises UserError for a file that is no study, to which Optuna would append."""
+    if not path.exists():
+        return
+    try:
+        with path.open() as file:
+            first = file.readline()
+        is_study = not first or "op_code" in json.loads(first)
+    except (ValueError, TypeError):  # of other text, or other JSON
+        is_study = False
+    if not is_study:
+        raise UserError(f"{path}: not a study; name another file with --study")
 
 
 @dataclass(frozen=True)
@@ -177,6 +199,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.asked, self.path = asked, path
+        _refuse_other_file(path)
         storage = JournalStorage(JournalFileBackend(str(path)))
         self.study: Study = optuna.create_study(
             storage=storage, study_name=path.stem, direction="maximize", load_if_exists=True
@@ -277,4 +300,6 @@ def table(study: Search, shown: int = 10) -> str:
     words = [f"--config={study.asked.algorithm}", f"--env-config={study.asked.env}", "with"]
     best = shlex.join([*words, *settings])
     head = f"{len(known)} trials, {failed} failed; {METRIC}: {FINAL}, then the mean over seeds"
-    return f"{head}\n{aligned(rows, '')}\nThe best: {command('train')} {best}"
+    plugins = loader.parse_updates(study.asked.given).get("plugins", ())
+    train = command("train", plugins)
+    return f"{head}\n{aligned(rows, '')}\nThe best: {train} {best}"

@@ -9,14 +9,16 @@ import ast
 import copy
 import functools
 import importlib
+import importlib.util
 import pathlib
 import re
+import traceback
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
 
-from eoi.config.schema import nearest
+from eoi.config.schema import OWN, nearest
 from eoi.utils.errors import UserError
 
 FOLDER = pathlib.Path(__file__).parent
@@ -96,8 +98,7 @@ def _file(kind: str, flag: str, name: str) -> pathlib.Path:
     if own.suffix == ".yaml" and own.is_file():
         return own
     if name not in names(kind):
-        there = f"There are: {', '.join(names(kind))}; or name a file of your own, FILE.yaml."
-        raise UserError(f"{flag}={name}: there is no such file. {there}")
+        raise UserError(f"{flag}={name}: {_misnamed(kind, own)}")
     return FOLDER / kind / f"{name}.yaml"
 
 
@@ -111,6 +112,21 @@ def _find_map(content: Mapping[str, Any], folder: pathlib.Path) -> None:
         return
     if (folder / name).is_file():
         settings["layout"] = str(folder / name)
+
+
+_KINDS = {"algs": ("--config", "an algorithm"), "envs": ("--env-config", "an environment")}
+
+
+def _misnamed(kind: str, own: pathlib.Path) -> str:
+    """Reason why a name is none of config/, and the words to type instead."""
+    flag, this = _KINDS[kind]
+    for other, (its_flag, called) in _KINDS.items():
+        if str(own) in names(other):
+            return f"{called}, not {this}; write {its_flag}={own}"
+    if own.is_file():
+        return f"not {this}, which is a YAML file; a map is env_args.layout={own}, behind `with`"
+    near = nearest(str(own), names(kind))
+    return f"there is no such file.{near} Or name a file of your own, {flag}=FILE.yaml."
 
 
 def _shown(kind: str, name: str) -> str:
@@ -128,8 +144,24 @@ def use_plugins(modules: object) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(f"plugins: {module}: {error}; put its folder on PYTHONPATH") from None
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"plugins: {module}: {_why(module, error)}") from None
+
+
+def _why(module: str, error: Exception) -> str:
+    """Reason why a module was not imported: it is not found, or a line of its file failed."""
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+        return f"{error}; put its folder on PYTHONPATH"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    spec = importlib.util.find_spec(module)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if spec and frame.filename == spec.origin]
+    where = (own or frames)[-1]
+    said = str(error).partition("\n")[0]
+    return f"{where.filename}:{where.lineno}: {type(error).__name__}: {said}"
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +195,8 @@ def _refuse_unknown(
                 if hint
                 else _meant(f"{prefix}{key}", [*_flat(known, prefix), *env_args])
             )
+            if isinstance(value, Mapping) and "Did" not in reason:
+                reason += OWN
             raise UserError(f"{source}{prefix}{key}: there is no such setting.{reason}")
         if isinstance(known[key], dict):
             if not isinstance(value, Mapping):
@@ -205,6 +239,8 @@ def parse_updates(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
+    if not text:
+        return text  # YAML reads it as null
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
@@ -257,7 +293,12 @@ def load(
 
 def environment(name: str) -> dict[str, Any]:
     """The file of an environment, laid over its bases. Raises UserError."""
-    return _read_named("envs", "--env-config", name)
+    content = _read_named("envs", "--env-config", name)
+    if name.endswith(".yaml") and "env" not in content:
+        raise UserError(
+            f"{name}: no world in it; add `env: pac_men`, or a file to lay it over, `base: pac_men`"
+        )
+    return content
 
 
 def _world_name(env: str, updates: Mapping[str, Any]) -> str:

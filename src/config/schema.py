@@ -21,12 +21,13 @@ def setting(
     default: Any = dataclasses.MISSING,
     varies: bool = False,
     among: Collection[str] | None = None,
+    own: bool = False,
 ) -> Any:
     """A dataclass field with bounds, both inclusive, or with names to choose `among`.
 
-    `varies`: runs stacked in a fleet may differ in it.
+    `varies`: runs stacked in a fleet may differ in it. `own`: plugins may add names.
     """
-    metadata = {"low": low, "high": high, "varies": varies, "among": among}
+    metadata = {"low": low, "high": high, "varies": varies, "among": among, "own": own}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -35,13 +36,20 @@ def varying(cls: type) -> set[str]:
     return {f.name for f in dataclasses.fields(cls) if f.metadata.get("varies")}
 
 
+_NEAR = 0.7  # similarity of names; at 0.6, `foo` is near `form`
+
+OWN = " A name of your own is known once its module is in plugins=[MODULE]."
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """' Did you mean ...?', or a list when nothing is near and the list is short."""
     names = sorted(names)
-    lowered = {other.lower(): other for other in names}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    plain = {other.lower().lstrip("-"): other for other in names}
+    wanted = name.lower().lstrip("-")
+    close = [other for other in plain if len(wanted) > 2 and other.startswith(wanted)][:1]
+    close = close or difflib.get_close_matches(wanted, plain, n=1, cutoff=_NEAR)
     if close:
-        return f" Did you mean {lowered[close[0]]!r}?"
+        return f" Did you mean {plain[close[0]]!r}?"
     return f" There are: {', '.join(names)}." if len(names) <= 40 else ""
 
 
@@ -69,13 +77,13 @@ def _checked(name: str, value: Any, hint: Any, f: dataclasses.Field) -> Any:
     try:
         value = _convert(value, hint)
     except TypeError:
-        raise UserError(
-            f"{name}: expected {_show(hint)}, got {value!r} ({type(value).__name__})"
-        ) from None
-    low, high, among = (f.metadata.get(key) for key in ("low", "high", "among"))
+        given = "nothing" if value == "" else repr(value)
+        raise UserError(f"{name}: expected {_show(hint)}, got {given}") from None
+    low, high, among, own = (f.metadata.get(key) for key in ("low", "high", "among", "own"))
     if among is not None and value not in among:
         choices = ", ".join(repr(choice) for choice in among)
-        raise UserError(f"{name}: expected one of {choices}, got {value!r}")
+        more = f".{OWN}" if own else ""
+        raise UserError(f"{name}: expected one of {choices}, got {value!r}{more}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             if low is not None and not number >= low:
@@ -161,11 +169,20 @@ _CONVERTERS = {
 }
 
 
+_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    str: "a text",
+    tuple: "a list",
+    dict: "names with values",
+    types.NoneType: "None",
+}
+
+
 def _show(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
-    return (
-        hint.__name__
-        if isinstance(hint, type) and typing.get_origin(hint) is None
-        else str(hint).replace("NoneType", "None")
-    )
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_show, typing.get_args(hint)))
+    return _WORDS.get(typing.get_origin(hint) or hint, str(hint))

@@ -24,7 +24,7 @@ from eoi.utils.shapes import Float, Int
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
-    agent: str = setting(among=REGISTRY)
+    agent: str = setting(among=REGISTRY, own=True)
     hidden_dim: int = setting(1)  # units of each hidden layer, and of a GRU
     share_params: bool
     obs_agent_id: bool

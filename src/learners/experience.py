@@ -70,6 +70,19 @@ class OffPolicy:
             return (at.episodes - cfg.batch_size) // cfg.update_interval_episodes + 1 - at.updates
         return at.t // cfg.update_interval - at.updates
 
+    def lacks(self, t: int, episodes: int) -> str:
+        """Reason why no update comes within so many steps and episodes, or ''."""
+        cfg, first = self.cfg, max(self.cfg.update_interval_episodes, 1)
+        if t < cfg.learning_starts:
+            return f"learning_starts={cfg.learning_starts} is more than its {t} steps"
+        if self.whole and episodes < cfg.batch_size:
+            return f"batch_size={cfg.batch_size} is more than its {episodes} episodes"
+        if not self.whole and episodes < first:
+            return f"update_interval_episodes={first} is more than its {episodes} episodes"
+        if not cfg.update_interval_episodes and t < cfg.update_interval:
+            return f"update_interval={cfg.update_interval} is more than its {t} steps"
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyConfig(LearnerConfig):

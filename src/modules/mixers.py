@@ -20,7 +20,7 @@ REGISTRY: "dict[str, type[Mixer]]" = {}
 
 @dataclass(frozen=True, kw_only=True)
 class MixerConfig:
-    mixer: str = setting(among=REGISTRY)
+    mixer: str = setting(among=REGISTRY, own=True)
     mixing_embed_dim: int = setting(1)  # E
     mixing_activation: Literal["elu", "relu"]
     mixing_bias: Literal["mlp", "linear"]

@@ -26,6 +26,8 @@ class Finished:
     last_step: int
     saved: bool  # with networks
     resumable: bool  # with a checkpoint
+    plugins: tuple[str, ...] = ()  # modules that its commands need
+    untrained: str = ""  # a sentence, where it made no update
     failure: str = ""
 
     @property
@@ -35,12 +37,11 @@ class Finished:
     @property
     def result(self) -> str:
         """`best test return 27.66 at step 282,000, last 24.09 at step 300,000`."""
-        if math.isinf(self.best):
-            return (
-                "no test since the first update, so the networks of the end count as the best; "
-                "test_interval sets how often a run is tested"
-            )
+        if self.untrained:
+            return self.untrained
         last = f"{self.last:.4g} at step {self.last_step:,}"
+        if math.isinf(self.best):
+            return f"no best test, last {last}"
         return f"best test return {self.best:.4g} at step {self.best_step:,}, last {last}"
 
 
@@ -71,10 +72,11 @@ def _next(runs: Sequence[Finished], first: Finished) -> list[str]:
         every = shlex.quote(str(first.folder.parent))
     lines = [("plot", f"{command('plot')} {every}")]
     if first.saved:
-        lines += [(verb, f"{command(verb)} {name}") for verb in ("watch", "evaluate")]
+        verbs = ("watch", "evaluate")
+        lines += [(verb, f"{command(verb, first.plugins)} {name}") for verb in verbs]
     if first.resumable:
-        longer = f"{command('train')} --resume {name} with t_max={2 * first.t}"
-        lines.append(("resume", longer))
+        train = command("train", first.plugins)
+        lines.append(("resume", f"{train} --resume {name} with t_max={2 * first.t}"))
     return [f"    {verb:8}  {words}" for verb, words in lines]
 
 
@@ -85,6 +87,8 @@ def fleet_table(runs: Sequence[Finished]) -> str:
     rows = [["run", "seed", "settings", "best test return", "at step", "last"]]
     for run in runs[:SHOWN]:
         best = "-" if math.isinf(run.best) else f"{run.best:.4g}"
+        if run.untrained:
+            best = "no update"
         numbers = [best, f"{run.best_step:,}", f"{run.last:.4g}"]
         if run.failure:
             numbers = [f"failed: {run.failure[:60]}", "", ""]

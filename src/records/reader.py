@@ -105,7 +105,9 @@ def is_run(folder: pathlib.Path) -> bool:
 def _expand(name: str) -> list[pathlib.Path]:
     folder = _folder(name)
     if name == "latest" and not folder.exists():
-        raise UserError(f"latest: no run in {SACRED} yet; `{command('train')}` trains one")
+        raise UserError(
+            f"latest: no run in {SACRED} yet; `{command('train')} --config=qmix` trains one"
+        )
     if not folder.is_dir():
         raise UserError(f"{name}: {_no_folder(folder)}")
     runs = sorted(_runs_below(folder), key=_natural)

@@ -72,11 +72,14 @@ def load(path: pathlib.Path) -> dict[str, Any]:
     """Content of a checkpoint or of saved networks, on the CPU. Raises UserError."""
     try:
         file = _unpacked(path) if path.name.endswith(_SUFFIX) else path
-        return torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a readable checkpoint ({type(content).__name__})")
+    return content
 
 
 def step(path: pathlib.Path) -> int:

@@ -3,16 +3,19 @@
 import argparse
 import errno
 import io
+import math
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.files import Unwritable, probe, put
 from eoi.utils.places import ROOT
 
+BEHIND_WITH = "a setting; settings stand behind the word `with`: with "
 FIGURES = ROOT / "results" / "figures"
 
 
@@ -26,6 +29,8 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **options,
         )
+        for name in (None, "store"):
+            self.register("action", name, _Once)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
@@ -35,13 +40,35 @@ def add_saved_run(parser: Parser, episodes: int) -> None:
     """Add the arguments of a command that plays a saved run. `episodes`: their default number."""
     parser.add_argument("run", nargs="+", action=_OneRun, metavar="RUN")
     parser.add_argument("--episodes", type=positive, default=episodes, help=f"default: {episodes}")
-    parser.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
+    parser.add_argument("--seed", type=integer, default=0, help="of the episodes; default: 0")
     parser.add_argument(
         "--model",
         choices=("best", "last"),
         default="best",
         help="which saved networks; default: best",
     )
+
+
+def refuse_before_with(words: Sequence[str]) -> None:
+    """Raises UserError for a setting among the words that stand before `with`."""
+    for before, word in pairwise(["", *words]):
+        if "=" in word and not word.startswith("-") and not before.startswith("-"):
+            raise UserError(f"{word}: {BEHIND_WITH}{word}")
+
+
+class _Once(argparse.Action):
+    """Stores a value. An option that is given again is refused; argparse keeps the last one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if option_string and getattr(namespace, self.dest, self.default) is not self.default:
+            raise argparse.ArgumentError(self, "given twice; give all of it once")
+        setattr(namespace, self.dest, values)
 
 
 class _OneRun(argparse.Action):
@@ -59,9 +86,20 @@ class _OneRun(argparse.Action):
         setattr(namespace, self.dest, values[0])
 
 
+def integer(text: str) -> int:
+    """Type of an argument that is an integer, which may be written as 1e3."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}")
+    return int(number)
+
+
 def positive(text: str) -> int:
     """Type of an argument that is an integer of at least 1."""
-    number = int(text)
+    number = integer(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
