@@ -6,7 +6,7 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from eoi.utils.errors import Failure, UserError
@@ -108,6 +108,12 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except SystemExit as end:  # --help
         return int(end.code or 0)
     return 0
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Prints each note on a line of stderr."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
