@@ -16,16 +16,22 @@ from eoi.utils.start import launch
 
 import json
 import pathlib
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from eoi.config.schema import nearest
 from eoi.records import exports, reader, table
-from eoi.records.groups import apart_by_name, grouped, refuse_unknown, worlds
+from eoi.records.groups import (
+    apart_by_name,
+    grouped,
+    in_labels,
+    refuse_unknown,
+    refuse_unlogged,
+    worlds,
+)
 from eoi.records.record import Record
+from eoi.records.shipped import changed, sentence
 from eoi.utils.errors import UserError
-from eoi.utils.script import Parser, guarded, write_text
+from eoi.utils.script import Parser, guarded, output, tell, write_text
 
 _RETURN = "test_return_mean"
 _OTHERS = (".json", ".csv", ".tex")
@@ -36,7 +42,7 @@ def parser() -> Parser:
     result.add_argument("runs", nargs="+", metavar="RUN_OR_FOLDER")
     result.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=output,
         required=True,
         metavar=f"FILE{table.SUFFIX}|.json|.csv|.tex",
     )
@@ -54,12 +60,11 @@ def parser() -> Parser:
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     _refuse_other_names(options.out)
-    records = reader.find_runs(options.runs)
+    damaged: list[str] = []
+    records = reader.find_runs(options.runs, damaged)
+    tell(f"{reason}; the run is left out" for reason in damaged)
     names = [name for name in options.metric.split(",") if name] if options.metric else None
-    known = {name for record in records for name in record.metrics}
-    for name in names or ():
-        if name not in known:
-            raise UserError(f"--metric {name}: no run has logged it.{nearest(name, known)}")
+    refuse_unlogged(records, names or (), "--metric")
     if options.out.name.endswith(table.SUFFIX):
         table.write(options.out, records, names)
     else:
@@ -78,33 +83,35 @@ def _refuse_other_names(out: pathlib.Path) -> None:
 def _for_others(options: Namespace, records: Sequence[Record], names: list[str] | None) -> None:
     metrics = names or [_RETURN]
     by = [key for key in options.by.split(",") if key] if options.by else None
-    logged = [r for r in records if any(metric in r.metrics for metric in metrics)]
+    kept, others = reader.trained(records)
+    tell(others)
+    logged = [r for r in kept if any(metric in r.metrics for metric in metrics)]
     if not logged:
         raise UserError(f"nothing to export: no run has logged {', '.join(metrics)}")
-    every = _grouped(logged, by)
-    for record in logged:
-        for metric in metrics:
-            if (step := record.not_finite(metric)) is not None:
-                place = f"{metric} of {record.folder}"
-                print(f"note: {place} is not finite at step {step:,}", file=sys.stderr)
+    refuse_unknown(logged, by or (), "--by")
+    divided = worlds(logged, by or ())
+    apart = apart_by_name(divided.values())
+    every = {world: grouped(members, by, apart) for world, members in divided.items()}
+    unlike = [
+        f"{world}: {sentence(other)}"
+        for world, members in divided.items()
+        if (other := changed(members, in_labels(apart, by)))
+    ]
+    tell(
+        f"{metric} of {record.folder} is not finite at step {step:,}"
+        for record in logged
+        for metric in metrics
+        if (step := record.not_finite(metric)) is not None
+    )
+    tell(unlike)
     if options.out.suffix == ".json":
         content, notes = exports.marl_eval(every, metrics)
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+        tell(notes)
         write_text(options.out, json.dumps(content))
+    elif options.out.suffix == ".tex":
+        write_text(options.out, exports.latex(every, metrics, unlike))
     else:
-        make = exports.latex if options.out.suffix == ".tex" else exports.table_of_runs
-        write_text(options.out, make(every, metrics))
-
-
-def _grouped(
-    records: Sequence[Record], by: Sequence[str] | None
-) -> dict[str, dict[str, list[Record]]]:
-    """Runs by world and group. Raises UserError for an unknown setting."""
-    refuse_unknown(records, by or (), "--by")
-    divided = worlds(records, by or ())
-    apart = apart_by_name(divided.values())
-    return {world: grouped(members, by, apart) for world, members in divided.items()}
+        write_text(options.out, exports.table_of_runs(every, metrics))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -364,7 +364,10 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
     every = [figures.read(name) for name in options.names]
     outs = [_out(options, figure) for figure in every]
     if options.runs:
-        records = reader.find_runs(options.runs)
+        damaged: list[str] = []
+        records = reader.find_runs(options.runs, damaged)
+        for reason in damaged:
+            note(f"{reason}; the run is left out")
         for figure, out in zip(every, outs, strict=True):
             make(figure, among(figure, records, given), out, options.quick)
         return

@@ -14,9 +14,8 @@ from eoi.utils.start import launch
 
 import pathlib
 import re
-import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import matplotlib
@@ -30,11 +29,21 @@ from eoi.pictures.panels import Panel, not_finite, panels, remarks
 from eoi.pictures.sweeps import sweeps
 from eoi.records import summary
 from eoi.records.groups import selected, split
-from eoi.records.reader import find_runs, locate
+from eoi.records.reader import find_runs, locate, trained
 from eoi.records.record import Record
+from eoi.records.shipped import sentence
 from eoi.records.statistics import FINAL
 from eoi.utils.errors import UserError
-from eoi.utils.script import FIGURES, Parser, guarded, positive, write_text, write_whole
+from eoi.utils.script import (
+    FIGURES,
+    Parser,
+    guarded,
+    output,
+    positive,
+    tell,
+    write_text,
+    write_whole,
+)
 
 _USUAL = frozenset({"test_return_mean", INTRINSIC})  # metrics that a file's name leaves out
 _PAGE = ".md"  # the suffix of a table in Markdown
@@ -45,7 +54,7 @@ def parser() -> Parser:
     result.add_argument("runs", nargs="+", metavar="RUNS")
     result.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=output,
         metavar="FILE",
         help="default: in results/figures; .png, .pdf, .svg, or .md for the table alone",
     )
@@ -68,7 +77,7 @@ def _add_choice_of_runs(parser: Parser) -> None:
         "--by",
         metavar="KEY[,KEY]",
         help="settings that make a group, as name,eoi.alpha; default: name, and each other setting"
-        " in which runs of one name differ; without --by, unfinished runs are a group of their own",
+        " in which runs of one name differ; unfinished runs are always a group of their own",
     )
     group.add_argument(
         "--until", type=positive, metavar="STEP", help="entries up to this environment step alone"
@@ -127,70 +136,70 @@ def curves(options: Namespace) -> None:
     by = [key for key in options.by.split(",") if key] if options.by is not None else None
     over = [options.over] if options.over else []
     rows = panels(records, options.metric, options.x, by, over)
+    each = [name for name in options.each.split(",") if name] if options.each else []
+    _refuse_unshown(each, rows)
     tables = [[replace(panel, groups=split(panel.groups, over)) for panel in row] for row in rows]
     if options.out and options.out.suffix == _PAGE:
-        each = options.each.split(",") if options.each else []
         write_text(options.out, page(tables, each, options.baseline))
         print(options.out)
     else:
+        text = [line for row in tables for line in printed(row, options.baseline)]
         if over:
             figure = sweeps(rows, options.over, options.band)
         else:
             figure = learning_curves(rows, options.smooth, options.band)
         kind = f"over_{options.over}" if over else "curves"
         save(figure, options.out or FIGURES / f"{default_name(kind, rows)}.png")
-        for panel in (panel for row in tables for panel in row if panel.groups):
-            print(table(panel, options.baseline))
-    told = [remark for row in tables for remark in remarks(row[0])]
-    for remark in [*told, *(line for row in rows for panel in row for line in not_finite(panel))]:
-        print(f"note: {remark}", file=sys.stderr)
+        print("\n".join(text))
+    tell(remark for row in tables for remark in remarks(row[0]))
+    tell(line for row in rows for panel in row for line in not_finite(panel))
 
 
 def chosen(options: Namespace) -> list[Record]:
-    """The runs to draw, as far as they are to be drawn. Raises UserError."""
-    records = selected(usable(find_runs(options.runs)), options.where)
+    """The runs to draw, as far as they are to be drawn; notes the others. Raises UserError."""
+    damaged: list[str] = []
+    records = find_runs(options.runs, damaged)
+    tell([f"{reason}; the run is left out" for reason in damaged])
+    records = selected(usable(records), options.where)
     if options.until is None:
         return records
-    cut = [
-        replace(
-            record,
-            metrics={
-                name: part
-                for name, series in record.metrics.items()
-                if len((part := series.until(options.until)).steps)
-            },
-        )
-        for record in records
-    ]
-    return usable(cut)
+    return usable([record.until(options.until) for record in records])
 
 
 def usable(records: Sequence[Record]) -> list[Record]:
-    """Runs that trained and have logged something. Raises UserError if there are none."""
-    left = [record for record in records if record.metrics and not record.config.get("evaluate")]
-    if not left:
-        raise UserError("nothing to draw: these runs have logged nothing yet, or are evaluations")
-    if len(left) < len(records):
-        print(
-            f"note: {len(records) - len(left)} of {len(records)} runs left out: nothing logged yet,"
-            " or an evaluation",
-            file=sys.stderr,
-        )
+    """Runs that trained and have logged something; notes the others. Raises UserError."""
+    left, others = trained(records)
+    tell(others)
     return left
 
 
-def table(panel: Panel, baseline: str | None) -> str:
-    """Final values of each group, and of each of its runs. Raises UserError."""
-    rows = _final_values([panel], [], baseline)
-    return f"{panel.world}: {panel.metric}, {FINAL}\n{summary.aligned(rows)}"
+def _refuse_unshown(each: Sequence[str], rows: Sequence[Sequence[Panel]]) -> None:
+    """Raises UserError for a metric of --each that has no column."""
+    shown = [panel.metric for panel in rows[0]]
+    for name in each:
+        if name not in shown:
+            raise UserError(
+                f"--each {name}: not among the metrics of the table, {', '.join(shown)}"
+            )
+
+
+def printed(row: Sequence[Panel], baseline: str | None) -> Iterator[str]:
+    """A world's tables for the terminal, and the settings that tell runs from shipped ones."""
+    for panel in row:
+        if panel.groups:
+            rows = _final_values([panel], [], baseline)
+            yield f"{panel.world}: {panel.metric}, {FINAL}\n{summary.aligned(rows)}"
+    if row[0].changed:
+        yield f"  {sentence(row[0].changed)}"
 
 
 def page(rows: Sequence[Sequence[Panel]], each: Sequence[str], baseline: str | None) -> str:
     """A Markdown table for each world, under the world's name if there are several."""
     parts = []
     for row in rows:
-        title = f"{row[0].world}\n\n" if len(rows) > 1 else ""
-        parts.append(title + summary.markdown(_final_values(row, each, baseline)))
+        title = row[0].world if len(rows) > 1 else ""
+        content = summary.markdown(_final_values(row, each, baseline))
+        parts += filter(None, (title, content, sentence(row[0].changed, "`")))
     return "\n\n".join(parts) + "\n"
 
 

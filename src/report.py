@@ -25,7 +25,7 @@ from eoi.reports.runs import usable
 from eoi.reports.worlds import MAIN, World, arms_of, worlds_of
 from eoi.utils.errors import UserError
 from eoi.utils.places import command
-from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_text
+from eoi.utils.script import FIGURES, Parser, guarded, output, positive, tell, write_text
 
 _PLAYED = 8  # runs, at most, if none are named
 _NAMED = 4  # names, at most, in the page's title
@@ -131,8 +131,6 @@ def body(argv: Sequence[str]) -> None:
         raise UserError(f"--out {out}: the name of a page ends with .html")
     damaged: list[str] = []
     records = find_runs(options.runs, damaged)
-    if not records:
-        raise UserError(damaged[0])
     records, others = usable(selected(records, options.where))
     by = [key for key in options.by.split(",") if key] if options.by is not None else None
     rows = panels(records, options.metric or metrics(records), options.x, by)
@@ -149,8 +147,7 @@ def body(argv: Sequence[str]) -> None:
         unplayed(options, worlds, found),
     )
     write_text(out, page(content))
-    for text in told:
-        print(f"note: {text}", file=sys.stderr)
+    tell(told)
     print(f"{out}: {len(records)} runs, {out.stat().st_size / 1e6:.1f} MB")
 
 

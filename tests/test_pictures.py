@@ -239,7 +239,8 @@ def test_the_table_holds_the_last_tenth(
         "eoi_qmix 1 1.00 1.00 1: 1.00",
         "qmix 2 4.00 ± 1.41 4.00 1: 3.00, 2: 5.00",
     ]
-    assert lines[5].startswith("pac_men: individuality_mean") and len(lines) == 8
+    assert lines[5].startswith("pac_men: individuality_mean") and len(lines) == 9
+    assert lines[8].startswith("  Not the shipped settings: eoi_qmix with eoi.alpha=0.1; qmix with")
 
 
 # What goes into which panel
@@ -315,11 +316,38 @@ def test_unknown_names_are_refused_with_the_nearest(
     )
     assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--by", "eoi.alhpa"], capsys)
     assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--over", "eoi.alhpa"], capsys)
-    assert "nothing to draw" in refused(plot, ["2"], capsys)
+    assert "nothing to show" in refused(plot, ["2"], capsys)
     assert "--out curve.txt" in refused(plot, ["1", "--out", "curve.txt"], capsys)
     assert "--out film.png" in refused(watch, ["1", "--out", "film.png"], capsys)
     for argv in ([], ["1", "--band", "wide"], ["1", "--smooth", "0"], ["1", "--colour"]):
         assert "--help" in refused(plot, argv, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--by", "nosuch"], "--by nosuch: there is no such setting. These runs differ in: name."),
+        (["--over", "nosuch"], "--over nosuch: there is no such setting. These runs differ in: "),
+        (["--metric", "foo"], "--metric foo: no run has logged it. There are: episode, individ"),
+        (["--metric", "test_return_mean,foo"], "--metric foo: no run has logged it"),
+        (["--each", "episode"], "--each episode: not among the metrics of the table, test_ret"),
+        (["--baseline", "foo"], "--baseline foo: the groups are eoi_qmix; qmix"),
+        (["--out", "/proc/x.png"], "argument --out: cannot write in /proc"),
+    ],
+)
+def test_bad_choices_are_refused_before_anything_is_written(
+    words: list[str],
+    message: str,
+    sacred: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    many = {f"setting_{k}": 0 for k in range(40)}
+    fake(sacred / "1", 1, [0.0, 1.0], **many)
+    fake(sacred / "2", 1, [0.0, 1.0], "eoi_qmix", **many)
+    for name in ("x.png", "x.md"):
+        out = sacred.parent / name
+        assert message in refused(plot, [sacred, "--out", out, *words], capsys)
+        assert not out.exists()
 
 
 # Pictures

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from eoi import export, learners, plot
+from eoi.config import loader
 from eoi.learners import extras
 from eoi.pictures.panels import panels
 from eoi.records import groups, reader, statistics, summary, table
@@ -292,6 +293,53 @@ def test_a_setting_that_an_older_run_lacks_sets_it_not_apart():
     assert groups.setting_apart([*runs, record("3", new=2)]) == ["new"]
 
 
+def test_settings_that_are_not_the_shipped_ones_stand_below_the_table(tmp_path, capsys):
+    shipped = flat_shipped("eoi_qmix", "windy_maze")
+    pull = shipped["eoi"] | {"form": "pull"}
+    older = {key: found for key, found in shipped.items() if key != "gamma"} | {"removed": 3}
+    measured = {"test_interval": 7, "t_max": 99, "local_results_path": "x", "label": "a"}
+    runs = [
+        record("1", **older | measured | {"eoi": pull, "seed": 5}),
+        record("2", **flat_shipped("qmix", "windy_maze") | {"t_max": 99, "update_interval": 5}),
+        record("3", **flat_shipped("qmix", "windy_maze") | {"t_max": 99, "name": "mine", "lr": 9}),
+    ]
+    ((panel,),) = panels(runs, None, "steps", None)
+    found = {"eoi_qmix": ["eoi.form=pull"], "qmix": ["update_interval=5"]}
+    assert list(panel.groups) == ["eoi_qmix", "mine", "qmix"] and panel.changed == found
+    ((asked,),) = panels(runs, None, "steps", ["name", "update_interval"])
+    assert asked.changed == {"eoi_qmix": ["eoi.form=pull"]}
+    ((over,),) = panels(runs, None, "steps", None, ["eoi.form"])
+    assert over.changed == {"qmix": ["update_interval=5"]}
+    assert panels(runs[2:], None, "steps", None)[0][0].changed == {}
+    longer = record("4", **flat_shipped("qmix", "windy_maze"))
+    ((panel,),) = panels([runs[0], longer], None, "steps", None)
+    assert panel.changed == {"eoi_qmix": ["eoi.form=pull", "t_max=99"]}
+
+
+def flat_shipped(algorithm: str, world: str) -> dict:
+    return loader.load(algorithm, world, {}) | {"seed": 1}
+
+
+def test_all_tables_name_the_settings_that_are_not_the_shipped_ones(tmp_path, capsys):
+    fake(tmp_path / "runs" / "1", 1, [0.0, 1.0], "eoi_qmix", update_interval=20)
+    line = "Not the shipped settings: {0}eoi_qmix with eoi.alpha=0.1 update_interval=20{0}."
+    for name, quote in (("x.png", ""), ("x.md", "`"), ("x.csv", ""), ("x.tex", "")):
+        program, out = (plot if name in ("x.png", "x.md") else export), tmp_path / name
+        assert program.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
+        text = out.read_text() if name in ("x.md", "x.tex") else "".join(capsys.readouterr())
+        assert line.format(quote) in text
+
+
+def test_a_map_of_several_lines_is_short_in_titles_and_labels():
+    maps = ["#####\n#0.1#\n#####", "#####\n#1.0#\n#####"]
+    runs = [record(str(k), env_args={"layout": text}) for k, text in enumerate([*maps, "m.txt"])]
+    names = list(groups.worlds(runs, []))
+    assert names[0] == "pac_men (layout=m.txt)" or "pac_men (layout=m.txt)" in names
+    assert len(names) == 3 and all("\n" not in name and len(name) < 32 for name in names)
+    by = ["env_args.layout"]
+    assert not any("\n" in name for name in groups.grouped(runs, by)) and len(names) == 3
+
+
 def test_runs_are_selected_by_their_settings_and_names():
     runs = [record("a-1", lr=0.1), record("a-2", lr=1.0), record("b-1", lr=0.01, label="x")]
 
@@ -401,6 +449,13 @@ def test_chosen_metrics_alone_are_kept(study, capsys):
     assert "a table ends with .csv.gz" in refused(export, [study, "--out", "x.xlsx"], capsys)
 
 
+def test_of_many_metrics_the_tests_are_listed():
+    run = record()
+    run.metrics.update({f"metric_{k}": run.metrics["test_return_mean"] for k in range(40)})
+    with pytest.raises(UserError, match=r"logged it\. Tests have logged: test_return_mean\.$"):
+        groups.refuse_unlogged([run], ["foo"], "--metric")
+
+
 def test_damaged_tables_are_refused_by_name(study, tmp_path, capsys):
     path = exported(study)
     text = gzip.decompress(path.read_bytes()).decode()
@@ -414,6 +469,27 @@ def test_damaged_tables_are_refused_by_name(study, tmp_path, capsys):
     ):
         path.write_bytes(content)
         assert f"{path}: damaged, {message}" in refused(plot, [path], capsys)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "config.json"])
+def test_a_damaged_run_is_named_and_left_out(name, study, tmp_path, capsys):
+    cut = study / "eoi" / "1" / name
+    cut.write_text(cut.read_text()[:40])
+    for program, out in ((plot, "x.png"), (plot, "x.md"), (export, "x.csv"), (export, "x.csv.gz")):
+        assert program.main([str(study), "--out", str(tmp_path / out)]) == 0
+        assert f"note: {cut}: damaged, not valid JSON" in capsys.readouterr().err
+        alone = refused(program, [cut.parent, "--out", tmp_path / f"alone-{out}"], capsys)
+        assert str(cut) in alone and not (tmp_path / f"alone-{out}").exists()
+
+
+def test_runs_that_are_left_out_are_named(study, tmp_path, capsys):
+    fake(tmp_path / "study" / "played", 1, [0.0], evaluate=True)
+    (fake(tmp_path / "study" / "new", 1, [0.0]) / "metrics.json").unlink()
+    for program, out in ((plot, "x.png"), (export, "x.csv")):
+        assert program.main([str(study), "--out", str(tmp_path / out)]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        played = f"note: left out, an evaluation, which has no curves: {study}/played"
+        assert {played, f"note: left out, nothing logged yet: {study}/new"} <= set(lines)
 
 
 def test_a_table_has_no_networks(study, capsys):

@@ -220,6 +220,13 @@ def test_settings_that_differ_are_side_by_side(tmp_path):
     assert '<th scope="row">gamma</th><td>0.9</td>' in out.read_text()
 
 
+def test_settings_that_are_not_the_shipped_ones_are_named(tmp_path):
+    fake(tmp_path / "1", 1, [1.0], update_interval=5, eoi={"form": "none"})
+    assert report.main([str(tmp_path), "--out", str(tmp_path / "report.html")]) == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "<p>Not the shipped settings: qmix with update_interval=5.</p>" in text
+
+
 def test_a_table_gives_the_same_figures_as_its_runs(folder, page, tmp_path):
     study, out = tmp_path / "study.csv.gz", tmp_path / "report.html"
     table.write(study, reader.find_runs([folder]))
@@ -311,8 +318,9 @@ def test_runs_that_logged_nothing_are_named(folder):
     silent = replace(first, metrics={}, run="silent")
     evaluation = replace(first, config=first.config | {"evaluate": True})
     kept, remarks = usable([silent, first, evaluation])
-    assert kept == [first] and "1 run left out: an evaluation" in remarks[0]
-    assert remarks[1] == "left out, nothing logged yet: run silent"
+    assert kept == [first]
+    assert remarks[0] == f"left out, an evaluation, which has no curves: {first.folder}"
+    assert remarks[1] == f"left out, nothing logged yet: {first.folder}"
 
 
 # Runs that were really made

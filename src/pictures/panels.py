@@ -1,15 +1,23 @@
 """Which runs make which curve: a panel for each world and metric, with a curve for each group."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from eoi.config.schema import nearest
 from eoi.pictures.curves import Curve
 from eoi.pictures.labels import INTRINSIC
-from eoi.records.groups import apart_by_name, grouped, refuse_unknown, setting_apart, worlds
+from eoi.records.groups import (
+    apart_by_name,
+    grouped,
+    in_labels,
+    refuse_unknown,
+    refuse_unlogged,
+    setting_apart,
+    worlds,
+)
 from eoi.records.record import Record
+from eoi.records.shipped import changed
 from eoi.utils.errors import UserError
 
 _ALIKE = 1.05  # runs whose lengths differ by a smaller factor are equally long
@@ -24,6 +32,8 @@ class Panel:
     groups: dict[str, list[Record]]
     x: str  # steps, episodes
     log: bool = False  # logarithmic y axis
+    # settings of each algorithm that differ from the shipped ones and are in no group's name
+    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def panels(
@@ -46,27 +56,10 @@ def panels(
     for world, members in divided.items():
         axis = x or ("episodes" if all(map(lasts_equally, members)) else "steps")
         groups = grouped(members, by, apart)
+        other = changed(members, in_labels(apart, by), over)
         shown = {name: _logged(groups, name) for name in metrics}
-        shown = {name: _by_length(own, name, by is not None) for name, own in shown.items()}
-        rows.append([Panel(world, name, own, axis) for name, own in shown.items()])
+        rows.append([Panel(world, name, own, axis, changed=other) for name, own in shown.items()])
     return rows
-
-
-def _by_length(
-    groups: dict[str, list[Record]], metric: str, named: bool
-) -> dict[str, list[Record]]:
-    """Groups whose runs are about equally long: shorter runs are a group of their own.
-
-    named: groups by settings that were asked for, in which finished runs stay together.
-    """
-    found: dict[str, list[Record]] = {}
-    for name, records in groups.items():
-        longest = max(r.metrics[metric].steps[-1] for r in records)
-        for record in records:
-            short = record.metrics[metric].steps[-1] * _ALIKE < longest
-            short &= not (named and record.status == "COMPLETED")
-            found.setdefault(f"{name}, unfinished" if short else name, []).append(record)
-    return found
 
 
 def _logged(groups: dict[str, list[Record]], metric: str) -> dict[str, list[Record]]:
@@ -82,9 +75,7 @@ def chosen_metrics(records: Sequence[Record], wanted: str | None) -> list[str]:
     metrics = [name for name in wanted.split(",") if name]
     if not metrics:
         raise UserError(f"--metric {wanted}: names no metric")
-    for name in metrics:
-        if name not in known:
-            raise UserError(f"--metric {name}: no run has logged it.{nearest(name, known)}")
+    refuse_unlogged(records, metrics, "--metric")
     return metrics
 
 
@@ -127,7 +118,7 @@ def remarks(panel: Panel) -> list[str]:
     """Warnings about groups whose mean can mislead."""
     found = []
     for name, records in panel.groups.items():
-        where = f"{panel.world}, {name}"
+        where = ", ".join(filter(None, (panel.world, name)))
         unlike = setting_apart(records)
         if unlike:
             keys = ",".join(unlike[:4])
@@ -137,6 +128,7 @@ def remarks(panel: Panel) -> list[str]:
             )
         if len({record.seed for record in records}) < len(records):
             found.append(f"{where}: a seed occurs more than once among its {len(records)} runs")
+        found += [f"{where}: {_reached(record)}" for record in records if record.unfinished]
         ends = [int(record.metrics[panel.metric].steps[-1]) for record in records]
         if max(int(record.metrics[panel.metric].steps[0]) for record in records) > min(ends):
             found.append(f"{where}: its runs share no step of {panel.metric}; no mean is drawn")
@@ -147,3 +139,8 @@ def remarks(panel: Panel) -> list[str]:
                 f" ({short.status})"
             )
     return found
+
+
+def _reached(record: Record) -> str:
+    whole = f" of {record.config['t_max']:,}" if "t_max" in record.config else ""
+    return f"{record.folder} has reached step {record.end:,}{whole} ({record.status})"

@@ -44,12 +44,14 @@ def marl_eval(worlds: Worlds, metrics: Sequence[str]) -> Exported:
 
     It asks for the same algorithms in all tasks of an environment, and for equal numbers of runs
     and steps: the runs of the highest seeds and the last steps beyond the fewest are left out. The
-    absolute metric of a run without one is its final value. Raises UserError for a run that lacks
-    a metric.
+    absolute metric of a run without one is its final value. Unfinished runs are left out of an
+    environment that has others. Raises UserError for a run that lacks a metric.
     """
     content: Tree = {}
     notes: list[str] = []
-    for env, tasks in _by_environment(worlds).items():
+    for env, own_tasks in _by_environment(worlds).items():
+        tasks, cut = _finished(own_tasks)
+        notes += [f"{env}: {record.folder} is unfinished, and is left out" for record in cut]
         groups = {(task, name): runs for task, own in tasks.items() for name, runs in own.items()}
         every = [record for runs in groups.values() for record in runs]
         for record in every:
@@ -79,6 +81,19 @@ def _by_environment(worlds: Worlds) -> dict[str, dict[str, Mapping[str, Sequence
         first = next(iter(groups.values()))[0]
         found.setdefault(first.world, {})[world] = groups
     return found
+
+
+def _finished(
+    tasks: dict[str, Mapping[str, Sequence[Record]]],
+) -> tuple[dict[str, Mapping[str, Sequence[Record]]], list[Record]]:
+    """The groups of finished runs, and the other runs; all groups where none has finished."""
+    kept: dict[str, Mapping[str, Sequence[Record]]] = {
+        task: done
+        for task, own in tasks.items()
+        if (done := {name: runs for name, runs in own.items() if not runs[0].unfinished})
+    }
+    every = [record for own in tasks.values() for runs in own.values() for record in runs]
+    return (kept, [record for record in every if record.unfinished]) if kept else (tasks, [])
 
 
 def _by_seed(records: Sequence[Record]) -> list[Record]:
@@ -154,13 +169,17 @@ def table_of_runs(worlds: Worlds, metrics: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def latex(worlds: Worlds, metrics: Sequence[str]) -> str:
-    """A tabular of booktabs: a row for each group, a column for each world and metric."""
+def latex(worlds: Worlds, metrics: Sequence[str], remarks: Sequence[str] = ()) -> str:
+    """A tabular of booktabs: a row for each group, a column for each world and metric.
+
+    remarks: comments above it.
+    """
     columns = [(world, metric) for world in worlds for metric in metrics]
     names = list(dict.fromkeys(name for groups in worlds.values() for name in groups))
     title = (lambda world, metric: f"{world}: {metric}") if len(metrics) > 1 else (lambda w, _: w)
     lines = [
         "% interquartile mean [95 % interval] of final values; \\usepackage{booktabs}",
+        *(f"% {remark}" for remark in remarks),
         f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
         "\\toprule",
         _row(["", *(title(world, metric) for world, metric in columns)]),

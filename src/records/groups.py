@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from eoi.config.schema import nearest
@@ -183,24 +184,42 @@ def apart_by_name(
     return {name: sorted(keys) for name, keys in found.items()}
 
 
+def in_labels(
+    apart: Mapping[str, Sequence[str]], by: Sequence[str] | None
+) -> dict[str, Sequence[str]]:
+    """For each name, the settings that `grouped` writes in the labels of its runs."""
+    return dict(apart) if by is None else dict.fromkeys(apart, by)
+
+
 def grouped(
     records: Sequence[Record],
     by: Sequence[str] | None,
     apart: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[Record]]:
-    """Runs under the text of their `by` settings.
+    """Runs under the text of their `by` settings; unfinished ones are a group of their own.
 
     by: None groups by name, and by each further setting in which runs of one name differ.
     apart: these further settings of each name; None finds them among `records`.
     """
     if by is not None:
-        return _grouped(records, by)
+        return _unfinished_apart(_grouped(records, by))
     apart = apart_by_name([records]) if apart is None else apart
-    return {
-        label: members
-        for name, same in _grouped(records, ["name"]).items()
-        for label, members in _grouped(same, ["name", *apart[name]]).items()
-    }
+    return _unfinished_apart(
+        {
+            label: members
+            for name, same in _grouped(records, ["name"]).items()
+            for label, members in _grouped(same, ["name", *apart[name]]).items()
+        }
+    )
+
+
+def _unfinished_apart(groups: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for name, records in groups.items():
+        for record in sorted(records, key=lambda record: record.unfinished):
+            parts = [name, "unfinished" if record.unfinished else ""]
+            found.setdefault(", ".join(filter(None, parts)), []).append(record)
+    return found
 
 
 def split(groups: Mapping[str, Sequence[Record]], by: Sequence[str]) -> dict[str, list[Record]]:
@@ -223,9 +242,15 @@ def _label(record: Record, by: Sequence[str]) -> str:
     parts = []
     for key in by:
         if not idle(record, key) and key in record.settings:
-            text = str(value(record, key))
+            text = shown(value(record, key))
             parts.append(text if key in _BARE else f"{key.removeprefix('env_args.')}={text}")
     return ", ".join(parts)
+
+
+def shown(value: Value) -> str:
+    """A setting's value in a label; a map of several lines by its checksum."""
+    text = str(value)
+    return f"map {zlib.crc32(text.encode()):08x}" if "\n" in text else text
 
 
 def order(value: Value) -> tuple[float, str]:
@@ -245,7 +270,8 @@ def worlds(records: Sequence[Record], by: Sequence[str]) -> dict[str, list[Recor
         apart = differing(members, sorted(keys - set(by)))
         for record in members:
             variant = ", ".join(
-                f"{key.removeprefix('env_args.')}={record.settings.get(key)}" for key in apart
+                f"{key.removeprefix('env_args.')}={shown(record.settings.get(key))}"
+                for key in apart
             )
             found.setdefault(f"{env} ({variant})" if variant else env, []).append(record)
     return found
@@ -289,4 +315,17 @@ def refuse_unknown(records: Sequence[Record], keys: Iterable[str], option: str) 
     known = {key for record in records for key in record.settings}
     for key in keys:
         if records and key not in known:
-            raise UserError(f"{option} {key}: there is no such setting.{nearest(key, known)}")
+            apart = setting_apart(records)
+            differ = f" These runs differ in: {', '.join(apart)}." if apart else ""
+            hint = nearest(key, known) or differ
+            raise UserError(f"{option} {key}: there is no such setting.{hint}")
+
+
+def refuse_unlogged(records: Sequence[Record], metrics: Iterable[str], option: str) -> None:
+    """Raises UserError for a metric that no run has logged."""
+    known = {name for record in records for name in record.metrics}
+    for name in metrics:
+        if name not in known:
+            tests = sorted(other for other in known if other.startswith("test_"))
+            hint = nearest(name, known) or f" Tests have logged: {', '.join(tests)}."
+            raise UserError(f"{option} {name}: no run has logged it.{hint}")

@@ -23,7 +23,8 @@ def find_runs(
 ) -> list[Record]:
     """All runs in these tables and folders, each once, in the order given. Raises UserError.
 
-    damaged: takes the messages on damaged runs, which are left out; None: they raise UserError.
+    damaged: takes the messages on damaged runs, which are left out if others remain; None: they
+    raise UserError.
     """
     found: dict[pathlib.Path, Record] = {}
     for path in paths:
@@ -32,6 +33,8 @@ def find_runs(
         else:
             records = [each for folder in _expand(str(path)) for each in _read(folder, damaged)]
         found |= {record.folder.resolve(): record for record in records}
+    if damaged and not found:
+        raise UserError(damaged[0])
     return list(found.values())
 
 
@@ -42,6 +45,24 @@ def _read(folder: pathlib.Path, damaged: list[str] | None) -> Iterator[Record]:
         if damaged is None:
             raise
         damaged.append(str(error))
+
+
+def trained(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Runs that trained and have logged something, and a remark that names the others.
+
+    Raises UserError if none is left.
+    """
+    evaluations = [record for record in records if record.config.get("evaluate")]
+    silent = [r for r in records if not r.metrics and not r.config.get("evaluate")]
+    kept = [r for r in records if r.metrics and not r.config.get("evaluate")]
+    if not kept:
+        raise UserError("nothing to show: these runs have logged nothing yet, or are evaluations")
+    reasons = {"an evaluation, which has no curves": evaluations, "nothing logged yet": silent}
+    return kept, [
+        f"left out, {reason}: {', '.join(str(record.folder) for record in out)}"
+        for reason, out in reasons.items()
+        if out
+    ]
 
 
 def locate(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:

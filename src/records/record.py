@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -37,6 +37,23 @@ class Record:
     def settings(self) -> Config:
         """Settings by dotted keys, such as `eoi.alpha`."""
         return dict(flat(self.config))
+
+    @property
+    def end(self) -> int:
+        """Environment steps at the last entry; 0: nothing is logged."""
+        return max((int(series.steps[-1]) for series in self.metrics.values()), default=0)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it was cut, or goes on, before its t_max; its last values are not final."""
+        return self.status != "COMPLETED" and self.end < self.config.get("t_max", float("inf"))
+
+    def until(self, step: int) -> "Record":
+        """Its entries up to and including `step`. A run that reached `step` counts as finished."""
+        parts = {name: series.until(step) for name, series in self.metrics.items()}
+        status = self.status if self.end < step else "COMPLETED"
+        kept = {name: part for name, part in parts.items() if len(part.steps)}
+        return replace(self, metrics=kept, status=status)
 
     def not_finite(self, metric: str) -> int | None:
         """Step of the metric's first entry that is nan or infinite; None: there is none."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from eoi.records import reader
 from eoi.records.record import Record, Series
-from eoi.utils.errors import UserError
 
 
 class Origin(NamedTuple):
@@ -27,21 +26,9 @@ def usable(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
 
     Raises UserError if none is left.
     """
-    trained = [record for record in records if not record.config.get("evaluate")]
-    kept = [record for record in trained if record.metrics]
-    if not kept:
-        raise UserError("nothing to report: these runs have logged nothing yet, or are evaluations")
-    remarks = []
-    if evaluations := len(records) - len(trained):
-        remarks.append(f"{_runs(evaluations)} left out: an evaluation, which has no curves")
-    if silent := [record.run for record in trained if not record.metrics]:
-        remarks.append(f"left out, nothing logged yet: run {', '.join(silent)}")
+    kept, remarks = reader.trained(records)
     cleaned = [_cleaned(record) for record in kept]
     return [record for record, _ in cleaned], [*remarks, *(text for _, text in cleaned if text)]
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
 
 
 def _cleaned(record: Record) -> tuple[Record, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from eoi.records.groups import IGNORED, WITHIN, idle, order, setting_apart, value
 from eoi.records.record import Record
+from eoi.records.shipped import sentence
 from eoi.records.summary import Rows, final_values
 from eoi.reports.commands import training_command
 from eoi.reports.figures import label
@@ -39,14 +40,18 @@ def final_table(world: World) -> str:
 
 
 def settings_table(world: World) -> str:
-    """Settings in which the world's runs differ, a column each; a row for each arm."""
+    """Settings in which the world's runs differ, a column each; a row for each arm.
+
+    Below stand those that differ from the shipped ones and are in no arm's name.
+    """
+    unlike = f"<p>{html.escape(sentence(world.main.changed))}</p>" if world.main.changed else ""
     keys = setting_apart(world.records)
     if not keys:
-        return "<p>All runs have the same settings but for their seeds.</p>"
+        return f"<p>All runs have the same settings but for their seeds.</p>{unlike}"
     rows = [
         [name, *(_values(records, key) for key in keys)] for name, records in world.groups.items()
     ]
-    return table([["", *keys], *rows], f"Settings that differ, {world.name}")
+    return table([["", *keys], *rows], f"Settings that differ, {world.name}") + unlike
 
 
 def _values(records: Sequence[Record], key: str) -> str:

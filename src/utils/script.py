@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -146,6 +146,12 @@ def guarded(body: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except SystemExit as end:  # --help
         return int(end.code or 0)
     return 0
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Prints each note on a line of stderr."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
