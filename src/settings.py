@@ -202,6 +202,10 @@ def _refuse_unread(
     for key in given:
         if key not in top:
             raise UserError(f"{key}: has no effect with --config={name}")
+    if given.get("update_interval_episodes") and "update_interval" in given:
+        raise UserError(
+            "update_interval: has no effect with update_interval_episodes; give one of them"
+        )
     for section, forms in sections().items():
         if "" in forms or section not in given:
             continue

@@ -104,6 +104,7 @@ def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
         ("ippo", {"update_interval": 5}, ["update_interval", "no effect", "ippo"]),
         ("ippo", {"lfo": {"omega": 0.2}}, ["lfo", "no effect"]),
         ("ippo", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
+        ("qmix", {"update_interval": 5, "update_interval_episodes": 1}, ["give one of them"]),
         ("qmix", {"actor_lr": 0.1}, ["actor_lr", "no effect"]),
         ("qmix", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
         ("qmix", {"lfo": {"omega": 1.5}}, ["lfo.omega", "at most 1"]),
@@ -225,7 +226,7 @@ def test_the_defaults_are_the_papers(world, shape, t_max, replay, hidden, betas)
     assert (spec.n_agents, spec.n_actions, spec.episode_limit) == shape
     for chosen in (qmix, maac):
         assert chosen.run.t_max == t_max
-        assert (chosen.replay.batch_size, chosen.replay.buffer_size) == replay
+        assert (chosen.learner.batch_size, chosen.replay.buffer_size) == replay
         assert chosen.controller.hidden == (hidden, hidden) and not chosen.controller.share_params
         assert chosen.learner.gamma == 0.98
         assert (eoi_of(chosen).beta1, eoi_of(chosen).beta2) == betas

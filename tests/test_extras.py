@@ -261,10 +261,18 @@ class Clashing(Extra[object]):
         return Losses({"td": batch.reward.sum()}, {})
 
 
-def test_a_term_that_exists_already_is_refused(register):
-    register("toy", Clashing)
+class ClashingStatistic(Clashing):
+    """Names a statistic as QMIX names its own."""
+
+    def losses(self, batch, view, t):
+        return Losses({}, {"q_taken_mean": batch.reward.sum()})
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Clashing, "td"), (ClashingStatistic, "q_taken_mean")])
+def test_a_name_that_exists_already_is_refused(kind, name, register):
+    register("toy", kind)
     trainer = make_trainer(tiny("qmix", toy={"weight": 1.0}))
-    with pytest.raises(UserError, match=r"Clashing\.losses: 'td' exists already"):
+    with pytest.raises(UserError, match=rf"{kind.__name__}\.losses: '{name}' exists already"):
         trainer.train()
 
 

@@ -278,9 +278,7 @@ def test_skills_are_chosen_where_none_is_held(epsilon, greedy):
 def test_every_new_episode_trains_the_decoder_once():
     """Two episodes hold 18 segments: three of each of three agents."""
     made = learner(batch_size=1, update_interval=7)
-    replay = Replay(
-        replace(SPEC, fixed_length=True), ReplayConfig(buffer_size=70, batch_size=1), CPU
-    )
+    replay = Replay(replace(SPEC, fixed_length=True), ReplayConfig(buffer_size=70), CPU)
     experience, t, updates, decoded, regular = made.experience(replay), 0, 0, [], 0
     for first in range(0, 15, 3):
         experience.insert(numbered(SPEC, [7, 7, 7], first))

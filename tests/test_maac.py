@@ -234,7 +234,7 @@ def test_rewards_are_not_standardised(final):
     lived.reward[0, -1], lived.terminated[0, -1] = final, True
     scored = standardised(lived.reward.T).flatten().tolist()
     assert scored == pytest.approx([-0.185695] * 29 + [5.38516], abs=1e-5)
-    replay = Replay(spec, ReplayConfig(buffer_size=60, batch_size=400), torch.device("cpu"))
+    replay = Replay(spec, ReplayConfig(buffer_size=60), torch.device("cpu"))
     replay.insert(lived)
     (rows,) = replay.draw(keys(1), 400, 4)
     batch = replay.read(rows, Wants(), keys(1)[0])

@@ -160,7 +160,7 @@ def episodes(lengths: tuple[int, ...] = (7, 4, 2), seed: int = 0) -> Episodes:
 
 def batch_of(played: Episodes, seed: int = 0) -> Batch:
     """Whole episodes with every optional field."""
-    replay = Replay(SPEC, ReplayConfig(buffer_size=50, batch_size=3), CPU, Q)
+    replay = Replay(SPEC, ReplayConfig(buffer_size=50), CPU, Q)
     replay.insert(played)
     count = len(played.length)
     (drawn,) = replay.draw_episodes(keys(1, seed=seed), count, 4)
@@ -348,7 +348,7 @@ def assert_episode(batch: Batch, row: int, n: int, length: int, window: int) -> 
 def test_episodes_from_the_replay_equal_those_inserted(fixed):
     """Against marks 100 * episode + step, at every turn of the ring."""
     spec = replace(SPEC, fixed_length=fixed)
-    replay = Replay(spec, ReplayConfig(buffer_size=50, batch_size=8), CPU, Q)
+    replay = Replay(spec, ReplayConfig(buffer_size=50), CPU, Q)
     lengths = [7] * 40 if fixed else [1 + (5 * k) % 7 for k in range(40)]
     wants = Wants(last_actions=True, window=3)
     for first in range(0, 40, 4):
@@ -366,7 +366,7 @@ def test_episodes_from_the_replay_equal_those_inserted(fixed):
 
 
 def test_every_episode_is_drawn_equally_often():
-    replay = Replay(SPEC, ReplayConfig(buffer_size=50, batch_size=8), CPU, Q)
+    replay = Replay(SPEC, ReplayConfig(buffer_size=50), CPU, Q)
     replay.insert(numbered(SPEC, [1, 7, 3, 7, 2], 0))
     drawn = replay.draw_episodes(keys(2000), 2, 0)
     starts = torch.cat([each.rows[:, 0] for each in drawn])

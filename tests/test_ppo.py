@@ -239,7 +239,7 @@ def test_transitions_of_whole_episodes():
 
 
 def source(made: PPO) -> tuple[OnPolicy, Replay]:
-    replay = Replay(SPEC, ReplayConfig(buffer_size=50, batch_size=5), CPU)
+    replay = Replay(SPEC, ReplayConfig(buffer_size=50), CPU)
     return made.experience(replay), replay
 
 

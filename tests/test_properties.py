@@ -59,7 +59,7 @@ def marks(replay: Replay) -> list[list[int]]:
 )
 def test_the_replay_is_a_list_of_whole_episodes(size, fixed, groups):
     spec = replace(SPEC, fixed_length=fixed)
-    replay = Replay(spec, ReplayConfig(buffer_size=size, batch_size=4), CPU, Q, runs=0)
+    replay = Replay(spec, ReplayConfig(buffer_size=size), CPU, Q, runs=0)
     assert replay.rows >= size + 1
     plain, first = Plain(replay.rows), 0
     for group in groups:
@@ -80,7 +80,7 @@ def test_the_replay_is_a_list_of_whole_episodes(size, fixed, groups):
             batch = replay.read(rows, Wants(last_actions=True, window=4))
             assert {int(mark) for mark in batch.reward} <= {m for row in expected for m in row}
             assert torch.equal(batch.next_obs[:, 0, 0], batch.reward + 1)
-    again = Replay(spec, ReplayConfig(buffer_size=size, batch_size=4), CPU, Q, runs=0)
+    again = Replay(spec, ReplayConfig(buffer_size=size), CPU, Q, runs=0)
     again.load_state(replay.state())
     assert marks(again) == marks(replay) and again.size == replay.size
 
@@ -88,7 +88,7 @@ def test_the_replay_is_a_list_of_whole_episodes(size, fixed, groups):
 def test_the_oldest_episode_stays_while_there_is_room_for_it():
     """23 rows hold episodes of 7, 7 and 6 steps exactly; a single row more needs the oldest."""
     for last, held in ((6, 3), (7, 2)):
-        replay = Replay(SPEC, ReplayConfig(buffer_size=20, batch_size=4), CPU, Q)
+        replay = Replay(SPEC, ReplayConfig(buffer_size=20), CPU, Q)
         assert replay.rows == 23
         for first, length in enumerate((7, 7, last)):
             replay.insert(numbered(SPEC, [length], first))

@@ -43,7 +43,7 @@ def sampled(buffer: Replay, count: int, window: int = 4, seed: int = 0) -> Batch
 def filled(request):
     """A ring of 60 rows after several turns, with episodes of one length or of many."""
     spec = replace(SPEC, fixed_length=request.param)
-    buffer = Replay(spec, ReplayConfig(buffer_size=50, batch_size=8), CPU, Q)
+    buffer = Replay(spec, ReplayConfig(buffer_size=50), CPU, Q)
     lengths = [7] * 40 if request.param else [1 + (5 * k) % 7 for k in range(40)]
     for first in range(0, 40, 4):
         buffer.insert(numbered(spec, lengths[first : first + 4], first))
@@ -114,7 +114,7 @@ def test_draws_are_a_function_of_their_key(filled):
 
 def test_small_counts_are_stored_in_one_byte_and_come_back_as_numbers():
     spec = replace(SPEC, obs_dtype=torch.uint8)
-    buffer = Replay(spec, ReplayConfig(buffer_size=20, batch_size=4), CPU)
+    buffer = Replay(spec, ReplayConfig(buffer_size=20), CPU)
     buffer.insert(numbered(spec, [3, 2], 0))
     assert buffer.fields["obs"].dtype == torch.uint8
     assert sampled(buffer, 10).obs.dtype == torch.float32
@@ -133,7 +133,7 @@ def test_stored_tensors_hold_no_autograd_graph():
 
 
 def test_more_episodes_at_once_than_the_ring_holds_are_refused():
-    buffer = Replay(SPEC, ReplayConfig(buffer_size=10, batch_size=4), CPU)
+    buffer = Replay(SPEC, ReplayConfig(buffer_size=10), CPU)
     with pytest.raises(ValueError, match="buffer_size"):
         buffer.insert(numbered(SPEC, [7, 7, 7], 0))
 
@@ -141,7 +141,7 @@ def test_more_episodes_at_once_than_the_ring_holds_are_refused():
 def test_actions_beyond_a_byte_keep_their_numbers():
     """PettingZoo's worlds may have any number of actions."""
     spec = replace(SPEC, n_actions=300)
-    buffer = Replay(spec, ReplayConfig(buffer_size=20, batch_size=4), CPU)
+    buffer = Replay(spec, ReplayConfig(buffer_size=20), CPU)
     buffer.insert(replace(numbered(spec, [3], 0), actions=torch.full((1, 7, 3), 299)))
     assert sampled(buffer, 10).actions.unique().tolist() == [299]
 
@@ -160,7 +160,7 @@ def test_size_is_said_before_it_is_taken(caplog):
     """A replay of 2*10^5 transitions of 8m stays under 700 MB."""
     eight = EnvSpec(8, 14, 80, 168, 120, False, torch.float32, ())
     with caplog.at_level("INFO"):
-        Replay(eight, ReplayConfig(buffer_size=200_000, batch_size=64), torch.device("meta"))
+        Replay(eight, ReplayConfig(buffer_size=200_000), torch.device("meta"))
     megabytes = float(caplog.text.split("transitions, ")[1].split(" MB")[0])
     assert 600 < megabytes < 700
 

@@ -151,7 +151,7 @@ def test_so_it_is_with_other_settings(updates, settings, tmp_path):
 
 def test_a_ring_comes_back_as_it_was_at_every_turn():
     """Also where what was never written is left out of the file."""
-    cfg = ReplayConfig(buffer_size=50, batch_size=8)
+    cfg = ReplayConfig(buffer_size=50)
     lived = Replay(SPEC, cfg, CPU, Q)
     for first in range(0, 40, 2):
         lived.insert(numbered(SPEC, [1 + (5 * k) % 7 for k in (first, first + 1)], first))

@@ -38,7 +38,7 @@ def lived(lengths: tuple[int, ...], skills: int = 5, own: bool = False, seed: in
     for n, length in enumerate(lengths):
         out.terminated[n, length - 1] = n != 1
     out.length.copy_(torch.tensor(lengths))
-    replay = Replay(SPEC, ReplayConfig(buffer_size=90, batch_size=3), CPU, keeps)
+    replay = Replay(SPEC, ReplayConfig(buffer_size=90), CPU, keeps)
     replay.insert(out)
     batch = replay.read_episodes(replay.newest(len(lengths)), Wants(last_actions=True))
     rewards = torch.randn(batch.actions.shape, generator=g)
@@ -98,7 +98,7 @@ def test_a_segments_number_goes_to_its_last_step(hold):
 
 
 def test_the_newest_episodes_of_a_replay():
-    replay = Replay(SPEC, ReplayConfig(buffer_size=50, batch_size=3), CPU, Q)
+    replay = Replay(SPEC, ReplayConfig(buffer_size=50), CPU, Q)
     for first in range(0, 12, 3):
         replay.insert(numbered(SPEC, [7, 3, 5], first))
 

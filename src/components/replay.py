@@ -34,7 +34,6 @@ _TOGETHER = {"cuda": 32}  # draws that are read at once, by the device; otherwis
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
     buffer_size: int = setting(1)  # transitions
-    batch_size: int = setting(1)  # transitions; episodes, where agents remember
 
 
 @dataclass(frozen=True)

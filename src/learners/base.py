@@ -415,6 +415,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
         stats: Stats = {}
         for extra in self.with_hook("rearrange"):
             batch, more = extra.rearrange(batch, t)
+            refuse_twice(extra, "rearrange", stats, more)
             stats |= more
         return batch, stats
 
@@ -433,6 +434,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
         for extra in self.with_hook("losses"):
             more = extra.losses(batch, view, t)
             refuse_twice(extra, "losses", terms, more.terms)
+            refuse_twice(extra, "losses", stats, more.stats)
             terms, stats = terms | more.terms, stats | more.stats
             shares = shares | more.shares
         return Losses(terms, stats, shares)
@@ -441,7 +443,9 @@ class Learner(nn.Module, Generic[View, Cfg]):
         """Statistics of the extras."""
         stats: Stats = {}
         for extra in self.with_hook("diagnose"):
-            stats |= extra.diagnose(batch, view)
+            more = extra.diagnose(batch, view)
+            refuse_twice(extra, "diagnose", stats, more)
+            stats |= more
         return stats
 
 

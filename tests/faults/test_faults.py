@@ -334,9 +334,9 @@ def test_a_replay_larger_than_free_memory_is_refused_with_advice(monkeypatch):
         UserError,
         match=r"buffer_size: .* MB, but 0 MB are free on cpu; with buffer_size=(\d+) it fits",
     ) as refused:
-        Replay(SPEC, ReplayConfig(buffer_size=10_000, batch_size=4), CPU)
+        Replay(SPEC, ReplayConfig(buffer_size=10_000), CPU)
     fits = int(str(refused.value).split("buffer_size=")[1].split()[0])
-    Replay(SPEC, ReplayConfig(buffer_size=fits, batch_size=4), CPU)
+    Replay(SPEC, ReplayConfig(buffer_size=fits), CPU)
 
 
 def test_free_memory_is_known_here():
