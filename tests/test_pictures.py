@@ -462,7 +462,7 @@ def test_a_picture_that_cannot_be_written_is_refused_by_its_folder(
 ) -> None:
     folder = fake(sacred / "1", 1, [0.0, 1.0])
     error = refused(plot, ["1", "--out", folder / "config.json" / "x.png"], capsys)
-    assert f"cannot write {folder / 'config.json'}" in error
+    assert f"--out: cannot write in {folder / 'config.json'}" in error
 
 
 def test_position_maps_share_out_each_agents_time(world: World, tmp_path: pathlib.Path) -> None:
