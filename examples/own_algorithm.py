@@ -1,9 +1,9 @@
-"""An intrinsic reward, an exploration rule, a loss term, a mixer and an agent network.
+"""Two intrinsic rewards, an exploration rule, a loss term, a mixer and an agent network.
 
 See docs/own-algorithm.md. PYTHONPATH=examples makes this file known to a run:
 
 PYTHONPATH=examples bash run.sh python src/main.py --config=iql --env-config=pac_men \
-    with 'plugins=[own_algorithm]' novelty.weight=0.1
+    with 'plugins=[own_algorithm]' apart.weight=0.1
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,28 @@ from eoi.modules.layers import AgentMLP
 from eoi.utils.seeding import named, uniform
 
 
-# An intrinsic reward: more for observations that the agents have seen less often.
+# An intrinsic reward: more for an agent whose observation is far from the others'.
+@dataclass(frozen=True, kw_only=True)
+class ApartConfig:
+    weight: float = setting(0, default=0.0, varies=True)
+
+
+class Apart(Extra[object]):
+    Config, switch = ApartConfig, "weight"
+
+    def __init__(self, cfg, context):
+        super().__init__()
+        scalar(self, "weight", cfg.weight)
+
+    def rewards(self, batch, t):
+        apart = batch.obs.unsqueeze(-2) - batch.obs.unsqueeze(-3)  # [*b, A, A, O]
+        return {"apart": self.weight * apart.norm(dim=-1).mean(-1)}
+
+
+register("apart", Apart)
+
+
+# An intrinsic reward with a memory: more for observations that were seen less often.
 @dataclass(frozen=True, kw_only=True)
 class NoveltyConfig:
     weight: float = setting(0, default=0.0, varies=True)

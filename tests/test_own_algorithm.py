@@ -19,7 +19,7 @@ SHORT = "seed=1 t_max=60 test_nepisode=2 batch_size_run=2 hidden_dim=8 learning_
 
 def test_the_page_shows_the_example():
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     assert all(block.strip() in EXAMPLE for block in blocks)
     shown = sum(len(block.strip().split("\n")) for block in blocks)
     assert shown > 0.85 * len([line for line in EXAMPLE.split("\n") if line])
