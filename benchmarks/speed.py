@@ -154,7 +154,7 @@ def updating(algorithm: str, name: str, **updates: object) -> Callable[[], int]:
         run.experience.insert(trainer.rollout.run(trainer.team, keys, now))
     # So many steps and episodes that twelve updates are due.
     cfg = run.settings.learner
-    steps, size = 12 * getattr(cfg, "update_interval", 1), run.settings.replay.batch_size
+    steps, size = 12 * getattr(cfg, "update_interval", 1), getattr(cfg, "batch_size", 0)
     episodes = size + 11 * getattr(cfg, "update_interval_episodes", 0)
     at = Progress(steps, episodes, 0, steps)
 
