@@ -115,6 +115,7 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     controller = parse(ControllerConfig, config, strict=False)
     agent = agents.REGISTRY[controller.agent]
     _refuse_unread(given or {}, (kind, agent), {c.section: c for c in extras}, run.name)
+    _refuse_overruled(given or {}, config, run.name)
     settings = Settings(
         run=run,
         env=envs.configured(run.env, run.env_args),
@@ -202,10 +203,6 @@ def _refuse_unread(
     for key in given:
         if key not in top:
             raise UserError(f"{key}: has no effect with --config={name}")
-    if given.get("update_interval_episodes") and "update_interval" in given:
-        raise UserError(
-            "update_interval: has no effect with update_interval_episodes; give one of them"
-        )
     for section, forms in sections().items():
         if "" in forms or section not in given:
             continue
@@ -216,6 +213,21 @@ def _refuse_unread(
                     f"{section}.{key}: has no effect with --config={name}, "
                     f"which runs {section.upper()} in another form or not at all"
                 )
+
+
+# Settings without effect where the second is above 0
+_OVERRULED = {
+    "update_interval": "update_interval_episodes",
+    "target_update_tau": "target_update_interval",
+}
+
+
+def _refuse_overruled(given: Mapping[str, Any], config: Mapping[str, Any], name: str) -> None:
+    """A typed setting that another one leaves without effect. Raises UserError."""
+    for key, by in _OVERRULED.items():
+        if key in given and config[by]:
+            fix = "give one of them" if by in given else f"{name} has {config[by]}; add {by}=0"
+            raise UserError(f"{key}: has no effect with {by}; {fix}")
 
 
 def _refuse_misfits(settings: Settings, kind: type[Learner]) -> None:

@@ -105,6 +105,8 @@ def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
         ("ippo", {"lfo": {"omega": 0.2}}, ["lfo", "no effect"]),
         ("ippo", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
         ("qmix", {"update_interval": 5, "update_interval_episodes": 1}, ["give one of them"]),
+        ("qmix_rnn", {"update_interval": 5}, ["qmix_rnn has 1; add update_interval_episodes=0"]),
+        ("qmix_rnn", {"target_update_tau": 0.1}, ["has 200; add target_update_interval=0"]),
         ("qmix", {"actor_lr": 0.1}, ["actor_lr", "no effect"]),
         ("qmix", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
         ("qmix", {"lfo": {"omega": 1.5}}, ["lfo.omega", "at most 1"]),

@@ -13,6 +13,7 @@ from torch import Tensor
 from eoi.components.batch import Batch, last_of
 from eoi.envs.base import EnvSpec
 from eoi.utils.shapes import Bool, Float, Int
+from eoi.utils.trees import map_tensors
 
 
 class Kept(NamedTuple):
@@ -76,19 +77,7 @@ class Episodes:
 
     def at(self, copies: Bool[Tensor, " N"] | slice) -> "Episodes":
         """Episodes selected by the mask or slice `copies`."""
-        return Episodes(
-            obs=self.obs[copies],
-            state=self.state[copies],
-            avail=self.avail[copies],
-            actions=self.actions[copies],
-            reward=self.reward[copies],
-            terminated=self.terminated[copies],
-            length=self.length[copies],
-            rewards=None if self.rewards is None else self.rewards[copies],
-            kept={name: x[copies] for name, x in self.kept.items()},
-            info={name: x[copies] for name, x in self.info.items()},
-            cells=None if self.cells is None else self.cells[copies],
-        )
+        return map_tensors(lambda x: x[copies], self)
 
     def outcome(self) -> Outcome:
         """Results, copied out of the memory that the next rollout writes over."""

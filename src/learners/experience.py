@@ -17,6 +17,7 @@ from eoi.learners.base import LearnerConfig, Progress, Scalar
 from eoi.utils.errors import UserError
 from eoi.utils.seeding import fold, uniform
 from eoi.utils.shapes import Int
+from eoi.utils.trees import map_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,26 +181,8 @@ def minibatch(rollout: Batch, rows: Int[Tensor, " B"], memory: Batch | None) -> 
     )
 
 
-def at_rows(batch: Batch, rows: Tensor) -> Batch:
-    """Entries of the first axis, or of the first two for a mask [N, T]."""
-    return Batch(
-        obs=batch.obs[rows],
-        state=batch.state[rows],
-        avail=batch.avail[rows],
-        actions=batch.actions[rows],
-        reward=batch.reward[rows],
-        terminated=batch.terminated[rows],
-        next_obs=batch.next_obs[rows],
-        next_state=batch.next_state[rows],
-        next_avail=batch.next_avail[rows],
-        rewards=None if batch.rewards is None else batch.rewards[rows],
-        valid=None if batch.valid is None else batch.valid[rows],
-        last_actions=None if batch.last_actions is None else batch.last_actions[rows],
-        kept={name: x[rows] for name, x in batch.kept.items()},
-    )
-
-
 def transitions(batch: Batch) -> Batch:
     """The valid transitions of episodes [N, T], in order."""
     assert batch.valid is not None
-    return replace(at_rows(batch, batch.valid.bool()), valid=None)
+    valid = batch.valid.bool()
+    return replace(map_tensors(lambda x: x[valid], batch), valid=None)
