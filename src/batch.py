@@ -21,12 +21,13 @@ import itertools
 import os
 import pathlib
 import re
+import shlex
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 
 from eoi.batches import search
 from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
-from eoi.batches.jobs import Job, find, plan, refuse_axis
+from eoi.batches.jobs import UNDER_WAY, Job, find, plan, refuse_axis
 from eoi.batches.report import Screen, table
 from eoi.batches.stacks import stacked
 from eoi.config import loader
@@ -43,6 +44,7 @@ from eoi.utils.script import (
     write_whole,
 )
 
+_MOST = 1_000_000  # seeds in one part of a list
 _SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -52,10 +54,7 @@ def seeds(text: str) -> list[int]:
         raise ArgumentTypeError(f"expected how many, as 5, or which, as 3,4,7 or 2-6; got {text!r}")
     found: list[int] = []
     for part in text.split(","):
-        low, dash, high = part.partition("-")
-        if dash and int(low) > int(high):
-            raise ArgumentTypeError(f"{part} goes down, so no seed is in it; write {high}-{low}")
-        found += range(int(low), int(high) + 1) if dash else [int(part)]
+        found += _range(part) if "-" in part else [int(part)]
     if len(found) == 1 and "," not in text and "-" not in text:
         found = list(range(found[0]))
     if not found:
@@ -67,6 +66,16 @@ def seeds(text: str) -> list[int]:
         if found.count(seed) > 1:
             raise ArgumentTypeError(_twice(seed))
     return found
+
+
+def _range(part: str) -> range:
+    """The seeds of LOW-HIGH. Raises ArgumentTypeError."""
+    low, high = map(int, part.split("-"))
+    if low > high:
+        raise ArgumentTypeError(f"{part} goes down, so no seed is in it; write {high}-{low}")
+    if high - low >= _MOST:
+        raise ArgumentTypeError(f"{part} has more than {_MOST:,} seeds")
+    return range(low, high + 1)
 
 
 def _twice(value: object) -> str:
@@ -206,7 +215,7 @@ def settled(jobs: Iterable[Job], screen: Screen) -> list[Job]:
     """The jobs that have to run; the state of the others is printed."""
     left = []
     for job in jobs:
-        if job.state in ("finished", "running elsewhere"):
+        if job.state in UNDER_WAY:
             screen.say(job, job.state + (f", run {job.folder.name}" if job.folder else ""))
         else:
             left.append(job)
@@ -241,7 +250,7 @@ def run_grid(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> N
     left = settled(jobs, screen)
     if options.dry_run:
         for job in left:
-            screen.say(job, f"to do: {' '.join(job.command(options.mongo))}")
+            screen.say(job, f"to do: {shlex.join(job.command(options.mongo))}")
         return
     stopped = bool(left) and ENGINES[options.on](
         left, Pace(options.jobs, options.mongo, options.address, list(argv)), screen

@@ -26,6 +26,7 @@ from eoi.records.groups import (
     in_labels,
     refuse_unknown,
     refuse_unlogged,
+    twice,
     worlds,
 )
 from eoi.records.record import Record
@@ -63,7 +64,7 @@ def body(argv: Sequence[str]) -> None:
     damaged: list[str] = []
     records = reader.find_runs(options.runs, damaged)
     tell(f"{reason}; the run is left out" for reason in damaged)
-    names = [name for name in options.metric.split(",") if name] if options.metric else None
+    names = None if options.metric is None else options.metric.split(",")
     refuse_unlogged(records, names or (), "--metric")
     if options.out.name.endswith(table.SUFFIX):
         table.write(options.out, records, names)
@@ -103,13 +104,22 @@ def _for_others(options: Namespace, records: Sequence[Record], names: list[str] 
         for metric in metrics
         if (step := record.not_finite(metric)) is not None
     )
-    tell(unlike)
+    remarks = [
+        *unlike,
+        *(
+            remark
+            for world, groups in every.items()
+            for name, members in groups.items()
+            for remark in twice(f"{world}, {name}", members)
+        ),
+    ]
+    tell(remarks)
     if options.out.suffix == ".json":
         content, notes = exports.marl_eval(every, metrics)
         tell(notes)
         write_text(options.out, json.dumps(content))
     elif options.out.suffix == ".tex":
-        write_text(options.out, exports.latex(every, metrics, unlike))
+        write_text(options.out, exports.latex(every, metrics, remarks))
     else:
         write_text(options.out, exports.table_of_runs(every, metrics))
 

@@ -16,6 +16,7 @@ from eoi.utils.start import launch
 
 import os
 import pathlib
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from eoi import batch
 from eoi.batches import durations
 from eoi.batches.arms import jobs_of
 from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
-from eoi.batches.jobs import Job, find
+from eoi.batches.jobs import UNDER_WAY, Job, find
 from eoi.batches.report import Screen
 from eoi.batches.stacks import stacked
 from eoi.pictures import labels
@@ -125,13 +126,13 @@ def distinct(jobs: Sequence[Job]) -> list[Job]:
 
 def trained(jobs: Sequence[Job], options: Namespace, argv: Sequence[str]) -> None:
     """Runs what is missing. Raises KeyboardInterrupt where the user stops it."""
-    left = [job for job in jobs if job.state not in ("finished", "running elsewhere")]
+    left = [job for job in jobs if job.state not in UNDER_WAY]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished or under way", flush=True)
     tasks = left if options.on == "slurm" else stacked(left, options.jobs)
     screen = Screen(jobs if options.on == "slurm" else tasks)
     if options.dry_run:
         for task in tasks:
-            screen.say(task, f"to do: {' '.join(task.command(options.mongo))}")
+            screen.say(task, f"to do: {shlex.join(task.command(options.mongo))}")
         return
     pace = Pace(options.jobs, options.mongo, options.address, list(argv), "figure")
     stopped = bool(tasks) and ENGINES[options.on](tasks, pace, screen)
@@ -224,7 +225,7 @@ def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
     write_text(out.with_suffix(".md"), f"# {figure.title}\n\n{section(figure, shown)}")
     runs = list({r.folder: r for members in arms.values() for r in members}.values())
     kept = [*figure.metrics, figures.RETURN, "episode", "ep_length_mean", "test_ep_length_mean"]
-    table.write(out.with_suffix("").with_suffix(table.SUFFIX), runs, kept)
+    table.write(out.with_name(f"{out.stem}{table.SUFFIX}"), runs, kept)
     print(out.with_suffix(".md"))
     if quick:
         note("a quick run tests the program, not the claims")
@@ -349,6 +350,8 @@ def body(argv: Sequence[str]) -> None:
     words, given = batch.split(argv)
     options = parser().parse_args(words)
     given = [*(_PROTOCOL if options.protocol else ()), *given]
+    if any(pair.partition("=")[0] == "seed" for pair in given):
+        raise UserError("with seed: the runs of a figure have seeds of their own; use --seeds")
     if options.page:
         write_text(PAGE, page())
         print(PAGE)
@@ -364,10 +367,7 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
     every = [figures.read(name) for name in options.names]
     outs = [_out(options, figure) for figure in every]
     if options.runs:
-        damaged: list[str] = []
-        records = reader.find_runs(options.runs, damaged)
-        for reason in damaged:
-            note(f"{reason}; the run is left out")
+        records = _given_runs(options)
         for figure, out in zip(every, outs, strict=True):
             make(figure, among(figure, records, given), out, options.quick)
         return
@@ -375,14 +375,25 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
     arms = [planned(options, given, figure) for figure in every]
     jobs = [job for own in arms for members in own.values() for job in members]
     find(jobs)
-    trained(_chosen(distinct(jobs), options.only), options, argv)
-    if options.dry_run or options.only is not None or options.on == "slurm":
+    chosen = _chosen(distinct(jobs), options.only)
+    trained(chosen, options, argv)
+    if options.dry_run or options.on == "slurm":
         return
-    find(jobs)
-    for figure, own, out in zip(every, arms, outs, strict=True):
-        make(figure, finished(own), out, options.quick)
-    if any(job.state != "finished" for job in jobs):
+    if options.only is None:
+        find(jobs)
+        for figure, own, out in zip(every, arms, outs, strict=True):
+            make(figure, finished(own), out, options.quick)
+    if any(job.state != "finished" for job in chosen):
         raise SystemExit(1)
+
+
+def _given_runs(options: Namespace) -> list[Record]:
+    """The runs of --runs, with the seeds of --seeds where it is given."""
+    damaged: list[str] = []
+    records = reader.find_runs(options.runs, damaged)
+    for reason in damaged:
+        note(f"{reason}; the run is left out")
+    return [r for r in records if options.seeds is None or r.seed in options.seeds]
 
 
 def _chosen(jobs: list[Job], only: int | None) -> list[Job]:

@@ -65,6 +65,7 @@ def test_the_grid_in_its_order(where):
         ),
         (["--seeds", "5-3"], "--seeds: 5-3 goes down, so no seed is in it; write 3-5"),
         (["--seeds", "7,5-3"], "--seeds: 5-3 goes down"),
+        (["--seeds", "1-99999999999"], "--seeds: 1-99999999999 has more than 1,000,000 seeds"),
         (["--env-config", ","], "--env-config: there is none"),
         (
             ["--seeds", "2", "with", "seed=3"],

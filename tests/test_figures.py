@@ -21,7 +21,7 @@ from eoi.envs import REGISTRY, configured
 from eoi.envs.pac_men import PacMen
 from eoi.pictures import choices, curves, embedding, film, labels, learning, paper, positions
 from eoi.pictures.panels import panels, remarks
-from eoi.records import exports, figures, reader, statistics, table, verdicts
+from eoi.records import exports, figures, reader, statistics, summary, table, verdicts
 from eoi.records.record import Record, Series
 from eoi.records.verdicts import Claim, Side
 from eoi.utils.errors import UserError
@@ -114,6 +114,7 @@ def test_a_figure_of_the_users_own(tmp_path):
         ("metric: test_snd", "kind: curve", "panels.1.kind: expected one of 'curves'"),
         ("above: [B, 3]", "above: [C]", "claims.1.above: there is no arm 'C'"),
         ("above: [B, 3]", "level: B", "claims.1.margin: missing"),
+        ("above: [B, 3]", "above: B, margin: 2", "claims.1.margin: has no effect with above"),
         ("above: [B, 3]", "above: B, below: B", "claims.1.expected one of above, below"),
         ("above: [B, 3]", "above: [[1]]", "expected an arm or a number"),
         ("arm: A,", "arm: A, score: finl,", "claims.1.score: expected one of 'final'"),
@@ -570,6 +571,30 @@ def test_seeds_stack_where_their_world_allows_it_and_fill_the_processes():
     assert [task.title for task in stacks.stacked(fight, 1)] == [job.title for job in fight]
 
 
+def test_a_command_of_a_dry_run_can_be_typed(capsys):
+    assert figure.main(["14b", "--dry-run", "-j", "1", "with", "label=a b"]) == 0
+    assert " 'label=a b' " in capsys.readouterr().out
+
+
+def test_a_figure_has_its_seeds_from_one_place(capsys):
+    assert "use --seeds" in refused(figure, ["13", "with", "seed=3"], capsys)
+
+
+def test_a_run_of_a_figure_that_fails_ends_its_array_job_with_1(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure, "ENGINES", {"local": lambda *_: False})
+    words = [own(tmp_path), "--only", "0", "with", f"local_results_path={tmp_path}"]
+    assert figure.main(words) == 1
+
+
+def test_given_runs_of_given_seeds_alone(tmp_path):
+    table = str(figure.EVIDENCE / "pac_men_easy.csv.gz")
+    for name, seeds in (("a.v1", "61-63"), ("a.v2", "61-61")):
+        words = ["13", "--runs", table, "--seeds", seeds, "--out", str(tmp_path / f"{name}.png")]
+        assert figure.main(words) == 0
+    rows = [len(reader.find_runs([tmp_path / f"a.v{k}.csv.gz"])) for k in (1, 2)]
+    assert rows == [9, 3]
+
+
 def test_an_array_job_runs_one_run_of_a_figure_a_task(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(engines, "ROOT", tmp_path)
     assert figure.main(["14b", "--on", "slurm", "-j", "3"]) == 0
@@ -667,11 +692,59 @@ def test_the_tree_of_marl_eval():
     }
     assert notes == [
         "pac_men: a, lr=1 has 2 runs, of which 1 are exported",
-        "pac_men: of up to 3 tests, the first 2 are exported",
+        "pac_men: of up to 3 tests of a run, the 2 at steps of all runs are exported",
         "pac_men: runs without an absolute metric have their final value in it",
     ]
     with pytest.raises(UserError, match="has not logged test_snd"):
         exports.marl_eval(two_groups(), ["test_snd"])
+
+
+def test_marl_eval_has_tests_of_equal_steps_and_algorithms_of_all_tasks():
+    often, seldom = run_of([0.0, 1, 2, 3, 4], 1), run_of([5.0, 6, 7], 1, name="vdn")
+    steps = seldom.metrics["test_return_mean"].steps
+    seldom.metrics["test_return_mean"] = Series(steps * 2, np.array([5.0, 6, 7]))
+    other = {"pac_men (a=2)": {"qmix": [often]}}
+    worlds = {"pac_men (a=1)": {"qmix": [often], "vdn": [seldom]}} | other
+    content, notes = exports.marl_eval(worlds, ["test_return_mean"])
+    assert [list(own) for own in content["pac_men"].values()] == [["qmix"], ["qmix"]]
+    absent = "pac_men: vdn did not run in all of pac_men (a=1), pac_men (a=2), and is left out"
+    assert absent in notes
+    del worlds["pac_men (a=2)"]
+    content, _ = exports.marl_eval(worlds, ["test_return_mean"])
+    for name, values in (("qmix", [0, 2, 4]), ("vdn", [5, 6, 7])):
+        run = content["pac_men"]["pac_men (a=1)"][name]["run_0"]
+        tests = [run[f"step_{k}"] for k in range(3)]
+        assert tests == [
+            {"step_count": step, "return": [value]}
+            for step, value in zip((0, 600, 1200), values, strict=True)
+        ]
+    with pytest.raises(UserError, match="no algorithm ran in all of"):
+        exports.marl_eval({"a": {"vdn": [seldom]}} | other, ["test_return_mean"])
+    seldom.metrics["test_return_mean"] = Series(steps * 2 + 1, np.array([5.0, 6, 7]))
+    with pytest.raises(UserError, match="no step has a test of every run"):
+        exports.marl_eval(worlds, ["test_return_mean"])
+
+
+@pytest.mark.parametrize("names", [("x,y", "xy"), ("A", "a")])
+def test_marl_eval_is_not_given_names_that_it_takes_for_one(names):
+    worlds = {"pac_men": {name: [run_of([0.0, 1], 1)] for name in names}}
+    with pytest.raises(UserError, match=r"takes 'A' and 'a'|takes 'x,y' and 'xy'"):
+        exports.marl_eval(worlds, ["test_return_mean"])
+
+
+def test_marl_eval_is_not_given_what_json_cannot_say():
+    worlds = {"pac_men": {"qmix": [run_of([0.0, float("nan")], 1)]}}
+    with pytest.raises(UserError, match="not finite at step 300, which JSON cannot say"):
+        exports.marl_eval(worlds, ["test_return_mean"])
+
+
+def test_a_seed_that_is_exported_twice_is_named(tmp_path, capsys):
+    for place in ("1", "2"):
+        fake(tmp_path / "runs" / place, 7, [0.0, 1.0])
+    out = tmp_path / "x.tex"
+    assert export.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
+    remark = "pac_men, qmix: a seed occurs more than once among its 2 runs"
+    assert f"note: {remark}" in capsys.readouterr().err and f"% {remark}" in out.read_text()
 
 
 def test_metrics_of_other_steps_do_not_stand_beside_each_other():
@@ -694,6 +767,14 @@ def test_tables_for_other_programs():
     lines = exports.latex(two_groups(), ["test_return_mean", "test_snd"]).splitlines()
     assert lines[3] == " & pac\\_men: test\\_return\\_mean & pac\\_men: test\\_snd \\\\"
     assert lines[5:7] == ["a, lr=1 & 2.50 & -- \\\\", "b\\_1 & 6.00 & -- \\\\"]
+
+
+def test_words_of_latex_and_markdown_stand_for_themselves():
+    worlds = {"w": {r"a{b}^c~d\e": [run_of([1.0], 1)]}}
+    row = exports.latex(worlds, ["test_return_mean"]).splitlines()[5]
+    escaped = r"a\{b\}\textasciicircum{}c\textasciitilde{}d\textbackslash{}e"
+    assert row == escaped + r" & 1.00 \\"
+    assert summary.markdown([["", "r"], ["a|b", "1"]]).splitlines()[2] == r"| a\|b | 1 |"
 
 
 def test_the_command_exports_by_the_files_name(tmp_path, capsys):

@@ -526,6 +526,18 @@ def test_kl_of_agents_that_see_their_last_action():
     assert trainer.at.updates > 0 and "kl_mean" in trainer.runs[0].log.latest
 
 
+def test_a_weight_of_lfo_scales_the_divergence():
+    made = learner(extras=[KLDivergence(KLConfig(weight=0.5), context())])
+    batch, weight = random_batch(), torch.tensor([0.25, 1.0, 0.0])
+    plain, scaled = (
+        torch.autograd.grad(made(each, NOW, 1).terms["kl"], made.shared())
+        for each in (batch, replace(batch, weight=weight.expand(5, 3)))
+    )
+    for a, b in zip(plain, scaled, strict=True):
+        torch.testing.assert_close(b, a * weight[:, None, None])
+    assert all(a.abs().amax((1, 2)).min() > 0 for a in plain)
+
+
 def test_kl_compares_policies_on_the_same_observation_and_moves_one():
     """KL(pi_i || pi_j) at agent i's own observation, gradient to pi_i alone."""
     made = learner(extras=[KLDivergence(KLConfig(weight=0.5), context())])

@@ -396,6 +396,23 @@ def test_a_sweep_has_a_place_for_every_value_and_a_level_for_who_has_no_use_for_
         )
 
 
+def test_bars_of_equal_seeds_have_no_length(tmp_path):
+    """The mean of three times 0.1 is 0.10000000000000002, above the largest of them."""
+    for seed in (1, 2, 3):
+        fake(tmp_path / str(seed), seed, [0.0, 0.1], "eoi_qmix", eoi={"form": "pull", "alpha": 0.1})
+    rows = panels(reader.find_runs([tmp_path]), "test_return_mean", None, ["name"], ["eoi.alpha"])
+    (axes,) = sweeps(rows, "eoi.alpha", "minmax").axes
+    (means, _, _) = axes.containers[0]
+    assert means.get_ydata().tolist() == pytest.approx([0.1])
+
+
+def test_dollars_in_a_label_are_no_formula(tmp_path):
+    for seed, label in ((1, "$\\foo$"), (2, "cost: 3$")):
+        fake(tmp_path / str(seed), seed, [0.0, 1.0], label=label)
+    out = tmp_path / "x.png"
+    assert plot.main([str(tmp_path), "--by", "label", "--out", str(out)]) == 0 and out.exists()
+
+
 def test_a_sweep_is_drawn_and_its_table_tells_values_apart(
     sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -482,6 +482,35 @@ def test_a_damaged_run_is_named_and_left_out(name, study, tmp_path, capsys):
         assert str(cut) in alone and not (tmp_path / f"alone-{out}").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", "x"), ("env_args", 5), ("t_max", None), ("t_max", "many")]
+)
+def test_settings_that_no_run_has_are_damage(key, value, study, tmp_path, capsys):
+    path = study / "eoi" / "1" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    message = f"damaged, {key} is {value!r}"
+    assert f"{path}: {message}" in refused(plot, [path.parent], capsys)
+    content = "run,seed,status,settings,metric,step,value\n" + 'a,1,COMPLETED,"{}",,,\n'
+    settings = json.dumps({key: value}).replace('"', '""')
+    for cell, words in ((settings, f"{key} is {value!r}"), ("5", "the settings are 5")):
+        file = tmp_path / "x.csv.gz"
+        file.write_bytes(gzip.compress(content.replace("{}", cell).encode()))
+        assert f"{file}: damaged, not a table of runs ({words})" in refused(plot, [file], capsys)
+
+
+def test_a_metric_of_lists_of_lists_is_damage(study, capsys):
+    path = study / "eoi" / "1" / "metrics.json"
+    twice = {"steps": [[1, 2]], "values": [[1.0, 2.0]]}
+    path.write_text(json.dumps({"test_return_mean": twice}))
+    message = f"{path}: damaged, the steps of test_return_mean are no list of numbers"
+    assert message in refused(plot, [path.parent], capsys)
+
+
+def test_an_empty_word_is_no_metric(study, tmp_path, capsys):
+    words = [study, "--out", tmp_path / "x.csv", "--metric", ","]
+    assert "--metric : no run has logged it" in refused(export, words, capsys)
+
+
 def test_runs_that_are_left_out_are_named(study, tmp_path, capsys):
     fake(tmp_path / "study" / "played", 1, [0.0], evaluate=True)
     (fake(tmp_path / "study" / "new", 1, [0.0]) / "metrics.json").unlink()

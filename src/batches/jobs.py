@@ -113,6 +113,7 @@ def find(jobs: Sequence[Job]) -> None:
                 _take(folder, wanted, defaults)
 
 
+UNDER_WAY = ("finished", "running elsewhere")  # states of runs that are not to be started
 _RANK = {"new": 0, "failed": 1, "cut": 2, "running elsewhere": 3, "finished": 4}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eoi.components.batch import Batch
+from eoi.components.batch import Batch, weighted
 from eoi.config.schema import setting
 from eoi.learners.base import Context, Extra, Losses, Policies, Scalar, scalar
 
@@ -49,6 +49,6 @@ class KLDivergence(Extra[Policies]):
             raw = (log_p.exp() * (log_p - others)).sum(-1).masked_fill(itself, 0)
         bounded = log_p.clamp(min=FLOOR) - others.clamp(min=FLOOR)
         bounded = (log_p.exp() * bounded).sum(-1).masked_fill(itself, 0)  # [B, A, A]
-        divergence = bounded.sum(-1).mean(0).sum()
+        divergence = weighted(bounded.sum(-1), batch.weight).mean(0).sum()
         mean = raw.sum() / (len(raw) * n_agents * max(n_agents - 1, 1))
         return Losses({"kl": -self.weight * divergence}, {"kl_mean": mean})

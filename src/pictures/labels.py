@@ -95,6 +95,11 @@ def known(metric: str) -> bool:
     return _text(_parts(metric)[1]) is not None
 
 
+def literal(text: str) -> str:
+    """A user's words in a picture, where $ would begin a formula."""
+    return text.replace("$", r"\$")
+
+
 def label(metric: str) -> str:
     """Label of a metric, with its unit: `test_return_mean` is `Test return`."""
     prefix, name, agent = _parts(metric)

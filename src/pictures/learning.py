@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from eoi.pictures.curves import BANDS, Curve, automatic_width, smoothed, summarise
-from eoi.pictures.labels import chance, label
+from eoi.pictures.labels import chance, label, literal
 from eoi.pictures.panels import Panel, curve
 
 Styles = dict[str, dict[str, Any]]  # matplotlib's options for each group's line
@@ -43,7 +43,7 @@ def learning_curves(
     widths: set[int] = set()
     for i, row in enumerate(rows):
         if i == 0 or row[0].world != rows[i - 1][0].world:
-            axes[i, 0].set_title(textwrap.fill(row[0].world, 48))
+            axes[i, 0].set_title(textwrap.fill(literal(row[0].world), 48))
         for j, panel in enumerate(row):
             widths |= _draw(axes[i, j], panel, smooth, band, styles)
         for unused in axes[i, len(row) :]:
@@ -77,7 +77,7 @@ def finish(
     """Adds the legend above the panels and the explanation below them."""
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
     width = round(12 * figure.get_figwidth()) - 6  # characters of a line that fits
-    labels = [textwrap.fill(f"{name} ({_seeds(rows, name)})", width) for name in styles]
+    labels = [textwrap.fill(f"{literal(name)} ({_seeds(rows, name)})", width) for name in styles]
     legend_above(figure, lines, labels)
     figure.supxlabel(explanation, fontsize=7, color="0.45")
 

@@ -14,6 +14,7 @@ from eoi.records.groups import (
     refuse_unknown,
     refuse_unlogged,
     setting_apart,
+    twice,
     worlds,
 )
 from eoi.records.record import Record
@@ -126,8 +127,7 @@ def remarks(panel: Panel) -> list[str]:
                 f"{where}: its runs differ in {', '.join(unlike[:4])};"
                 f" --by name,{keys} tells them apart"
             )
-        if len({record.seed for record in records}) < len(records):
-            found.append(f"{where}: a seed occurs more than once among its {len(records)} runs")
+        found += twice(where, records)
         found += [f"{where}: {_reached(record)}" for record in records if record.unfinished]
         ends = [int(record.metrics[panel.metric].steps[-1]) for record in records]
         if max(int(record.metrics[panel.metric].steps[0]) for record in records) > min(ends):

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eoi.pictures.curves import BANDS, Curve, summarise
+from eoi.pictures.labels import literal
 from eoi.pictures.learning import Styles, finish, label_y, show_zero, styles_of
 from eoi.pictures.panels import Panel
 from eoi.records.groups import Value, idle, order, value
@@ -38,7 +39,7 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
     figure = Figure(figsize=(3.5 * columns + 0.3, 2.6 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for i, row in enumerate(rows):
-        axes[i, 0].set_title(textwrap.fill(row[0].world, 48))
+        axes[i, 0].set_title(textwrap.fill(literal(row[0].world), 48))
         for j, panel in enumerate(row):
             _draw(axes[i, j], panel, key, ticks, band, styles)
     finish(figure, rows, styles, textwrap.fill(_explanation(band, " and shades"), 60 * columns))
@@ -140,7 +141,7 @@ def _draw_points(
             axes.errorbar(
                 x,
                 mean,
-                [mean - low, high - mean],
+                np.maximum([mean - low, high - mean], 0),  # rounding can put a mean past its ends
                 marker="D",
                 markersize=3.5,
                 capsize=2,
@@ -153,7 +154,7 @@ def _draw_points(
 
 
 def _set_ticks(axes: Axes, names: Sequence[str], label: str) -> None:
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), [literal(name) for name in names])
     axes.set_xlim(-0.4, len(names) - 0.6)
     axes.set_xlabel(label)
 

@@ -43,27 +43,32 @@ def marl_eval(worlds: Worlds, metrics: Sequence[str]) -> Exported:
     """The tree of marl-eval's JSON.
 
     It asks for the same algorithms in all tasks of an environment, and for equal numbers of runs
-    and steps: the runs of the highest seeds and the last steps beyond the fewest are left out. The
-    absolute metric of a run without one is its final value. Unfinished runs are left out of an
-    environment that has others. Raises UserError for a run that lacks a metric.
+    and steps. So algorithms that some task lacks are left out, as are the runs of the highest seeds
+    beyond the fewest, and steps that not all runs have. The absolute metric of a run without one is
+    its final value. Unfinished runs are left out of an environment that has others. Raises
+    UserError for a run that lacks a metric or has a value that is not finite, for names that
+    marl-eval takes for one, and where nothing is in common.
     """
     content: Tree = {}
     notes: list[str] = []
     for env, own_tasks in _by_environment(worlds).items():
         tasks, cut = _finished(own_tasks)
         notes += [f"{env}: {record.folder} is unfinished, and is left out" for record in cut]
+        tasks, absent = _in_every_task(env, tasks)
+        notes += absent
+        names = _names(env, {name for own in tasks.values() for name in own})
         groups = {(task, name): runs for task, own in tasks.items() for name, runs in own.items()}
         every = [record for runs in groups.values() for record in runs]
         for record in every:
             _refuse_missing(record, metrics)
         runs = min(len(each) for each in groups.values())
-        steps = min(len(record.metrics[m].steps) for record in every for m in metrics)
+        steps = _common_steps(env, every, metrics[0])
         notes += _left_out(env, groups, runs, steps, metrics)
         if not all(absolute(m) in record.metrics for record in every for m in metrics):
             notes.append(f"{env}: runs without an absolute metric have their final value in it")
         content[env] = {
             task: {
-                name.replace(",", ""): {
+                names[name]: {
                     f"run_{k}": _steps(record, metrics, steps)
                     for k, record in enumerate(_by_seed(members)[:runs])
                 }
@@ -96,6 +101,45 @@ def _finished(
     return (kept, [record for record in every if record.unfinished]) if kept else (tasks, [])
 
 
+def _in_every_task(
+    env: str, tasks: dict[str, Mapping[str, Sequence[Record]]]
+) -> tuple[dict[str, Mapping[str, Sequence[Record]]], list[str]]:
+    """The groups that all tasks have, and a note on each other one. Raises UserError."""
+    common = set.intersection(*(set(own) for own in tasks.values()))
+    if not common:
+        raise UserError(f"{env}: no algorithm ran in all of {', '.join(tasks)}; export one of them")
+    kept: dict[str, Mapping[str, Sequence[Record]]] = {
+        task: {name: runs for name, runs in own.items() if name in common}
+        for task, own in tasks.items()
+    }
+    others = {name for own in tasks.values() for name in own} - common
+    return kept, [
+        f"{env}: {name} did not run in all of {', '.join(tasks)}, and is left out"
+        for name in sorted(others)
+    ]
+
+
+def _names(env: str, groups: set[str]) -> dict[str, str]:
+    """marl-eval's name of each group: without commas. It takes no notice of case. UserError."""
+    found: dict[str, str] = {}
+    for name in sorted(groups):
+        same = found.setdefault(name.replace(",", "").lower(), name)
+        if same != name:
+            raise UserError(
+                f"{env}: marl-eval takes {same!r} and {name!r} for one algorithm, as they differ"
+                " in commas or case alone; export them one by one"
+            )
+    return {name: name.replace(",", "") for name in groups}
+
+
+def _common_steps(env: str, records: Sequence[Record], metric: str) -> list[int]:
+    """Steps of the tests that all runs have. Raises UserError."""
+    found = set.intersection(*(set(r.metrics[metric].steps.tolist()) for r in records))
+    if not found:
+        raise UserError(f"{env}: no step has a test of every run; export them one by one")
+    return sorted(found)
+
+
 def _by_seed(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda record: record.seed or 0)
 
@@ -104,6 +148,11 @@ def _refuse_missing(record: Record, metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric not in record.metrics:
             raise UserError(f"{record.folder}: has not logged {metric}; leave one of them out")
+        if (step := record.not_finite(metric)) is not None:
+            raise UserError(
+                f"{record.folder}: {metric} is not finite at step {step:,}, which JSON cannot say;"
+                " leave the run out"
+            )
         if not np.array_equal(record.metrics[metric].steps, record.metrics[metrics[0]].steps):
             raise UserError(
                 f"{record.folder}: {metric} and {metrics[0]} were logged at different steps;"
@@ -115,7 +164,7 @@ def _left_out(
     env: str,
     groups: Mapping[tuple[str, str], Sequence[Record]],
     runs: int,
-    steps: int,
+    steps: Sequence[int],
     metrics: Sequence[str],
 ) -> list[str]:
     found = [
@@ -126,19 +175,22 @@ def _left_out(
     longest = max(
         len(r.metrics[m].steps) for members in groups.values() for r in members for m in metrics
     )
-    if longest > steps:
-        found.append(f"{env}: of up to {longest} tests, the first {steps} are exported")
+    if longest > len(steps):
+        found.append(
+            f"{env}: of up to {longest} tests of a run, the {len(steps)} at steps of all runs"
+            " are exported"
+        )
     return found
 
 
-def _steps(record: Record, metrics: Sequence[str], count: int) -> dict[str, Step]:
-    first = record.metrics[metrics[0]]
+def _steps(record: Record, metrics: Sequence[str], steps: Sequence[int]) -> dict[str, Step]:
+    places = {step: k for k, step in enumerate(record.metrics[metrics[0]].steps.tolist())}
     found: dict[str, Step] = {
         f"step_{k}": {
-            "step_count": int(first.steps[k]),
-            **{short(m): [float(record.metrics[m].values[k])] for m in metrics},
+            "step_count": step,
+            **{short(m): [float(record.metrics[m].values[places[step]])] for m in metrics},
         }
-        for k in range(count)
+        for k, step in enumerate(steps)
     }
     found["absolute_metrics"] = {short(m): [best_value(record, m)] for m in metrics}
     return found
@@ -196,7 +248,10 @@ def _cell(records: Sequence[Record], metric: str) -> str:
     return found.iqm if len(found.values) else "--"
 
 
-_ESCAPED = str.maketrans({c: f"\\{c}" for c in "_%&#$"})
+_ESCAPED = str.maketrans(
+    {c: f"\\{c}" for c in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -262,6 +262,8 @@ def _claims(content: Mapping[str, Any], arms: Mapping[str, Arm], where: str) -> 
     (relation,) = given
     if relation == "level" and not written.margin:
         raise UserError(f"{where}margin: missing; level needs the largest difference that counts")
+    if relation in ("above", "below") and written.margin:
+        raise UserError(f"{where}margin: has no effect with {relation}; leave it out")
     first = Side(written.arm, written.metric, _score(written.score), written.less)
     others = getattr(written, relation)
     for other in others if isinstance(others, list) else [others]:

@@ -170,6 +170,13 @@ def setting_apart(records: Sequence[Record], but: Iterable[str] = ()) -> list[st
     return differing(records, sorted(keys - IGNORED - WITHIN - set(but)))
 
 
+def twice(where: str, records: Sequence[Record]) -> list[str]:
+    """A remark on runs of one seed, which an interval would count as independent."""
+    if len({record.seed for record in records}) == len(records):
+        return []
+    return [f"{where}: a seed occurs more than once among its {len(records)} runs"]
+
+
 def apart_by_name(
     worlds: Iterable[Sequence[Record]], over: Iterable[str] = ()
 ) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from eoi.records import table
-from eoi.records.record import Config, Record, Series, renamed
+from eoi.records.record import Config, Record, Series, recorded
 from eoi.utils.errors import UserError
 from eoi.utils.places import ROOT, command
 
@@ -99,6 +99,8 @@ def read(folder: pathlib.Path) -> Record:
             f"{path}: damaged, a metric in it has no list of steps and of values"
         ) from None
     for name, entry in series.items():
+        if entry.steps.ndim != 1:
+            raise UserError(f"{path}: damaged, the steps of {name} are no list of numbers")
         if entry.steps.shape != entry.values.shape:
             raise UserError(
                 f"{path}: damaged, {name} has {len(entry.steps)} steps"
@@ -111,7 +113,11 @@ def read(folder: pathlib.Path) -> Record:
 
 def read_config(folder: pathlib.Path) -> Config:
     """Every setting that was in effect. Raises UserError."""
-    return renamed(_read_json(folder / "config.json"))
+    path = folder / "config.json"
+    try:
+        return recorded(_read_json(path))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, {error}") from None
 
 
 def read_run(folder: pathlib.Path) -> Config:

@@ -79,8 +79,21 @@ def labelled(name: str, env_args: Mapping[str, object]) -> str:
     return f"{name}_{env_args['engine']}" if "engine" in env_args else name
 
 
-def renamed(config: Config) -> Config:
-    """Settings under their present names: `sc2_lite` became an engine of `sc2`."""
+_KINDS = {"seed": int, "t_max": (int, float), "env_args": dict}
+
+
+def recorded(config: object) -> Config:
+    """Settings of a run's file, under their present names: `sc2_lite` became an engine of `sc2`.
+
+    Raises ValueError where they cannot be those of a run.
+    """
+    if not isinstance(config, dict):
+        raise ValueError(f"the settings are {config!r}")
+    for key, kind in _KINDS.items():
+        value = config.get(key)
+        optional = key == "seed" or key not in config
+        if not isinstance(value, kind) and not (optional and value is None):
+            raise ValueError(f"{key} is {value!r}")
     if config.get("env") != "sc2_lite":
         return config
     return config | {"env": "sc2", "env_args": {"engine": "lite", **config.get("env_args", {})}}

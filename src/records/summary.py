@@ -154,5 +154,6 @@ def aligned(rows: Rows, indent: str = "  ") -> str:
 
 def markdown(rows: Rows) -> str:
     """A table of Markdown."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])

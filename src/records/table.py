@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from eoi.records.record import Config, Record, Series, renamed
+from eoi.records.record import Config, Record, Series, recorded
 from eoi.utils.errors import UserError
 from eoi.utils.files import put
 
@@ -92,7 +92,7 @@ def _runs(path: pathlib.Path, rows: Iterator[list[str]]) -> Iterator[Record]:
     entries: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
     for run, _, status, settings, metric, step, value in rows:
         if settings:
-            heads[run], entries[run] = (status, renamed(json.loads(settings))), {}
+            heads[run], entries[run] = (status, recorded(json.loads(settings))), {}
         else:
             steps, values = entries[run].setdefault(metric, ([], []))
             steps.append(int(step))

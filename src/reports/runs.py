@@ -55,7 +55,7 @@ def origin(record: Record) -> Origin:
 
 
 def _commit(content: dict[str, Any]) -> str:
-    for repository in content.get("experiment", {}).get("repositories", []):
+    for repository in (content.get("experiment") or {}).get("repositories", []):
         if repository.get("commit"):
             changes = " + changes" if repository.get("dirty") else ""
             return f"{repository['commit'][:12]}{changes}"
