@@ -162,10 +162,10 @@ def make_replay(settings: Settings, worlds: Worlds, learner: Learner, runs: int)
 def find_folder(name: str) -> pathlib.Path:
     """A folder as typed: relative to the current directory, else to the repository; or a run's id.
 
-    Raises UserError for the id of no run.
+    `latest` is the last run. Raises UserError for the id of no run.
     """
     here = pathlib.Path(name).expanduser()
-    if name.isdigit() and not here.exists():
+    if (name.isdigit() or name == "latest") and not here.exists():
         return reader.only_run(name)
     return here if here.exists() else ROOT / here
 

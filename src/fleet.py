@@ -55,7 +55,10 @@ def _holds(given: Mapping[str, Any], key: str) -> bool:
 
 def given_fleet(given: Mapping[str, Any]) -> FleetConfig:
     """The fleet that the user asks for. Raises UserError."""
-    asked = loader.merged(loader.defaults()["fleet"], given.get("fleet", {}))
+    typed = given.get("fleet", {})
+    if not isinstance(typed, Mapping):
+        raise UserError("with fleet: a section, set fleet.NAME=...")
+    asked = loader.merged(loader.defaults()["fleet"], typed)
     return parse(FleetConfig, asked, "fleet.")
 
 

@@ -62,7 +62,7 @@ from eoi.records.folder import Folder, Follower, capped
 from eoi.records.record import labelled
 from eoi.run import Run, Trainer
 from eoi.saved import elsewhere, located, recorded
-from eoi.settings import RunConfig, Settings, configure
+from eoi.settings import Settings, configure
 from eoi.utils import checkpoints, places
 from eoi.utils.errors import Failure, UserError
 from eoi.utils.files import Unwritable, probe
@@ -217,12 +217,12 @@ def _resumed(
         )
     if settings.run.evaluate:
         raise UserError(f"{folder}: an evaluation, there is nothing to continue")
-    _refuse_finished(folder, settings.run)
+    _refuse_finished(folder, settings)
     config = reader.read_config(folder) | {"env_args": dataclasses.asdict(settings.env)} | given
     return Command(config, settings, rest, folder, further)
 
 
-def _refuse_finished(folder: pathlib.Path, run: RunConfig) -> None:
+def _refuse_finished(folder: pathlib.Path, settings: Settings) -> None:
     """Raises UserError for a run that is complete, on disk too, or that cannot be made longer."""
     paths = checkpoints.Checkpoints(folder / "checkpoints").paths()
     done = max(map(checkpoints.step, paths), default=0)
@@ -233,8 +233,8 @@ def _refuse_finished(folder: pathlib.Path, run: RunConfig) -> None:
             f"{folder}: finished, without a checkpoint to go on from (save_interval=0);"
             " start a longer run, with t_max="
         )
-    if done >= run.t_max:
-        train = places.command("train", run.plugins)
+    if done >= settings.run.t_max:
+        train = places.command("train", settings.modules)
         longer = f"{train} --resume {named(folder)} with t_max={2 * done}"
         raise UserError(f"{folder}: finished at step {done:,}; `{longer}` trains it for longer")
 
@@ -432,7 +432,7 @@ class Program:
             last_step=tests["steps"][-1],
             saved=run.cfg.save_model,
             resumable=run.checkpoints is not None,
-            plugins=run.cfg.plugins,
+            modules=run.settings.modules,
             untrained=run.untrained,
             failure=str(failure or ""),
         )
@@ -483,7 +483,7 @@ class Program:
         does = "continues the run where it was"
         if not checkpoints.Checkpoints(folder / "checkpoints").paths():
             does = "begins the run again, because it has no checkpoint yet"
-        train = places.command("train", run.plugins)
+        train = places.command("train", self.command.settings.modules)
         return f"interrupted: `{train} --resume {named(folder)}` {does}{others}"
 
     def _refuse_unknown(self) -> None:
@@ -558,7 +558,7 @@ def disk_notice(run: Run, total: int, folder: pathlib.Path) -> str:
 
 
 # Settings by which a run needs less memory
-_SMALLER = "lower hidden_dim, batch_size, batch_size_run or buffer_size"
+_SMALLER = "lower hidden_dim, batch_size, batch_size_run, test_nepisode or buffer_size"
 
 
 def _known(best: float) -> float | None:
@@ -583,6 +583,13 @@ def _refuse_unwritable(folder: pathlib.Path) -> None:
         raise UserError(f"local_results_path: {reason}; choose another folder") from None
 
 
+def _terminated(*_: object) -> None:
+    """Treats SIGTERM as Ctrl-C, which shells let the programs ignore that they start with &."""
+    if not callable(signal.getsignal(signal.SIGINT)):
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 def usage() -> str:
     return (
         f"{__doc__}\nALG: {', '.join(loader.names('algs'))}\nENV: {', '.join(loader.names('envs'))}"
@@ -592,7 +599,7 @@ def usage() -> str:
 def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.raiseExceptions = False  # a closed stdout does not end the run
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _terminated)
     if "-h" in argv or "--help" in argv:
         print(usage())
         return 0

@@ -29,7 +29,7 @@ class RunConfig:
     seed: int = setting(0, 2**31 - 1)
     use_cuda: bool
     cuda_graphs: bool = setting(default=True)
-    threads: int = setting(1)
+    threads: int = setting(1, 1024)
     batch_size_run: int = setting(1)
     t_max: int = setting(1)
     test_interval: int = setting(1)  # environment steps
@@ -82,6 +82,11 @@ class Settings:
     @property
     def device(self) -> torch.device:
         return torch.device("cuda" if self.run.use_cuda else "cpu")
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The user's modules that every command on the run needs: plugins, and the world's."""
+        return (*self.run.plugins, *getattr(self.env, "modules", ()))
 
     @property
     def reads_cells(self) -> bool:
@@ -283,6 +288,8 @@ def _misfit(extra: type[Extra], kind: type[Learner]) -> str:
 
 def _refuse_nonsense(settings: Settings) -> None:
     run = settings.run
+    if not run.name:
+        raise UserError("name: empty; tables and pictures know the algorithm by it")
     if run.use_cuda and not torch.cuda.is_available():
         raise UserError("use_cuda: there is no CUDA device here; set use_cuda=False")
     if run.evaluate and not run.checkpoint_path:

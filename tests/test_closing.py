@@ -12,10 +12,13 @@ import pytest
 
 from eoi import evaluate
 from eoi import main as program
+from eoi.build import find_folder
+from eoi.config import loader
 from eoi.records import closing as closing_module
 from eoi.records import reader
 from eoi.records.closing import SHOWN, Finished, closing
 from eoi.records.collapse import collapse, described
+from eoi.settings import configure
 from eoi.utils import checkpoints, places
 from eoi.utils.series import Entries
 from helpers import make_run, make_trainer, trained
@@ -195,6 +198,19 @@ def test_the_commands_of_a_run_with_plugins_find_them(tmp_path, monkeypatch, cap
             assert re.search(rf"^    {verb} +{re.escape(prefix)}", out, re.M)
         assert program.main(["--resume", str(tmp_path / "sacred" / str(number))]) == 2
         assert f"`{prefix}" in capsys.readouterr().err
+
+
+def test_the_module_of_a_world_is_one_that_its_commands_need():
+    updates = {"seed": 1, "plugins": ["json"], "env_args": {"key": "shlex:split"}}
+    assert configure(loader.load("qmix", "pettingzoo", updates)).modules == ("json", "shlex")
+    assert configure(loader.load("qmix", "pac_men", {"seed": 1})).modules == ()
+
+
+def test_networks_of_the_latest_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "SACRED", tmp_path / "sacred")
+    words = [*TINY, "t_max=60", f"local_results_path={tmp_path}"]
+    assert program.main(["--config=vdn", *words]) == 0
+    assert find_folder("latest") == tmp_path / "sacred" / "1"
 
 
 def test_the_printed_commands_are_of_this_run(tmp_path, capsys) -> None:

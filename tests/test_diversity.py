@@ -123,6 +123,15 @@ def test_agents_with_one_policy_do_not_differ():
     assert (distances(own, played, 0, False)["policies"] == 1 - torch.eye(3)).all()
 
 
+def test_policies_of_many_agents_are_compared_on_one_observation():
+    played = episodes(torch.randn(1, 2, 300, 2), [1])
+
+    def even(obs, avail, last_actions=None) -> torch.Tensor:
+        return avail.float() / 4
+
+    assert diversity(even, played, 0, False)["snd"].item() == 0
+
+
 @pytest.mark.parametrize(("shift", "accuracy"), [(0, 1.0), (1, 0.0)])
 def test_the_probe_is_fitted_to_some_episodes_and_tested_on_the_others(shift, accuracy):
     """An observation names its agent; in every other episode the names are moved by `shift`.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eoi.envs.workers import WorkerError
-from eoi.main import Program, main, parse_command
+from eoi.main import Program, _terminated, main, parse_command
 from eoi.utils import checkpoints
 
 TINY = [
@@ -124,6 +124,14 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
         (["with", "checkpoint_path=/nowhere", "evaluate=True"], ["/nowhere", "networks"]),
         (["with", "checkpoint_path=987654", "evaluate=True"], ["987654", "no such run"]),
         (["--mongo"], ["--mongo", "HOST:PORT:DATABASE"]),
+        (["with", "fleet=3"], ["with fleet: a section, set fleet.NAME=..."]),
+        (["with", "name="], ["name: empty"]),
+        (["with", "threads=100000"], ["threads: must be at most 1024"]),
+        (["with", ".a=3"], ["with .a=3: expected key=value"]),
+        (["with", "env_args.corridors=[1,2]"], ["env_args.corridors: expected a list of 4"]),
+        (["with", "env_args.n_agents=300"], ["env_args.n_agents: must be at most 255"]),
+        (["with", "env=pettingzoo", "env_args.key="], ["key: expected a module or MODULE:"]),
+        (["with", "env=pettingzoo", "env_args.key=.x"], ["key: expected a module or MODULE:"]),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, capsys):
@@ -134,6 +142,14 @@ def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, caps
         err.count("\n") == 1 and err.startswith("error: ") and all(word in err for word in words)
     ), err
     assert not any(tmp_path.iterdir())
+
+
+def test_sigterm_ends_a_program_that_ignores_ctrl_c(monkeypatch):
+    """As a shell makes it where it is started with &."""
+    for handler in (signal.SIG_IGN, signal.default_int_handler):
+        monkeypatch.setattr(signal, "getsignal", lambda _, found=handler: found)
+        with pytest.raises(KeyboardInterrupt):
+            _terminated()
 
 
 def test_results_that_cannot_be_written_are_refused(tmp_path, capsys):

@@ -226,7 +226,7 @@ def parse_updates(pairs: Iterable[str]) -> dict[str, Any]:
     updates: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or not key:
+        if not equals or not all(key.split(".")):
             raise UserError(f"with {pair}: expected key=value")
         *sections, last = key.split(".")
         inner = updates

@@ -185,4 +185,7 @@ def _show(hint: Any) -> str:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(map(_show, typing.get_args(hint)))
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and args[-1] is not Ellipsis:
+        return f"a list of {len(args)}"
     return _WORDS.get(typing.get_origin(hint) or hint, str(hint))

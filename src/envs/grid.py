@@ -249,7 +249,7 @@ class GridConfig:
     # Meaning of each character of a map, besides `#`
     letters: ClassVar[Mapping[str, str]] = {".": "floor", "S": "start cell"}
 
-    n_agents: int = setting(1, default=4)
+    n_agents: int = setting(1, 255, default=4)  # they are counted in bytes
     episode_limit: int = setting(1, default=30)  # T, steps
     see_others: bool = True  # False: the channel of other agents is empty
     layout: str | None = ""  # a map, or the file of a map; "": the generated map

@@ -50,11 +50,18 @@ class PettingZooConfig:
     def __post_init__(self) -> None:
         constructor(self.key)
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The module of the game."""
+        return (self.key.partition(":")[0],)
+
 
 def constructor(key: str) -> Callable[..., Any]:
     """Function that `key` names. Raises UserError."""
     module, _, name = key.partition(":")
     name = name or "parallel_env"
+    if not module or module.startswith("."):
+        raise UserError(f"env_args.key: expected a module or MODULE:FUNCTION, got {key!r}")
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
@@ -133,13 +140,19 @@ class Parallel:
         self, make: "Callable[..., ParallelEnv]", kwargs: Mapping[str, object]
     ) -> "ParallelEnv":
         try:
-            return make(**kwargs)
+            made = make(**kwargs)
         except ImportError as error:
             raise UserError(f"env_args.key: {_not_imported(self.cfg.key, error)}") from None
         except TypeError as error:
             raise UserError(
                 f"env_args.kwargs: {self.cfg.key} does not take them ({error})"
             ) from None
+        if not hasattr(made, "possible_agents"):
+            raise UserError(
+                f"env_args.key: {self.cfg.key} makes no parallel environment of PettingZoo, but a"
+                f" {type(made).__name__}"
+            )
+        return made
 
     def _limit(self) -> int:
         limit = self.cfg.episode_limit or getattr(self.env.unwrapped, "max_cycles", None)

@@ -55,7 +55,7 @@ class WindyMazeConfig(GridConfig):
         "R": "right box (one), in the wind",
     }
 
-    n_agents: int = setting(1, default=2)
+    n_agents: int = setting(1, 255, default=2)
     episode_limit: int = setting(1, default=15)  # T, steps
     # Probability, at each step and for each agent in the wind, of being blown to the right
     wind: float = setting(0, 1, default=0.4)

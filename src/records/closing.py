@@ -26,7 +26,7 @@ class Finished:
     last_step: int
     saved: bool  # with networks
     resumable: bool  # with a checkpoint
-    plugins: tuple[str, ...] = ()  # modules that its commands need
+    modules: tuple[str, ...] = ()  # modules that its commands need
     untrained: str = ""  # a sentence, where it made no update
     failure: str = ""
 
@@ -73,9 +73,9 @@ def _next(runs: Sequence[Finished], first: Finished) -> list[str]:
     lines = [("plot", f"{command('plot')} {every}")]
     if first.saved:
         verbs = ("watch", "evaluate")
-        lines += [(verb, f"{command(verb, first.plugins)} {name}") for verb in verbs]
+        lines += [(verb, f"{command(verb, first.modules)} {name}") for verb in verbs]
     if first.resumable:
-        train = command("train", first.plugins)
+        train = command("train", first.modules)
         lines.append(("resume", f"{train} --resume {name} with t_max={2 * first.t}"))
     return [f"    {verb:8}  {words}" for verb, words in lines]
 

@@ -88,7 +88,7 @@ def shared_policies(policy: Policy, episodes: Episodes, remembers: bool) -> Floa
 def _on_observations(policy: Policy, episodes: Episodes) -> Float[Tensor, "B A U"]:
     """Policies of all agents on single observations of each of them."""
     n_agents = episodes.actions.shape[2]
-    shared = spread(episodes.valid(), SHARED // n_agents)
+    shared = spread(episodes.valid(), max(1, SHARED // n_agents))
     obs, avail = episodes.obs[:, :-1][shared].float(), episodes.avail[:, :-1][shared]
     seen, allowed = (
         x.flatten(0, 1)[:, None].expand(-1, n_agents, -1) for x in (obs, avail)

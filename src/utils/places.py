@@ -17,13 +17,13 @@ ROOT = PACKAGE.parent if IS_CHECKOUT else pathlib.Path.cwd()
 _FILES = {"train": "main", "sc2-server": "sc2_server"}  # the others are named as their file
 
 
-def command(name: str, plugins: Iterable[str] = ()) -> str:
+def command(name: str, modules: Iterable[str] = ()) -> str:
     """The words that start a command: `bash run.sh python src/plot.py` or, installed, `eoi plot`.
 
-    They work in the current directory, with or without an active environment. `plugins`: imported
-    modules that the command needs, too.
+    They work in the current directory, with or without an active environment. `modules`: imported
+    ones that the command needs, too.
     """
-    path = _python_path(plugins)
+    path = _python_path(modules)
     if not IS_CHECKOUT:
         return f"{path}eoi {name}"
     root = "" if pathlib.Path.cwd() == ROOT else f"{ROOT}/"

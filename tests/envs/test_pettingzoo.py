@@ -255,6 +255,7 @@ def test_a_state_of_its_own():
         ({"key": "pettingzoo.mpe.no_such"}, "mpe2"),
         ({"key": "zoo:no_such"}, "no function 'no_such'"),
         ({"key": "zoo:continuous"}, "not Discrete"),
+        ({"key": "os:getcwd"}, "makes no parallel environment of PettingZoo, but a str"),
         ({"kwargs": {"colour": 3}}, r"env_args\.kwargs"),
     ],
 )
