@@ -30,7 +30,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -492,18 +492,28 @@ class Program:
         flags = {*_FLAGS, "--tensorboard", *(flag for o in options for flag in o.get_flags())}
         commands = [name for name, _ in self.ex.gather_commands()]
         for before, word in pairwise(["", *self.command.rest]):
-            name, _, value = word.partition("=")
-            key = name.lstrip("-").replace("-", "_")
-            if word.startswith("--") and name not in flags:
-                if key in self.command.config:
-                    raise UserError(f"{name}: {BEHIND_WITH}{key}={value}")
-                raise UserError(f"{name}: there is no such option.{nearest(name, flags)}")
-            if word.startswith("-") or before.startswith("-"):
+            if word.startswith("--"):
+                self._refuse_unknown_option(word, flags)
+            elif before.startswith("-"):
                 continue  # a value of Sacred's options may be any word
+            elif word.startswith("-") and word[:2] not in flags:
+                raise UserError(f"{word[:2]}: there is no such option; --help shows them")
+            if word.startswith("-"):
+                continue
             if word not in commands and self.command.resumed is not None:
                 raise UserError(f"--resume {word}: one run at a time; call again for each")
             if word not in commands:
                 raise UserError(f"{word}: there is no such command.{nearest(word, commands)}")
+
+    def _refuse_unknown_option(self, word: str, flags: Collection[str]) -> None:
+        """Raises UserError for a --word that is none of the flags."""
+        name, _, value = word.partition("=")
+        key = name.lstrip("-").replace("-", "_")
+        if name in flags:
+            return
+        if key in self.command.config:
+            raise UserError(f"{name}: {BEHIND_WITH}{key}={value}")
+        raise UserError(f"{name}: there is no such option.{nearest(name, flags)}")
 
     def __call__(self) -> int:
         """Does it; the exit status. Raises OSError when the record on disk is not complete."""

@@ -120,7 +120,7 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
         (["--seed=3"], ["--seed", "with seed=3"]),
         (["t_max=2000"], ["t_max=2000", "with t_max=2000"]),
         (["print_confg"], ["print_confg", "Did you mean 'print_config'"]),
-        (["-z"], ["-z"]),
+        (["-z"], ["error: -z: there is no such option; --help shows them\n"]),
         (["with", "checkpoint_path=/nowhere", "evaluate=True"], ["/nowhere", "networks"]),
         (["with", "checkpoint_path=987654", "evaluate=True"], ["987654", "no such run"]),
         (["--mongo"], ["--mongo", "HOST:PORT:DATABASE"]),
