@@ -536,7 +536,7 @@ def test_the_list_counts_the_runs_on_record(tmp_path, capsys, monkeypatch):
 def test_an_algorithm_that_is_not_here_is_left_out_in_a_line(tmp_path, capsys):
     assert figure.main([own(tmp_path), "--dry-run", "-j", "1"]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[1].endswith("t_max=600 lr=0.0005 fleet.seeds=[0,1] threads=1")
+    assert out.splitlines()[1].endswith("t_max=600 lr=0.0005 'fleet.seeds=[0,1]' threads=1")
     assert err.startswith("note: figure mine: B is left out: no algorithm 'nowhere' in config/algs")
     assert err.count("\n") == 1
     none = OWN.replace("{config: qmix, lr: 5e-4}", "{config: nothing}")
@@ -551,7 +551,7 @@ def capsys_error(module, path: str, capsys) -> str:
 def test_the_protocol_of_gorsane(capsys):
     assert figure.main(["14b", "--dry-run", "-j", "2", "--protocol", "gorsane"]) == 0
     (line, _) = [x for x in capsys.readouterr().out.splitlines() if "fleet" in x]
-    assert "test_nepisode=32 absolute_nepisode=320 fleet.seeds=[0,1,2,3,4,5,6,7,8,9]" in line
+    assert "test_nepisode=32 absolute_nepisode=320 'fleet.seeds=[0,1,2,3,4,5,6,7,8,9]'" in line
 
 
 def test_seeds_stack_where_their_world_allows_it_and_fill_the_processes():

@@ -47,7 +47,10 @@ CASES |= {
     ),
     "individual": ("windy_maze", "iql", f"{SHORT} eoi.form=reward eoi.intrinsic=centred"),
     # Of agents with memory a batch is whole episodes, of which such a run has four.
-    **{name: ("pac_men", name, f"{SHORT} batch_size=2") for name in _RNN},
+    **{
+        name: ("pac_men", name, f"{SHORT} batch_size=2".replace(" update_interval=10", ""))
+        for name in _RNN
+    },
     # Both stages of HC, and updates of all parts of HSD.
     "hc": ("pac_men", "hc", f"{SHORT} skill_episodes=2 rollout_episodes=2 epochs=2"),
     "hsd": ("pac_men", "hsd", f"{SHORT} batch_size=2 decoder_batch=24 task_weight_episodes=1"),

@@ -146,10 +146,15 @@ def test_bad_input_is_one_line_and_status_2(argv, words, results, tmp_path, caps
 
 def test_sigterm_ends_a_program_that_ignores_ctrl_c(monkeypatch):
     """As a shell makes it where it is started with &."""
-    for handler in (signal.SIG_IGN, signal.default_int_handler):
-        monkeypatch.setattr(signal, "getsignal", lambda _, found=handler: found)
-        with pytest.raises(KeyboardInterrupt):
-            _terminated()
+    raised = []
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+    _terminated()
+    assert raised == [signal.SIGINT]
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt):
+        _terminated()
+    assert len(raised) == 1
 
 
 def test_results_that_cannot_be_written_are_refused(tmp_path, capsys):
