@@ -594,7 +594,7 @@ def _refuse_unwritable(folder: pathlib.Path) -> None:
 
 
 def _terminated(*_: object) -> None:
-    """Treats SIGTERM as Ctrl-C, which shells let the programs ignore that they start with &."""
+    """Treats SIGTERM as Ctrl-C, also where a shell has Ctrl-C ignored, as after `&`."""
     if not callable(signal.getsignal(signal.SIGINT)):
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -200,6 +201,20 @@ def test_a_search_that_is_refused(words, message, tmp_path, monkeypatch, capsys)
     assert batch.main([*config, *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+def test_the_best_command_finds_the_module_of_a_world(tmp_path, monkeypatch) -> None:
+    """A game of the user's own, which lies in a folder of PYTHONPATH."""
+    (tmp_path / "own_game.py").write_text("def parallel_env():\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    space = (Dimension("lr", 1e-4, 1e-2),)
+    asked = Question("qmix", "pettingzoo", (1,), ("env_args.key=own_game",), space)
+    trial = search.Trial(0, {"lr": "0.001"}, 1.0)
+    study = SimpleNamespace(asked=asked, finished=lambda: [trial])
+    last = search.table(study).splitlines()[-1]
+    assert last.startswith(f"The best: PYTHONPATH={tmp_path} bash ")
+    assert last.endswith("--env-config=pettingzoo with env_args.key=own_game lr=0.001")
 
 
 def test_the_command(tmp_path, monkeypatch, capsys) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 
 from eoi.batches.jobs import Job, find, plan, refuse_axis
 from eoi.batches.report import METRIC, record
-from eoi.config import loader
 from eoi.records.record import Config
 from eoi.records.statistics import FINAL, final_value
 from eoi.records.summary import aligned
+from eoi.settings import configure
 from eoi.utils.errors import UserError
 from eoi.utils.places import command, install
 
@@ -296,10 +296,10 @@ def table(study: Search, shown: int = 10) -> str:
     rows = [["", "trial", *keys, METRIC]]
     for rank, trial in enumerate(ranked[:shown], 1):
         rows.append([str(rank), str(trial.number), *trial.settings.values(), f"{trial.value:.4g}"])
-    settings = [*study.asked.given, *(f"{k}={v}" for k, v in ranked[0].settings.items())]
-    words = [f"--config={study.asked.algorithm}", f"--env-config={study.asked.env}", "with"]
-    best = shlex.join([*words, *settings])
+    asked, varied = study.asked, [f"{key}={value}" for key, value in ranked[0].settings.items()]
+    words = [f"--config={asked.algorithm}", f"--env-config={asked.env}", "with"]
+    best = shlex.join([*words, *asked.given, *varied])
     head = f"{len(known)} trials, {failed} failed; {METRIC}: {FINAL}, then the mean over seeds"
-    plugins = loader.parse_updates(study.asked.given).get("plugins", ())
-    train = command("train", plugins)
+    job = plan(asked.algorithm, asked.env, asked.seeds[0], varied, list(asked.given))
+    train = command("train", configure(job.config).modules)
     return f"{head}\n{aligned(rows, '')}\nThe best: {train} {best}"

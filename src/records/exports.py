@@ -120,7 +120,10 @@ def _in_every_task(
 
 
 def _names(env: str, groups: set[str]) -> dict[str, str]:
-    """marl-eval's name of each group: without commas. It takes no notice of case. UserError."""
+    """The name of each group without commas. Raises UserError where two names become one.
+
+    marl-eval does not tell upper from lower case.
+    """
     found: dict[str, str] = {}
     for name in sorted(groups):
         same = found.setdefault(name.replace(",", "").lower(), name)
