@@ -20,7 +20,7 @@ from eoi.settings import Settings
 from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
 from eoi.utils.memory import Setting, require
-from eoi.utils.places import ROOT
+from eoi.utils.places import ROOT, expanded
 
 log = logging.getLogger(__name__)
 
@@ -150,9 +150,10 @@ def make_replay(settings: Settings, worlds: Worlds, learner: Learner, runs: int)
     if not learner.replays:  # nothing reads it
         return Replay(spec, replace(settings.replay, buffer_size=1), device, runs=0)
     replay = Replay(spec, settings.replay, device, learner.keeps(spec), runs)
-    if run.batch_size_run * (spec.episode_limit + 1) > replay.rows:
+    copies = min(run.batch_size_run, worlds.train.n_envs)  # fewer where a world limits them
+    if copies * (spec.episode_limit + 1) > replay.rows:
         raise UserError(
-            f"batch_size_run={run.batch_size_run}: {run.batch_size_run} episodes at once do not "
+            f"batch_size_run={run.batch_size_run}: {copies} episodes at once do not "
             f"fit a replay of {settings.replay.buffer_size} transitions; "
             "lower it, or raise buffer_size"
         )
@@ -164,7 +165,7 @@ def find_folder(name: str) -> pathlib.Path:
 
     `latest` is the last run. Raises UserError for the id of no run.
     """
-    here = pathlib.Path(name).expanduser()
+    here = expanded(name)
     if (name.isdigit() or name == "latest") and not here.exists():
         return reader.only_run(name)
     return here if here.exists() else ROOT / here

@@ -32,7 +32,7 @@ from eoi.records.reader import only_run
 from eoi.records.statistics import deviation, mean_interval
 from eoi.saved import film_path, greedy_episodes, load, title, which_networks
 from eoi.settings import Settings
-from eoi.utils.errors import UserError
+from eoi.utils.errors import Failure, UserError
 from eoi.utils.script import Parser, add_saved_run, guarded, output, write_text
 
 _AT_ONCE = 64  # copies played side by side
@@ -109,9 +109,10 @@ def evaluate(env: VecEnv, learner: Learner, settings: Settings, episodes: int, s
         whole = ~last.now.info.get("dropped", torch.zeros(env.n_envs)).bool()
         for name, value in ({"return": returns, "ep_length": length} | info).items():
             values.setdefault(name, []).append(value[whole])
-    return Result(
-        seed, {name: torch.cat(parts)[:episodes].tolist() for name, parts in values.items()}
-    )
+    found = {name: torch.cat(parts)[:episodes].tolist() for name, parts in values.items()}
+    if not found["return"]:
+        raise Failure("no episode was played to its end: the games broke off each time")
+    return Result(seed, found)
 
 
 def table(result: Result) -> str:

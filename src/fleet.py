@@ -27,12 +27,7 @@ def varied(cfg: FleetConfig, given: Mapping[str, Any]) -> Iterator[tuple[dict[st
     One run without settings of its own where no fleet is asked for. Raises UserError.
     """
     for key, values in cfg.vary.items():
-        if not isinstance(key, str):
-            raise UserError(f"fleet.vary: {key!r} is not the name of a setting")
-        if not isinstance(values, list) or not values:
-            example = f"fleet.vary={{'{key}': [0, 0.05]}}"
-            raise UserError(f"fleet.vary: {key} needs a list of values, e.g. {example}")
-        _refuse_twice(values, f"fleet.vary: {key}")
+        _refuse_axis(key, values)
     _refuse_twice(cfg.seeds, "fleet.seeds")
     for key in (*cfg.vary, *(["seed"] if cfg.seeds else [])):
         if _holds(given, key):
@@ -43,14 +38,31 @@ def varied(cfg: FleetConfig, given: Mapping[str, Any]) -> Iterator[tuple[dict[st
             yield loader.parse_updates(filter(None, [*arm, seed])), " ".join(arm)
 
 
+def _refuse_axis(key: object, values: object) -> None:
+    """Raises UserError for a setting and values that no runs can vary in."""
+    if not isinstance(key, str):
+        raise UserError(f"fleet.vary: {key!r} is not the name of a setting")
+    if key == "seed":
+        raise UserError("fleet.vary: the seeds of a fleet are those of fleet.seeds=[1,2]")
+    if not isinstance(values, list) or not values:
+        example = f"fleet.vary={{'{key}': [0, 0.05]}}"
+        raise UserError(f"fleet.vary: {key} needs a list of values, e.g. {example}")
+    _refuse_twice(values, f"fleet.vary: {key}")
+
+
 def _refuse_twice(values: Sequence[object], key: str) -> None:
     if len(set(map(repr, values))) < len(values):
         raise UserError(f"{key} names a value twice")
 
 
 def _holds(given: Mapping[str, Any], key: str) -> bool:
+    """Raises UserError for a section that has been given a value."""
     section, _, rest = key.partition(".")
-    return section in given and (not rest or _holds(given[section], rest))
+    if not rest or section not in given:
+        return section in given
+    if not isinstance(given[section], Mapping):
+        raise UserError(f"with {section}: a section, set {section}.NAME=...")
+    return _holds(given[section], rest)
 
 
 def given_fleet(given: Mapping[str, Any]) -> FleetConfig:

@@ -4,7 +4,6 @@ Axes: N copies, A agents, O observation.
 """
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 from eoi.build import find_folder, make_env, make_learner, restore, saved_networks
 from eoi.components.action_selection import Carry, Keys
 from eoi.config import loader
+from eoi.config.schema import inert
 from eoi.envs.base import EnvSpec, VecEnv
 from eoi.learners import Learner
 from eoi.learners.base import Reuse
@@ -204,7 +204,10 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
     try:
         return configure(config | changed)
     except UserError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from None
+        if not changed:
+            raise UserError(f"{folder / 'config.json'}: {error}") from None
+        recorded(folder)  # raises where the record is at fault
+        raise
 
 
 def source(wanted: Reuse, settings: Settings) -> pathlib.Path:
@@ -224,18 +227,23 @@ def source(wanted: Reuse, settings: Settings) -> pathlib.Path:
 
 def located(settings: Settings) -> dict[str, str]:
     """The settings that name other runs, with the folders of these. Raises UserError."""
-    return {
-        wanted.setting: str(source(wanted, settings).resolve())
-        for wanted in settings.learner.reuses()
-    }
+    found = {wanted.setting: source(wanted, settings) for wanted in settings.learner.reuses()}
+    if settings.run.checkpoint_path:
+        found["checkpoint_path"] = find_folder(settings.run.checkpoint_path)
+    return {name: str(folder.resolve()) for name, folder in found.items()}
 
 
 def _settings(settings: Settings, names: Sequence[str]) -> dict[str, object]:
     """The world's settings, and those of `names`."""
     parts = (settings.run, settings.controller, settings.learner)
     every: dict[str, object] = {name: x for part in parts for name, x in vars(part).items()}
-    world = {f"env_args.{name}": x for name, x in vars(settings.env).items()}
-    return {name: every.get(name) for name in ("env", *names)} | world
+    return {name: every.get(name) for name in ("env", *names)} | _rules(settings)
+
+
+def _rules(settings: Settings) -> dict[str, object]:
+    """The world's settings that change its episodes."""
+    idle = inert(type(settings.env))
+    return {f"env_args.{k}": x for k, x in vars(settings.env).items() if k not in idle}
 
 
 def reuse(learner: Learner, settings: Settings) -> None:
@@ -254,8 +262,7 @@ def elsewhere(settings: Settings) -> list[str]:
         return []
     theirs = reader.read_config(folder)
     # As records are: lists for tuples.
-    played: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings.env)))
-    ours = {"env": settings.run.env} | {f"env_args.{key}": x for key, x in played.items()}
+    ours: dict[str, Any] = json.loads(json.dumps({"env": settings.run.env} | _rules(settings)))
     own = {f"env_args.{key}": x for key, x in theirs.get("env_args", {}).items()}
     trained = {"env": theirs.get("env")} | own
     return [

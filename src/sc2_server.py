@@ -32,6 +32,12 @@ def port(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    if not 0 <= int(text) < 1 << 32:
+        raise argparse.ArgumentTypeError(f"must be 0 to 4294967295, got {text}")
+    return int(text)
+
+
 def parser() -> Parser:
     result = Parser(__doc__)
     verbs = result.add_subparsers(dest="verb", required=True, metavar="install | serve | replay")
@@ -44,7 +50,7 @@ def parser() -> Parser:
     serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     serve.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         help="for games whose client chooses none, counted up for each; default: random",
     )
     replay = verbs.add_parser("replay", description="Play a saved replay again.")

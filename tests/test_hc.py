@@ -479,6 +479,8 @@ def test_a_batch_knows_the_run_that_skills_come_from(run, monkeypatch):
     given = [word for word in WORDS[1:] if not word.startswith("seed")]
     job = plan("hc", "windy_maze", 3, [], [*given, "skills_from=sacred/1"])
     assert job.config["skills_from"] == str(run.resolve())
+    # Its own start must find the same run, when others have begun.
+    assert f"skills_from={run.resolve()}" in job.command()
 
 
 def test_skills_of_another_learner_are_refused(run, tmp_path, capsys):

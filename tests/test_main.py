@@ -11,6 +11,7 @@ import torch
 
 from eoi.envs.workers import WorkerError
 from eoi.main import Program, _terminated, main, parse_command
+from eoi.records import reader
 from eoi.utils import checkpoints
 
 TINY = [
@@ -78,6 +79,26 @@ def test_evaluate_a_saved_run(results, tmp_path, capsys, caplog):
     assert "env_args.dots_per_room=3 (trained with 10)" in caplog.text
 
 
+def test_a_run_starts_from_the_networks_of_the_latest(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "SACRED", tmp_path / "sacred")
+    assert main(["--config=qmix", *TINY, results]) == 0
+    assert main(["--config=qmix", *TINY, results, "checkpoint_path=latest"]) == 0
+    config = json.loads((tmp_path / "sacred" / "2" / "config.json").read_text())
+    assert config["checkpoint_path"] == str((tmp_path / "sacred" / "1").resolve())
+
+
+def test_a_bad_setting_of_a_resumed_run_is_not_blamed_on_its_record(results, tmp_path, capsys):
+    assert main(["--config=qmix", *TINY, results]) == 0
+    capsys.readouterr()
+    folder = tmp_path / "sacred" / "1"
+    assert main(["--resume", str(folder), "with", "t_max=abc"]) == 2
+    assert capsys.readouterr().err == "error: t_max: expected an integer, got 'abc'\n"
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"gamma": 0.98', '"gamma": 98'))
+    assert main(["--resume", str(folder), "with", "t_max=abc"]) == 2
+    assert f"{path}: gamma: " in capsys.readouterr().err
+
+
 def test_more_copies_than_the_replay_holds_are_refused(results, capsys):
     assert main(["--config=qmix", *TINY, results, "batch_size_run=100", "buffer_size=60"]) == 2
     assert (
@@ -123,6 +144,9 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
         (["-z"], ["error: -z: there is no such option; --help shows them\n"]),
         (["with", "checkpoint_path=/nowhere", "evaluate=True"], ["/nowhere", "networks"]),
         (["with", "checkpoint_path=987654", "evaluate=True"], ["987654", "no such run"]),
+        (["with", "checkpoint_path=~nobody-here/x"], ["~nobody-here/x: there is no such user"]),
+        (["with", "eoi=3", "fleet.vary={'eoi.alpha': [0, 0.1]}"], ["with eoi: a section"]),
+        (["with", "fleet.vary={'seed': [1, 2]}"], ["fleet.seeds=[1,2]"]),
         (["--mongo"], ["--mongo", "HOST:PORT:DATABASE"]),
         (["with", "fleet=3"], ["with fleet: a section, set fleet.NAME=..."]),
         (["with", "name="], ["name: empty"]),

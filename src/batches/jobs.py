@@ -80,8 +80,17 @@ def plan(algorithm: str, env: str, seed: int, varied: list[str], given: list[str
     updates = loader.parse_updates([*given, *varied, f"seed={seed}"])
     config = loader.load(algorithm, env, updates, envs.setting_names())
     settings = configure(config, updates)
-    config |= {"env_args": asdict(settings.env), **located(settings)}
+    runs = located(settings)
+    config |= {"env_args": asdict(settings.env), **runs}
+    # `latest` is another run once the first of the batch has begun.
+    varied, given = ([_located(word, runs) for word in words] for words in (varied, given))
     return Job(algorithm, env, seed, varied, given, config)
+
+
+def _located(word: str, runs: Mapping[str, str]) -> str:
+    """`key=value`, with the folder where the value names a run."""
+    key, _, value = word.partition("=")
+    return f"{key}={runs.get(key, value)}"
 
 
 def refuse_axis(option: str, key: str) -> None:

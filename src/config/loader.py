@@ -20,6 +20,7 @@ import yaml
 
 from eoi.config.schema import OWN, nearest
 from eoi.utils.errors import UserError
+from eoi.utils.places import expanded
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -94,7 +95,7 @@ def _read_named(kind: str, flag: str, name: str, above: tuple[str, ...] = ()) ->
 
 def _file(kind: str, flag: str, name: str) -> pathlib.Path:
     """A file of config/, or the user's own where the name ends with .yaml."""
-    own = pathlib.Path(name).expanduser()
+    own = expanded(name)
     if own.suffix == ".yaml" and own.is_file():
         return own
     if name not in names(kind):
@@ -108,7 +109,7 @@ def _find_map(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     if not isinstance(settings, dict):
         return
     name = settings.get("layout")
-    if not isinstance(name, str) or "#" in name or pathlib.Path(name).expanduser().is_file():
+    if not isinstance(name, str) or "#" in name or expanded(name).is_file():
         return
     if (folder / name).is_file():
         settings["layout"] = str(folder / name)

@@ -22,18 +22,25 @@ def setting(
     varies: bool = False,
     among: Collection[str] | None = None,
     own: bool = False,
+    inert: bool = False,
 ) -> Any:
     """A dataclass field with bounds, both inclusive, or with names to choose `among`.
 
     `varies`: runs stacked in a fleet may differ in it. `own`: plugins may add names.
+    `inert`: a world's setting that changes no episode.
     """
     metadata = {"low": low, "high": high, "varies": varies, "among": among, "own": own}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata | {"inert": inert})
 
 
 def varying(cls: type) -> set[str]:
     """The names of the settings in which runs of a fleet may differ."""
     return {f.name for f in dataclasses.fields(cls) if f.metadata.get("varies")}
+
+
+def inert(cls: type) -> set[str]:
+    """The names of the settings that change no episode."""
+    return {f.name for f in dataclasses.fields(cls) if f.metadata.get("inert")}
 
 
 _NEAR = 0.7  # similarity of names; at 0.6, `foo` is near `form`

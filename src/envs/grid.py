@@ -19,7 +19,7 @@ from torch import Tensor
 from eoi.config.schema import setting
 from eoi.envs.base import EnvSpec, TimeStep
 from eoi.utils.errors import UserError
-from eoi.utils.places import ROOT
+from eoi.utils.places import ROOT, expanded
 from eoi.utils.seeding import uniform
 from eoi.utils.shapes import Bool, Float, Int, Shaped
 
@@ -110,7 +110,7 @@ def _read_map_file(name: str, letters: Mapping[str, str]) -> str:
     if "#" in name:
         raise UserError(_ONE_LINE.format("the map has only one line"))
     for folder in (pathlib.Path(), ROOT):
-        path = folder / pathlib.Path(name).expanduser()
+        path = folder / expanded(name)
         if path.is_file():
             text = path.read_text(errors="replace")
             if "\n" in text.strip():

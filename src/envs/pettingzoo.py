@@ -45,7 +45,8 @@ class PettingZooConfig:
     # Team reward from the agents' rewards; individual: each agent learns from its own
     reward: Literal["sum", "mean", "individual"] = "sum"
     state: Literal["observations", "own"] = "observations"
-    workers: int = setting(0, default=0)  # processes; 0: all copies in the current process
+    # Processes; 0: all copies in the current process
+    workers: int = setting(0, default=0, inert=True)
 
     def __post_init__(self) -> None:
         constructor(self.key)

@@ -176,21 +176,22 @@ class _Worker:
 
 
 def _end(process: BaseProcess, pipe: connection.Connection) -> None:
-    """Ask the process to stop, then terminate it, then kill it."""
+    """Ask the process to stop, then kill it."""
     with contextlib.suppress(OSError):
         pipe.send(None)
     pipe.close()
-    for finish in (lambda: None, process.terminate, process.kill):
-        finish()
+    process.join(_PATIENCE)
+    if process.exitcode is None:
+        process.kill()
         process.join(_PATIENCE)
-        if process.exitcode is not None:
-            return
 
 
 def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> None:
     """Main function of a worker: build the copies, then answer requests until the pipe closes."""
-    # Ctrl-C reaches the whole process group; only the parent reacts to it.
+    # Ctrl-C reaches the whole process group, and a cluster's SIGTERM all processes of a job; only
+    # the parent reacts to them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)

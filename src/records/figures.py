@@ -14,6 +14,7 @@ from eoi.records.record import Record, Series
 from eoi.records.statistics import SCORES, Score
 from eoi.records.verdicts import Claim, Relation, Side
 from eoi.utils.errors import UserError
+from eoi.utils.places import expanded
 
 FOLDER = loader.FOLDER / "figures"
 Kind = Literal["curves", "worlds", "positions", "embedding", "actions"]
@@ -132,7 +133,7 @@ def _natural(name: str) -> tuple[bool, int, str]:
 
 def read(name: str) -> Figure:
     """A figure of config/figures, or the user's own by its file. Raises UserError."""
-    own = pathlib.Path(name).expanduser()
+    own = expanded(name)
     if own.suffix == ".yaml":
         if not own.is_file():
             raise UserError(f"figure {name}: there is no such file")
@@ -321,7 +322,7 @@ def unavailable(figure: Figure) -> dict[str, str]:
     return {
         arm.name: f"no algorithm {arm.config!r} in config/algs{_hint(arm.config, known)}"
         for arm in figure.arms.values()
-        if arm.config not in known and not pathlib.Path(arm.config).expanduser().is_file()
+        if arm.config not in known and not expanded(arm.config).is_file()
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from eoi.records import table
 from eoi.records.record import Config, Record, Series, recorded
 from eoi.utils.errors import UserError
-from eoi.utils.places import ROOT, command
+from eoi.utils.places import ROOT, command, expanded
 
 SACRED = ROOT / "results" / "sacred"
 
@@ -29,7 +29,7 @@ def find_runs(
     found: dict[pathlib.Path, Record] = {}
     for path in paths:
         if table.is_table(path):
-            records = table.read(pathlib.Path(path).expanduser())
+            records = table.read(expanded(path))
         else:
             records = [each for folder in _expand(str(path)) for each in _read(folder, damaged)]
         found |= {record.folder.resolve(): record for record in records}
@@ -163,7 +163,7 @@ def _newest(runs: Sequence[pathlib.Path]) -> pathlib.Path:
 
 def _folder(name: str) -> pathlib.Path:
     """An existing folder of that name, else the folder of a Sacred id or of `latest`."""
-    folder = pathlib.Path(name).expanduser()
+    folder = expanded(name)
     if folder.exists():
         return folder
     if name == "latest":

@@ -19,6 +19,7 @@ import numpy as np
 from eoi.records.record import Config, Record, Series, recorded
 from eoi.utils.errors import UserError
 from eoi.utils.files import put
+from eoi.utils.places import expanded
 
 SUFFIX = ".csv.gz"
 COLUMNS = ("run", "seed", "status", "settings", "metric", "step", "value")
@@ -28,7 +29,7 @@ _PARTS = 3  # of its path: results, sacred, id
 
 
 def is_table(path: str | pathlib.Path) -> bool:
-    return str(path).endswith(SUFFIX) and pathlib.Path(path).expanduser().is_file()
+    return str(path).endswith(SUFFIX) and expanded(path).is_file()
 
 
 def write(

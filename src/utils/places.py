@@ -10,9 +10,20 @@ import shlex
 import sys
 from collections.abc import Iterable
 
+from eoi.utils.errors import UserError
+
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 IS_CHECKOUT = PACKAGE.name == "src" and (PACKAGE.parent / "pyproject.toml").is_file()
 ROOT = PACKAGE.parent if IS_CHECKOUT else pathlib.Path.cwd()
+
+
+def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path with its `~` replaced by the home folder. Raises UserError where there is none."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such user") from None
+
 
 _FILES = {"train": "main", "sc2-server": "sc2_server"}  # the others are named as their file
 

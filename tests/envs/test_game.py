@@ -7,6 +7,8 @@ import pathlib
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pretend
@@ -155,6 +157,7 @@ def test_a_game_that_dies_is_replaced_and_its_episode_marked(machine):
     assert moment.info["dropped"].tolist() in ([1, 0], [0, 1])
     lost = int(moment.info["dropped"].argmax())
     assert moment.truncated[lost] and not moment.terminated[lost] and moment.reward[lost] == 0
+    assert env.render(lost).shape == env.render(1 - lost).shape and env.text(lost)  # its last step
     again = finished(env, [ATTACK, ATTACK], seed=1)[-1]
     assert (
         again.info["battle_won"].all()
@@ -305,6 +308,32 @@ def test_ctrl_c_of_a_terminal_does_not_reach_the_games(machine):
     env.close()
 
 
+def test_an_evaluation_without_a_whole_episode_says_so(machine):
+    env = GameStarCraft(config(), 1)
+
+    def choose(avail):
+        kill_one(machine)
+        return torch.where(avail[..., 0], WAIT, ATTACK)
+
+    settings: Any = SimpleNamespace(run=SimpleNamespace(t_max=1))
+    team: Any = Scripted(choose)
+    with pytest.raises(Failure, match="no episode was played to its end"):
+        evaluate.evaluate(env, team, settings, 1, seed=0)
+    env.close()
+
+
+def test_copies_that_no_game_plays_need_no_replay(machine, tmp_path):
+    fewer = ("batch_size_run=3", "buffer_size=200")
+    words = [
+        "batch_size_run=64",
+        "env_args.games=2",
+        "buffer_size=100",
+        f"local_results_path={tmp_path}",
+    ]
+    words += [word for word in TINY if word not in fewer]
+    assert program.main(["--config=qmix", "--env-config=sc2", "with", *words]) == 0
+
+
 TINY = [
     "hidden_dim=8",
     "batch_size=8",
@@ -363,6 +392,7 @@ def test_a_run_on_the_game_its_record_and_its_evaluation(machine, tmp_path, capf
         == 0
     )
     assert f"replays: {machine.game / 'Replays' / 'seen'}" in capfd.readouterr().out
+    assert "not the world" not in caplog.text  # where replays go changes no episode
     assert len(list((machine.game / "Replays" / "seen").iterdir())) == 3
 
     assert evaluate.main([str(folder), "--episodes", "4"]) == 0

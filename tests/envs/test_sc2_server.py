@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -202,6 +203,7 @@ def test_a_replay_holds_the_latest_fights(monkeypatch):
         lambda data: b"MPQ" + data,
         lambda data: data[:-9],
         lambda data: data[:40] + b"?" + data[41:],
+        lambda data: data[: data.index(b"\n") + 1] + zlib.compress(b'{"map": "3m"}'),
     ],
 )
 def test_what_is_no_replay(damage, tmp_path, capsys):

@@ -123,6 +123,17 @@ def test_a_killed_worker_is_noticed(tmp_path):
     wait_until_gone(pids)
 
 
+def test_a_worker_leaves_sigterm_to_its_program(tmp_path):
+    env = GameEnv(functools.partial(Dice, folder=str(tmp_path)), 2, 2)
+    env.reset(keys(2))
+    pids = [int(path.name) for path in tmp_path.iterdir()]
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    env.step(torch.zeros(2, 2, dtype=torch.int64))
+    env.close()
+    wait_until_gone(pids)
+
+
 PROGRAM = """
 import functools, pathlib, signal, sys
 sys.path[:0] = ["src", "tests/envs"]

@@ -75,6 +75,13 @@ def _losses() -> tuple[type[Exception], ...]:
     return (GameDied, OSError, *known)
 
 
+def _show_messages() -> None:
+    """Prints SMAC's messages, which it logs for debugging."""
+    from absl import logging  # comes with pysc2
+
+    logging.set_verbosity(logging.DEBUG)
+
+
 class SMACGame:
     """One copy of one map.
 
@@ -87,6 +94,8 @@ class SMACGame:
 
         os.environ["SC2PATH"] = folder
         launch.is_talkative = cfg.debug
+        if cfg.debug:
+            _show_messages()
         self.cfg, self.fight = cfg, None
         self._arguments = {name: getattr(cfg, name) for name in SMAC_ARGUMENTS}
         unstarted = self._made(0)
@@ -136,6 +145,7 @@ class SMACGame:
                 if self.fight is None:
                     self.fight, self._seed = self._made(seed + attempt), seed + attempt
                 obs, state = self.fight.reset()
+                self._shown = self.fight
                 return self._moment(obs, state, 0.0, False, False, {})
             except _losses() as error:
                 reason = error
@@ -211,9 +221,11 @@ class SMACGame:
         return os.path.join(installation.folder(), "Replays", self.cfg.replay_dir)
 
     def _units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions [J, 2], healths [J], and columns [J, 2] of greatest health and radius."""
-        assert self.fight is not None
-        units = [*self.fight.agents.values(), *self.fight.enemies.values()]
+        """Positions [J, 2], healths [J], and columns [J, 2] of greatest health and radius.
+
+        After a game has died, those of its last step.
+        """
+        units = [*self._shown.agents.values(), *self._shown.enemies.values()]
         values = np.array(
             [(unit.pos.x, unit.pos.y, unit.health, unit.health_max, unit.radius) for unit in units]
         )
@@ -229,8 +241,7 @@ class SMACGame:
 
     def ground(self) -> Bool[np.ndarray, "H W"]:
         """Walkable cells of the map, rows from the top."""
-        assert self.fight is not None
-        return np.asarray(self.fight.pathing_grid, dtype=bool).T[::-1]  # SMAC's is [x, y]
+        return np.asarray(self._shown.pathing_grid, dtype=bool).T[::-1]  # SMAC's is [x, y]
 
     def render(self) -> UInt8[np.ndarray, "height width 3"]:
         position, health, sizes = self._units()
@@ -247,15 +258,14 @@ class SMACGame:
         )
 
     def text(self) -> str:
-        assert self.fight is not None
         position, health, _ = self._units()
         return write_fight(
-            self.fight.map_y,
-            self.fight.map_x,
+            self._shown.map_y,
+            self._shown.map_x,
             position,
             health,
             self.spec.n_agents,
-            min(1.0, 32 / self.fight.map_y),
+            min(1.0, 32 / self._shown.map_y),
         )
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from eoi.config.schema import nearest
 from eoi.utils.checks import Check
-from eoi.utils.places import IS_CHECKOUT, PIP, command, install
+from eoi.utils.places import IS_CHECKOUT, PIP, command, expanded, install
 
 BINARY = "SC2_x64"
 _PACKAGES = install("sc2")
@@ -47,7 +47,7 @@ def packages() -> list[Check]:
 
 
 def folder() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("SC2PATH", "~/StarCraftII")).expanduser()
+    return expanded(os.environ.get("SC2PATH", "~/StarCraftII"))
 
 
 def game(version: str | None = None, server: bool = False) -> Check:

@@ -15,7 +15,7 @@ import dataclasses
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from eoi.config.schema import nearest, parse, setting
+from eoi.config.schema import inert, nearest, parse, setting
 from eoi.envs.starcraft import installation
 from eoi.envs.starcraft.lite import LiteConfig
 from eoi.envs.starcraft.maps import MAPS, SMAC_MAPS
@@ -35,7 +35,8 @@ class StarCraftConfig(Rules):
     # Added to the seed of each game, which follows from the seed of the run
     seed: int | None = setting(0, 2**31 - 1, default=None)
     game_version: str | None = None  # such as 4.10.0; null: the newest installed version
-    continuing_episode: bool = False  # no effect: time-outs are always marked as truncated
+    # No effect: time-outs are always marked as truncated
+    continuing_episode: bool = setting(default=False, inert=True)
     obs_pathing_grid: bool = False
     obs_terrain_height: bool = False
     sight_range: float = setting(0, default=9.0)  # cells
@@ -43,12 +44,14 @@ class StarCraftConfig(Rules):
     # SMAC's script plays and ignores the agents' actions; to watch, not to learn from
     heuristic_ai: bool = False
     heuristic_rest: bool = False  # the script uses available actions only
-    replay_dir: str = ""  # below the game's Replays, or absolute; see save_replay
-    replay_prefix: str = ""  # "": the map's name
-    window_size_x: int = setting(1, default=1920)  # pixels; no effect on Linux
-    window_size_y: int = setting(1, default=1200)
-    debug: bool = False  # print the messages of SMAC and of the game
-    games: int = setting(1, default=8)  # most games at once, even if batch_size_run is larger
+    # Below the game's Replays, or absolute; see save_replay
+    replay_dir: str = setting(default="", inert=True)
+    replay_prefix: str = setting(default="", inert=True)  # "": the map's name
+    window_size_x: int = setting(1, default=1920, inert=True)  # pixels; no effect on Linux
+    window_size_y: int = setting(1, default=1200, inert=True)
+    debug: bool = setting(default=False, inert=True)  # print the messages of SMAC and of the game
+    # Most games at once, even if batch_size_run is larger
+    games: int = setting(1, default=8, inert=True)
 
     def resolved(self) -> "StarCraftConfig | LiteConfig":
         """Settings with the engine that plays. Raises UserError if none can play them."""
@@ -86,7 +89,7 @@ class StarCraftConfig(Rules):
             )
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for f in fields(StarCraftConfig):
-            if values[f.name] != f.default and f.name not in _LITE | _IRRELEVANT:
+            if values[f.name] != f.default and f.name not in _IGNORED:
                 raise UserError(
                     f"env_args.{f.name}={values[f.name]}: the lite engine supports only "
                     f"{f.default!r}{reason}"
@@ -99,8 +102,8 @@ class StarCraftConfig(Rules):
 
 
 _LITE = {f.name for f in fields(LiteConfig)} - {"difficulty"}
-# Settings of the game's program, without an effect on episodes
-_IRRELEVANT = {"games", "window_size_x", "window_size_y", "debug", "continuing_episode"}
+# Settings that the lite engine knows, or does not need; it saves no replays
+_IGNORED = _LITE | inert(StarCraftConfig) - {"replay_dir", "replay_prefix"}
 SMAC_ARGUMENTS = tuple(
     f.name
     for f in fields(StarCraftConfig)

@@ -128,6 +128,8 @@ def replayed(data: bytes) -> Iterator[Match]:
         content = json.loads(zlib.decompress(data.removeprefix(_MAGIC)))
     except (zlib.error, ValueError) as error:
         raise UserError(f"the replay is damaged: {error}") from None
+    if not isinstance(content, dict) or {"map", "seed", "fights"} - content.keys():
+        raise UserError("the replay is damaged: no map, seed and fights in it")
     match = Match(content["map"], content["seed"])
     for number, record in content["fights"]:
         match.begin(number)
