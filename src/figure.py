@@ -241,8 +241,8 @@ def listed(options: Namespace, given: Sequence[str]) -> str:
     names = options.names or figures.names()
     every = {name: figures.read(name) for name in names}
     runs = {name: _runs_of(options, given, figure) for name, figure in every.items()}
-    jobs = distinct([job for own in runs.values() for job in own])
     find([job for own in runs.values() for job in own])
+    jobs = distinct([job for own in runs.values() for job in own])
     speeds = durations.measured([reader.SACRED])
     recorded = [] if options.quick else evidence()
     rows = [["figure", "on record", "finished", "left", ""]]

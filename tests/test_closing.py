@@ -206,6 +206,14 @@ def test_the_module_of_a_world_is_one_that_its_commands_need():
     assert configure(loader.load("qmix", "pac_men", {"seed": 1})).modules == ()
 
 
+def test_a_worlds_and_an_algorithms_modules_are_both_recorded(tmp_path):
+    world, algorithm = tmp_path / "world.yaml", tmp_path / "mine.yaml"
+    world.write_text("base: pac_men\nplugins: [json]\n")
+    algorithm.write_text("base: qmix\nplugins: [shlex]\n")
+    found = loader.load(str(algorithm), str(world), {"plugins": ["json", "ast"]})
+    assert found["plugins"] == ["json", "shlex", "ast"]
+
+
 def test_networks_of_the_latest_run(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "SACRED", tmp_path / "sacred")
     words = [*TINY, "t_max=60", f"local_results_path={tmp_path}"]

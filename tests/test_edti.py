@@ -234,18 +234,26 @@ def test_rewards_equal_a_slow_computation():
         torch.testing.assert_close(ours[running], theirs[running], rtol=1e-4, atol=1e-5)
 
 
+def along(made: EDTI, batch: Batch) -> dict[str, torch.Tensor]:
+    """What PPO keeps of a rollout: the rewards, and the returns of their values."""
+    kept = {f"{name}_reward": x for name, x in made.rewards(batch, NOW).items()}
+    return kept | made.study(replace(batch, kept=kept), NOW)
+
+
 def test_padding_changes_nothing():
     plain, padded = edti(), edti()
     seen = few_states(0)
     plain.observe(seen)
     batch = seen.batch()
     longer = with_garbage(batch)
-    found = plain.rewards(batch, NOW)
-    assert plain.study(batch, NOW).keys() == {*found, "external_returns", "curious_returns"}
     running = batch.valid.bool()
     padded.load_state_dict(plain.state_dict())
-    for name, ours in plain.study(batch, NOW).items():
-        theirs = padded.study(longer, NOW)[name][:, :7]
+    ours_all, theirs_all = along(plain, batch), along(padded, longer)
+    assert ours_all.keys() == {
+        *("curiosity_reward", "influence_reward", "external_returns", "curious_returns")
+    }
+    for name, ours in ours_all.items():
+        theirs = theirs_all[name][:, :7]
         torch.testing.assert_close(ours[running], theirs[running], msg=name)
 
 
@@ -253,10 +261,10 @@ def test_values_learn_the_returns_of_their_own_rewards():
     made, seen = edti(), few_states(0)
     made.observe(seen)
     batch = seen.batch()
-    found = made.study(batch, NOW)
+    found = along(made, batch)
     loss = made.losses(batch, Minibatch(replace(batch, kept=found)), NOW)
     assert batch.valid is not None
-    for name, reward in (("external", batch.earned), ("curious", found["curiosity"])):
+    for name, reward in (("external", batch.earned), ("curious", found["curiosity_reward"])):
         obs = torch.cat([batch.obs, batch.next_obs[:, -1:]], 1)
         value = made.values[name](obs).squeeze(-1)
         ends = (batch.terminated.bool(), batch.valid.bool())
@@ -329,8 +337,8 @@ def test_it_goes_with_other_settings(updates, settings):
     assert all(math.isfinite(value) for _, value, _ in seen)
     names = {name for name, _, _ in seen}
     assert {
-        "curiosity_mean",
-        "influence_mean",
+        "curiosity_reward_mean",
+        "influence_reward_mean",
         "external_value_loss",
         "curious_value_loss",
     } <= names

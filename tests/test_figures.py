@@ -616,6 +616,10 @@ def test_a_run_is_found_though_a_setting_is_newer(made):
     path.write_text(json.dumps(config))
     find([job])
     assert job.state == "finished"
+    with pytest.MonkeyPatch.context() as patch:  # a later arm's module has settings of its own
+        patch.setitem(loader._DECLARED, "mine", {"weight": 0.0})
+        find([job])
+    assert job.state == "finished"
 
 
 def test_how_long_runs_take_is_measured(tmp_path):

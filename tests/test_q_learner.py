@@ -1,6 +1,7 @@
 """Targets, losses and target networks against numbers worked out by hand or in plain loops."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.learners.base import Values
 from eoi.learners.descent import Descent, track, without_conflict
 from eoi.learners.q_learner import QConfig, QLearner
+from eoi.utils.errors import UserError
 from helpers import CONTROLLER, SPEC, Bonus, masked, random_batch, step_keys
 
 NOW = torch.tensor(0.0)
@@ -138,13 +140,27 @@ def test_individual_rewards_reach_each_agent_or_their_sum_the_team():
     summed = individual.sum(1, keepdim=True)
     for mixer, expected in (("none", individual), ("vdn", summed), ("qmix", summed)):
         joint = expected.shape[1]
-        reward = learner(mixer, extras=[Bonus(individual)]).reward(batch, NOW, joint)
+        made = learner(mixer, extras=[Bonus(individual)])
+        reward = made.reward(batch, made.streams(batch, NOW), joint)
         torch.testing.assert_close(reward, batch.reward[:, None] + expected)
         # Past the end of a task the target is the reward.
-        made = learner(mixer, extras=[Bonus(individual)])
         assert made(batch, NOW).stats["target_mean"].item() == pytest.approx(
             (batch.reward[:, None] + expected).mean().item(), rel=1e-5
         )
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"),
+    [
+        (torch.ones(5), r"Bonus.rewards: return a dictionary, such as {'mine': reward}"),
+        ({"x": torch.ones(5)}, r"'x' has the shape (5,); a reward for each agent has (5, 3)"),
+        ({"x": torch.ones(5, 1)}, r"'x' has the shape (5, 1)"),
+    ],
+)
+def test_rewards_of_another_shape_are_refused(rewards, said, monkeypatch):
+    monkeypatch.setattr(Bonus, "rewards", lambda *_: rewards)
+    with pytest.raises(UserError, match=re.escape(said)):
+        learner("vdn", extras=[Bonus(torch.ones(5, 3))])(random_batch(), NOW)
 
 
 def test_soft_targets():

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from functools import cache
 
 from eoi import learners
-from eoi.batches.jobs import Job, plan
+from eoi.batches.jobs import Job, complete, plan
 from eoi.records.figures import Arm, Figure, unavailable
 from eoi.records.record import Config
 
@@ -17,11 +17,13 @@ def jobs_of(
 ) -> dict[str, list[Job]]:
     """The runs of each arm that can run, checked. Raises UserError."""
     left_out = unavailable(figure)
-    return {
-        name: _of_seeds(_job(arm, tuple(given), quick), seeds)
+    jobs = {
+        name: _job(arm, tuple(given), quick)
         for name, arm in figure.arms.items()
         if name not in left_out
     }
+    complete(jobs.values())
+    return {name: _of_seeds(job, seeds) for name, job in jobs.items()}
 
 
 def _of_seeds(job: Job, seeds: Sequence[int]) -> list[Job]:

@@ -6,7 +6,7 @@ A run is recognised by its recorded settings, so a batch keeps no file of its ow
 import contextlib
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from eoi import envs
@@ -104,12 +104,23 @@ def refuse_axis(option: str, key: str) -> None:
         )
 
 
+def complete(jobs: Iterable[Job]) -> None:
+    """Gives each job the settings that other jobs' modules have declared since, at their defaults.
+
+    Without them, the settings of equal runs would differ.
+    """
+    defaults = loader.defaults()
+    for job in jobs:
+        job.config = loader.merged(defaults, job.config)
+
+
 def find(jobs: Sequence[Job]) -> None:
-    """Sets each job's state and folder from the runs on disk.
+    """Completes the jobs, and sets each one's state and folder from the runs on disk.
 
     Of several runs with the job's settings one that has finished counts, else one that runs, else
     one that was cut.
     """
+    complete(jobs)
     wanted: dict[str, list[Job]] = {}
     for job in jobs:
         wanted.setdefault(job.identity, []).append(job)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # optional packages
     from pettingzoo import ParallelEnv
 
 _RGB = "rgb_array"  # the render mode whose pictures are arrays
+_RESET = ("observations", "infos")
+_STEP = ("observations", "rewards", "terminations", "truncations", "infos")
 _PACKAGES = ("mpe2", "pettingzoo", "gymnasium")  # those of requirements-pettingzoo.txt
 
 
@@ -121,7 +123,8 @@ class Parallel:
         )
         for i, space in enumerate(moves.values()):
             self._own[i, : int(space.n)] = True
-        width = max(spaces.flatdim(space) for space in self._views.values())
+        self._widths = {name: spaces.flatdim(space) for name, space in self._views.items()}
+        width = max(self._widths.values())
         self._obs = np.zeros((len(self.names), width), dtype=np.float32)
         self._failed = False  # drawing
         self.limit = self._limit()
@@ -179,7 +182,7 @@ class Parallel:
     def reset(self, seed: int) -> GameStep:
         self._seed = seed
         self.t, self.returns = 0, np.zeros(len(self.names), dtype=np.float32)
-        observations, infos = self.env.reset(seed=seed)
+        observations, infos = self._parts("reset", self.env.reset(seed=seed), _RESET)
         return self._moment(observations, infos, self._shared(self.returns), False, False)
 
     def step(self, actions: Int[np.ndarray, " A"]) -> GameStep:
@@ -189,7 +192,10 @@ class Parallel:
             for i, name in enumerate(self.names)
             if name in self.env.agents
         }
-        observations, rewards, _, truncations, infos = self.env.step(chosen)
+        found = self._parts("step", self.env.step(chosen), _STEP)
+        observations, rewards, _, truncations, infos = found
+        if unknown := rewards.keys() - self._views.keys():
+            raise self._wrong(f"a reward for {min(unknown)}, which is not in possible_agents")
         earned = np.array([float(rewards.get(name, 0.0)) for name in self.names], dtype=np.float32)
         self.returns = self.returns + earned
         over = not self.env.agents
@@ -197,6 +203,15 @@ class Parallel:
         return self._moment(
             observations, infos, self._shared(earned), over and not truncated, truncated
         )
+
+    def _parts(self, method: str, found: object, parts: Sequence[str]) -> tuple[Any, ...]:
+        """What a method has returned. Raises UserError unless it is a tuple of these parts."""
+        if isinstance(found, tuple) and len(found) == len(parts):
+            return found
+        raise self._wrong(f"{method} must return a tuple of {', '.join(parts)}")
+
+    def _wrong(self, reason: str) -> UserError:
+        return UserError(f"env_args.key: {self.cfg.key}: {reason}")
 
     def _shared(self, earned: Float[np.ndarray, " A"]) -> float | np.ndarray:
         if self.cfg.reward == "individual":
@@ -211,6 +226,8 @@ class Parallel:
         terminated: bool,
         truncated: bool,
     ) -> GameStep:
+        if unseen := set(self.env.agents) - observations.keys():
+            raise self._wrong(f"no observation of {min(unseen)}, which is in agents")
         obs, avail = np.zeros_like(self._obs), np.zeros_like(self._own)
         avail[:, 0] = True  # for agents that have left
         for i, name in enumerate(self.names):
@@ -218,8 +235,7 @@ class Parallel:
                 seen, mask = observations[name], (infos.get(name) or {}).get("action_mask")
                 if isinstance(seen, Mapping) and "observation" in seen:
                     seen, mask = seen["observation"], seen.get("action_mask", mask)
-                flat = np.asarray(self._flatten(self._views[name], seen))
-                obs[i, : len(flat)] = flat
+                obs[i, : self._widths[name]] = self._flat(name, seen)
                 # At a time-out no agent acts, but learners read the value of the next action.
                 if name in self.env.agents or truncated:
                     avail[i] = self._own[i]
@@ -235,6 +251,16 @@ class Parallel:
             truncated,
             {"agent_return": self.returns},
         )
+
+    def _flat(self, name: str, seen: object) -> np.ndarray:
+        """An observation as a vector. Raises UserError unless it is as long as its space."""
+        flat = np.asarray(self._flatten(self._views[name], seen))
+        if len(flat) != self._widths[name]:
+            raise self._wrong(
+                f"an observation of {name} has length {len(flat)}, "
+                f"and its observation_space {self._widths[name]}"
+            )
+        return flat
 
     def _state(self, obs: Float[np.ndarray, "A O"]) -> Float[np.ndarray, " S"]:
         if self.cfg.state == "own":

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from eoi.components.action_selection import Carry, Choice, Keys
-from eoi.components.batch import Batch
+from eoi.components.batch import Batch, mean_of
 from eoi.components.episodes import Episodes, Kept
 from eoi.components.replay import Replay, Wants
 from eoi.config.schema import setting
@@ -139,11 +139,14 @@ class Extra(nn.Module, Generic[View]):
         """Sees new episodes before the updates; the one hook that may change buffers."""
 
     def rewards(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
-        """Rewards of each agent by name, added to the task's."""
+        """Rewards of each agent by name, added to the task's; their means are logged."""
         return {}
 
     def study(self, rollout: Batch, t: Scalar) -> dict[str, Float[Tensor, "N T ..."]]:
-        """Fields of a rollout [N, T] that its updates find in `Batch.kept`."""
+        """Fields of a rollout [N, T] that its updates find in `Batch.kept`.
+
+        Each stream NAME of `rewards` is kept there already, as NAME_reward.
+        """
         return {}
 
     def rearrange(self, batch: Batch, t: Scalar) -> tuple[Batch, Stats]:
@@ -419,13 +422,24 @@ class Learner(nn.Module, Generic[View, Cfg]):
             stats |= more
         return batch, stats
 
-    def reward(self, batch: Batch, t: Scalar, joint: int) -> Float[Tensor, "*b M"]:
-        """The task's reward and those of the extras, for `joint` values: summed where M = 1."""
-        reward = batch.earned
+    def streams(self, batch: Batch, t: Scalar) -> dict[str, Float[Tensor, "*b A"]]:
+        """Rewards of the extras by name. Raises UserError for one of another shape."""
+        found: dict[str, Tensor] = {}
         for extra in self.with_hook("rewards"):
-            for stream in extra.rewards(batch, t).values():
-                alike = joint == stream.shape[-1]
-                reward = reward + (stream if alike else stream.sum(-1, keepdim=True))
+            more = extra.rewards(batch, t)
+            refuse_misshapen(extra, more, batch.actions.shape)
+            refuse_twice(extra, "rewards", found, more)
+            found |= more
+        return found
+
+    def reward(
+        self, batch: Batch, streams: Mapping[str, Float[Tensor, "*b A"]], joint: int
+    ) -> Float[Tensor, "*b M"]:
+        """The task's reward and the streams, for `joint` values: summed where M = 1."""
+        reward = batch.earned
+        for stream in streams.values():
+            alike = joint == stream.shape[-1]
+            reward = reward + (stream if alike else stream.sum(-1, keepdim=True))
         return reward
 
     def with_extras(self, losses: Losses, batch: Batch, view: View, t: Scalar) -> Losses:
@@ -438,6 +452,11 @@ class Learner(nn.Module, Generic[View, Cfg]):
             terms, stats = terms | more.terms, stats | more.stats
             shares = shares | more.shares
         return Losses(terms, stats, shares)
+
+    def reward_means(self, batch: Batch, t: Scalar) -> Stats:
+        """Mean of each stream of rewards."""
+        streams = self.streams(batch, t)
+        return {f"{name}_reward_mean": mean_of(batch, x.detach()) for name, x in streams.items()}
 
     def diagnosed(self, batch: Batch, view: View) -> Stats:
         """Statistics of the extras."""
@@ -460,6 +479,19 @@ Module = TypeVar("Module", bound=nn.Module)
 def frozen_copy(module: Module) -> Module:
     """A target network: equal at the start, and never descended."""
     return copy.deepcopy(module).requires_grad_(False)
+
+
+def refuse_misshapen(extra: Extra, rewards: object, shape: torch.Size) -> None:
+    """Raises UserError unless `rewards` are one reward for each agent, by name."""
+    hook = f"{type(extra).__name__}.rewards"
+    if not isinstance(rewards, Mapping):
+        raise UserError(f"{hook}: return a dictionary, such as {{'mine': reward}}")
+    for name, stream in rewards.items():
+        if stream.shape != shape:
+            raise UserError(
+                f"{hook}: {name!r} has the shape {tuple(stream.shape)}; "
+                f"a reward for each agent has {tuple(shape)}"
+            )
 
 
 def refuse_twice(extra: Extra, hook: str, there: Mapping[str, Tensor], more: Mapping) -> None:

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from eoi.components.batch import Batch, mean_of
+from eoi.components.batch import Batch
 from eoi.components.episodes import Episodes
 from eoi.components.returns import gae
 from eoi.config.schema import setting
@@ -201,10 +201,10 @@ class EDTI(Extra[Minibatch]):
         return self.values[stream](obs).squeeze(-1)
 
     def study(self, rollout: Batch, t: Scalar) -> dict[str, Float[Tensor, "N T A"]]:
-        """Both rewards, and the targets of both values."""
+        """Targets of both values."""
         assert rollout.valid is not None
-        found = self.rewards(rollout, t)
-        streams = {"external": rollout.earned, "curious": found["curiosity"]}
+        found: dict[str, Tensor] = {}
+        streams = {"external": rollout.earned, "curious": rollout.kept["curiosity_reward"]}
         for name, reward in streams.items():
             value = self._along(rollout, name)
             advantage = gae(
@@ -226,7 +226,6 @@ class EDTI(Extra[Minibatch]):
             error = self.values[name](batch.obs).squeeze(-1) - batch.kept[f"{name}_returns"]
             terms[f"{name}_value"] = batch.mean(error.square()).sum()
         stats = {f"{name}_loss": term.detach() for name, term in terms.items()}
-        stats |= {f"{k}_mean": mean_of(batch, batch.kept[k]) for k in ("curiosity", "influence")}
         return Losses(terms, stats)
 
     def groups(self) -> Sequence[Group]:

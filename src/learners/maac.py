@@ -112,7 +112,7 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
         actions = sample(log_p.exp(), draw)
         q, _ = self.target_critic(batch.next_obs, self._one_hot(actions))
         soft = of_actions(q, actions) - of_actions(log_p, actions) / self.reward_scale
-        reward = self.reward(batch, t, joint=soft.shape[-1])
+        reward = self.reward(batch, self.streams(batch, t), soft.shape[-1])
         return reward + self.gamma * (1 - batch.terminated[:, None]) * soft
 
     def _actors(self, batch: Batch) -> tuple[Losses, Float[Tensor, "B A U"]]:
@@ -165,4 +165,5 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
         stats |= term_gradients(self(batch, t, 1).terms, self.shared(), "actor")
         batch, _ = self.rearranged(batch, t)
         log_p = log_softmax(self.controller.now(batch), batch.avail)
-        return stats | self.diagnosed(batch, Policies(log_p, self.log_policy))
+        view = Policies(log_p, self.log_policy)
+        return stats | self.reward_means(batch, t) | self.diagnosed(batch, view)

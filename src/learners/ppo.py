@@ -93,11 +93,14 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
         Intrinsic rewards use the current classifier.
         """
         assert rollout.valid is not None
+        valid = rollout.valid.bool()
         obs = torch.cat([rollout.obs, rollout.next_obs[:, -1:]], 1)  # [N, T1, A, O]
         state = torch.cat([rollout.state, rollout.next_state[:, -1:]], 1)
         value = self.critic(obs, state)  # [N, T1, A]
-        reward = self.reward(rollout, t, value.shape[-1]).expand_as(value[:, 1:])
-        valid = rollout.valid.bool()
+        streams = self.streams(rollout, t)
+        named = {f"{name}_reward": stream for name, stream in streams.items()}
+        rollout = replace(rollout, kept=rollout.kept | named)
+        reward = self.reward(rollout, streams, value.shape[-1]).expand_as(value[:, 1:])
         advantage = gae(reward, value, rollout.terminated, valid, self.gamma, self.gae_lambda)
         log_p = log_softmax(self.controller.now(rollout), rollout.avail)
         found = {
@@ -154,6 +157,8 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
         critic = [*self.critic.parameters()]
         value = torch.autograd.grad(terms["value"], critic, retain_graph=True)
         stats = {"grad_norm": norm(value)} | term_gradients(terms, self.shared(), "policy")
+        rewards = {name: x for name, x in batch.kept.items() if name.endswith("_reward")}
+        stats |= {f"{name}_mean": mean_of(batch, x) for name, x in rewards.items()}
         return stats | self.diagnosed(_memory(batch), Minibatch(batch))
 
 

@@ -167,7 +167,7 @@ class QLearner(Learner[Values, QCfg]):
         """r + gamma (1 - d) Q_tot'(s', argmax of `chooser`)."""
         best = masked_argmax(chooser, batch.next_avail)
         next_joint = self.target_mixer(of_actions(next_q, best), batch.next_state)
-        reward = self.reward(batch, t, next_joint.shape[-1])
+        reward = self.reward(batch, self.streams(batch, t), next_joint.shape[-1])
         return reward + self.gamma * (1 - batch.terminated[..., None]) * next_joint
 
     def own_groups(self) -> Sequence[Group]:
@@ -188,7 +188,7 @@ class QLearner(Learner[Values, QCfg]):
         batch, _ = self.rearranged(batch, t)
         view, _ = self._values(batch)
         stats |= sizes(view.q.detach(), batch) | {"mixing_weight": self.mixing_weight(batch, view)}
-        return stats | self.diagnosed(batch, view)
+        return stats | self.reward_means(batch, t) | self.diagnosed(batch, view)
 
     def mixing_weight(self, batch: Batch, view: Values) -> Scalar:
         """Mean |dQ_tot/dQ_i| at the actions taken; exactly 1 for VDN and without a mixer."""

@@ -124,6 +124,8 @@ def _parts(metric: str) -> tuple[str, str, str]:
 def _text(name: str) -> str | None:
     if name in _LABELS:
         return _LABELS[name]
+    if found := re.fullmatch(r"(.+)_reward_mean", name):
+        return f"reward for {_term(found[1])}, mean"
     if found := re.fullmatch(r"(.+)_grad_norm", name):
         return f"gradient norm of the {_term(found[1])} term"
     if found := re.fullmatch(r"(.+)_(td|actor|policy)_cosine", name):

@@ -226,6 +226,23 @@ def test_a_real_game_is_filmed_as_it_draws_itself(settings):
     env.close()
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("missing", "no observation of tall, which is in agents"),
+        ("long", "an observation of tall has length 6, and its observation_space 4"),
+        ("old reset", "reset must return a tuple of observations, infos"),
+        ("old step", "step must return a tuple of observations, rewards, terminations"),
+        ("stranger", "a reward for agent_0, which is not in possible_agents"),
+    ],
+)
+def test_a_faulty_world_is_named_in_a_line(fault, said):
+    game = Parallel(PettingZooConfig(key="zoo:Wrong", kwargs={"fault": fault}))
+    with pytest.raises(UserError, match=f"env_args.key: zoo:Wrong: {said}"):
+        game.reset(0)
+        game.step(np.zeros(2, dtype=np.int64))
+
+
 def test_a_state_of_its_own():
     env = PettingZoo(PettingZooConfig(state="own"), 1)
     assert env.reset(keys(1)).state.shape == (1, env.spec.state_size) == (1, 54)

@@ -95,3 +95,25 @@ def continuous() -> Leaving:
     env = Leaving()
     env._moves["tall"] = spaces.Box(0, 1, (2,))
     return env
+
+
+class Wrong(Leaving):
+    """With one of the faults that are easily made."""
+
+    def __init__(self, fault: str):
+        super().__init__()
+        self.fault = fault
+
+    def reset(self, seed=None, options=None):
+        seen, infos = super().reset(seed)
+        if self.fault == "missing":
+            del seen["tall"]
+        if self.fault == "long":
+            seen["tall"]["observation"] = np.zeros((2, 3), np.float32)
+        return seen if self.fault == "old reset" else (seen, infos)
+
+    def step(self, actions):
+        seen, rewards, *rest = super().step(actions)
+        if self.fault == "stranger":
+            rewards["agent_0"] = 1.0
+        return (seen, rewards, *rest)[: 4 if self.fault == "old step" else 5]
