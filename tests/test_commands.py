@@ -105,8 +105,8 @@ def train(words: list[str], here: pathlib.Path, capsys) -> None:
     if "--resume=latest" in words:
         assert program.main(["--resume=latest", "with", "t_max=600"]) == 0
         return
-    if any(word.startswith("plugins=") for word in words):
-        return  # in processes of their own: tests/test_own_algorithm.py
+    if any(word.startswith(("plugins=", "--env-config=examples/")) for word in words):
+        return  # in processes of their own: test_own_algorithm.py, envs/test_own_world.py
     if "--mongo" in words:
         assert program.parse_command(words).further
         return
