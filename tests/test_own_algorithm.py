@@ -13,13 +13,15 @@ from eoi.records import reader
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "own-algorithm.md").read_text()
 EXAMPLE = (ROOT / "examples" / "own_algorithm.py").read_text()
+(MY_YAML,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
 COMMANDS = re.findall(r"^PYTHONPATH=examples bash run\.sh (python src/main\.py .*)$", PAGE, re.M)
+BATCHES = re.findall(r"^PYTHONPATH=examples bash run\.sh batch (.*)$", PAGE, re.M)
 SHORT = "seed=1 t_max=60 test_nepisode=2 batch_size_run=2 hidden_dim=8 learning_starts=0"
 
 
 def test_the_page_shows_the_example():
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 7
+    assert len(blocks) == 9
     assert all(block.strip() in EXAMPLE for block in blocks)
     shown = sum(len(block.strip().split("\n")) for block in blocks)
     assert shown > 0.85 * len([line for line in EXAMPLE.split("\n") if line])
@@ -46,12 +48,28 @@ def test_commands_of_the_page(command, tmp_path):
 
 
 def test_a_settings_file_of_ones_own(tmp_path):
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
-    (tmp_path / "my.yaml").write_text(text)
+    (tmp_path / "my.yaml").write_text(MY_YAML)
     done = train([f"--config={tmp_path / 'my.yaml'}", "--env-config=pac_men", "with"], tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = reader.find_runs([tmp_path / "sacred"])
     assert run.config["name"] == "novelty_iql" and run.config["novelty"]["weight"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    list(zip(BATCHES, ["pac_men my.yaml seed 4", "20 trials of 3 runs each"], strict=True)),
+)
+def test_batches_of_the_page(command, expected, tmp_path):
+    (tmp_path / "my.yaml").write_text(MY_YAML)
+    done = subprocess.run(
+        [sys.executable, ROOT / "src" / "batch.py", *command.split(), "--dry-run"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT / "examples"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
 
 
 @pytest.mark.parametrize(
