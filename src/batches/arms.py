@@ -8,6 +8,7 @@ from eoi import learners
 from eoi.batches.jobs import Job, plan
 from eoi.records.figures import Arm, Figure, unavailable
 from eoi.records.record import Config
+from eoi.utils.errors import UserError
 
 QUICK = 100  # a quick run has one in this many of the steps
 
@@ -17,11 +18,15 @@ def jobs_of(
 ) -> dict[str, list[Job]]:
     """The runs of each arm that can run, checked. Raises UserError."""
     left_out = unavailable(figure)
-    return {
-        name: _of_seeds(_job(arm, tuple(given), quick), seeds)
-        for name, arm in figure.arms.items()
-        if name not in left_out
-    }
+    found = {}
+    for name, arm in figure.arms.items():
+        if name in left_out:
+            continue
+        try:
+            found[name] = _of_seeds(_job(arm, tuple(given), quick), seeds)
+        except UserError as error:
+            raise UserError(f"figure {figure.name}: {name}: {error}") from None
+    return found
 
 
 def _of_seeds(job: Job, seeds: Sequence[int]) -> list[Job]:
