@@ -33,7 +33,7 @@ SMALL = [
 ]
 FEW = ["rollout_episodes=1"]  # of HC, which would not fit so small a replay
 # Commands with plugins run in processes of their own: test_own_algorithm.py, envs/test_own_world.py
-PLUGINS = re.compile(r"plugins=|\b(my|lamps)\.yaml")
+PLUGINS = re.compile(r"plugins=|\b(my|lamps)\.yaml|import own_world")
 # Words of a page that stand for a name.
 NAMES = {"ALG": "qmix", "ENV": "pac_men", "RUN": "3"}
 

@@ -46,6 +46,17 @@ def test_ones_own_world_trains(settings, monkeypatch):
     assert trainer.log.latest["test_return_mean"] > 6  # of 8; guessing returns 2.7
 
 
+def test_it_passes_pettingzoos_own_check():
+    """As printed."""
+    (program,) = re.findall(r"^    PYTHONPATH=examples bash run.sh python -c '(.*)'$", PAGE, re.M)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "Passed Parallel API test"
+
+
 def test_the_page_tells_how_to_watch_it(tmp_path, monkeypatch):
     """As printed, but for the run and the film."""
     with monkeypatch.context() as here:
