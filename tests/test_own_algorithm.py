@@ -55,6 +55,26 @@ def test_a_settings_file_of_ones_own(tmp_path):
     assert run.config["name"] == "novelty_iql" and run.config["novelty"]["weight"] == 0.1
 
 
+COUNTS = """
+import torch
+from own_algorithm import Novelty, NoveltyConfig
+from types import SimpleNamespace as Names
+torch.manual_seed(0)
+obs = torch.randn(1, 3, 2, 5)  # two steps of two agents
+novelty = Novelty(NoveltyConfig(weight=1.0), Names(spec=Names(obs_size=5)))
+novelty.observe(Names(obs=obs, valid=lambda: torch.ones(1, 2, dtype=torch.bool)))
+reward = novelty.rewards(Names(obs=0 * obs[:, 1:], next_obs=obs[:, 1:]), 0)["novelty"]
+assert reward.shape == (1, 2, 2) and (reward <= 0.5**0.5 + 1e-6).all(), reward
+"""
+
+
+def test_novelty_counts_and_rewards_the_observation_after_an_action():
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'examples'}", "PATH": "/usr/bin:/bin"}
+    program = [sys.executable, "-c", COUNTS]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "expected"),
     list(zip(BATCHES, ["pac_men my.yaml seed 4", "20 trials of 3 runs each"], strict=True)),
