@@ -1,4 +1,4 @@
-"""Two intrinsic rewards, an exploration rule, a loss term, a mixer and an agent network.
+"""Intrinsic rewards, an exploration rule, a loss term, a form of EOI, a mixer and an agent network.
 
 See docs/own-algorithm.md. PYTHONPATH=examples makes this file known to a run:
 
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from eoi.config.schema import setting
-from eoi.learners.base import Extra, Losses, Values, scalar
+from eoi.learners.base import Extra, Group, Losses, Values, scalar
+from eoi.learners.eoi import IntrinsicPolicy, IntrinsicPolicyConfig
 from eoi.learners.extras import register
 from eoi.modules import agents, mixers
 from eoi.modules.layers import AgentMLP
@@ -60,14 +61,49 @@ class Novelty(Extra[object]):
         return (bits * 2 ** torch.arange(12, device=obs.device)).sum(-1)
 
     def observe(self, episodes):
-        seen = self.places(episodes.obs[:, :-1].float())[episodes.valid()].flatten()
+        seen = self.places(episodes.obs[:, 1:].float())[episodes.valid()].flatten()
         self.counts += torch.bincount(seen, minlength=2**12)
 
     def rewards(self, batch, t):
-        return {"novelty": self.weight / (1 + self.counts[self.places(batch.obs)]).sqrt()}
+        return {"novelty": self.weight / (1 + self.counts[self.places(batch.next_obs)]).sqrt()}
 
 
 register("novelty", Novelty)
+
+
+# An intrinsic reward with a network: more where a random network is hard to predict (RND).
+@dataclass(frozen=True, kw_only=True)
+class RNDConfig:
+    weight: float = setting(0, default=0.0, varies=True)
+    lr: float = setting(0, default=1e-4, varies=True)
+
+
+class RND(Extra[object]):
+    Config, switch = RNDConfig, "weight"
+
+    def __init__(self, cfg, context):
+        super().__init__()
+        scalar(self, "weight", cfg.weight)
+        self.lr = cfg.lr
+        widths = [context.spec.obs_size, *context.hidden, 16]
+        self.random = AgentMLP(context.spec.n_agents, widths).requires_grad_(False)
+        self.learned = AgentMLP(context.spec.n_agents, widths)
+
+    def error(self, obs):  # [*b, A, O] -> [*b, A]
+        return (self.learned(obs) - self.random(obs)).square().mean(-1)
+
+    def rewards(self, batch, t):
+        return {"rnd": self.weight * self.error(batch.next_obs).detach()}
+
+    def losses(self, batch, view, t):
+        error = batch.mean(self.error(batch.next_obs)).mean()
+        return Losses({"rnd": error}, {"rnd_error": error.detach()})
+
+    def groups(self):
+        return [Group([self.learned], self.lr)]
+
+
+register("rnd", RND)
 
 
 # An exploration rule: one agent in ten repeats the first available action for a whole episode.
@@ -110,6 +146,26 @@ class SmallValues(Extra[Values]):
 
 
 register("small", SmallValues)
+
+
+# A form of EOI: p to a power, which pays an agent less until it is recognised with certainty.
+@dataclass(frozen=True, kw_only=True)
+class CertainConfig(IntrinsicPolicyConfig):
+    power: float = setting(0, default=2.0, varies=True)
+
+
+class CertainPolicy(IntrinsicPolicy):
+    Config = CertainConfig
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        scalar(self, "power", cfg.power)
+
+    def intrinsic(self, p):  # [*b, A]
+        return super().intrinsic(p**self.power)
+
+
+register("eoi.certain", CertainPolicy)
 
 
 # A mixer: a weighted sum with one positive weight for each agent.

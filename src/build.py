@@ -6,6 +6,7 @@ Only this file and settings.py see the whole configuration.
 import contextlib
 import logging
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -90,19 +91,30 @@ def _networks(settings: Settings, spec: EnvSpec) -> Learner:
         )
         extras = _make_extras(settings, spec, controller)
         learner = kind(spec, settings.learner, controller, extras)
-    _refuse_untrained(learner)
+    _refuse_untrained(learner, [chosen.section for chosen in settings.extras])
     return learner
 
 
-def _refuse_untrained(learner: Learner) -> None:
-    """Raises UserError where a network's parameters are in no group, so that none would move."""
+def _refuse_untrained(learner: Learner, sections: Sequence[str]) -> None:
+    """Raises UserError where a network's parameters are in no group, so that none would move.
+
+    `sections`: of the learner's extras.
+    """
     trained = {p for group in learner.groups() for m in group.modules for p in m.parameters()}
     for name, p in learner.named_parameters():
         if p.requires_grad and p not in trained:
             raise UserError(
-                f"{name}: no optimiser has it; list its module in groups(), or call "
-                "requires_grad_(False) on it"
+                f"{_with_section(name, sections)}: no optimiser has it; list its module in "
+                "groups(), or call requires_grad_(False) on it"
             )
+
+
+def _with_section(name: str, sections: Sequence[str]) -> str:
+    """A parameter's name, which begins with its extra's section."""
+    if not name.startswith("extras."):
+        return name
+    _, place, rest = name.split(".", 2)
+    return f"{sections[int(place)]}.{rest}"
 
 
 def _make_extras(settings: Settings, spec: EnvSpec, controller: Controller) -> list[Extra]:

@@ -119,7 +119,7 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     extras = tuple(_chosen(config))
     controller = parse(ControllerConfig, config, strict=False)
     agent = agents.REGISTRY[controller.agent]
-    _refuse_unread(given or {}, (kind, agent), {c.section: c for c in extras}, run.name)
+    _refuse_unread(given or {}, (kind, agent), {c.section: c for c in extras}, run)
     _refuse_overruled(given or {}, config, run.name)
     settings = Settings(
         run=run,
@@ -195,10 +195,10 @@ def _refuse_unread(
     given: Mapping[str, Any],
     kinds: tuple[type[Learner], type[agents.Agent]],
     chosen: Mapping[str, ChosenExtra],
-    name: str,
+    run: RunConfig,
 ) -> None:
     """Raises UserError. `kinds`: the run's learner and agents' network."""
-    learner, agent = kinds
+    (learner, agent), name = kinds, run.name
     fitting = {
         section
         for section, forms in sections().items()
@@ -207,7 +207,9 @@ def _refuse_unread(
     top = _names(*EVERY_RUN, learner.Config, agent.Config) | fitting
     for key in given:
         if key not in top:
-            raise UserError(f"{key}: has no effect with --config={name}")
+            reasons = {_misfit(extra, learner) for extra in sections().get(key, {}).values()}
+            why = f"; learner={run.learner} {reasons.pop()}" if len(reasons) == 1 else ""
+            raise UserError(f"{key}: has no effect with --config={name}{why}")
     for section, forms in sections().items():
         if "" in forms or section not in given:
             continue
@@ -279,11 +281,13 @@ def _refuse_agents(settings: Settings, kind: type[Learner]) -> None:
 
 
 def _misfit(extra: type[Extra], kind: type[Learner]) -> str:
-    """Reason why a learner cannot take an extra."""
+    """Reason why a learner cannot take an extra, and the learners that can."""
     missing = sorted(hooks(extra) - kind.serves)
+    reason = f"lends its loss terms no {extra.view.__name__}"
     if missing:
-        return f"does not call its hook {' and '.join(missing)}"
-    return f"lends its loss terms no {extra.view.__name__}"
+        reason = f"does not call its hook {' and '.join(missing)}"
+    others = [name for name, each in learners.REGISTRY.items() if fits(extra, each)]
+    return f"{reason}; it goes with {' or '.join(others)}" if others else reason
 
 
 def _refuse_nonsense(settings: Settings) -> None:

@@ -32,6 +32,8 @@ SMALL = [
     "log_interval=1",
 ]
 FEW = ["rollout_episodes=1"]  # of HC, which would not fit so small a replay
+# Commands with plugins run in processes of their own: test_own_algorithm.py, envs/test_own_world.py
+PLUGINS = re.compile(r"plugins=|\b(my|lamps)\.yaml|import own_world")
 # Words of a page that stand for a name.
 NAMES = {"ALG": "qmix", "ENV": "pac_men", "RUN": "3"}
 
@@ -53,7 +55,7 @@ def commands() -> dict[str, str]:
     found = {}
     for page in PAGES:
         for line in printed(page.read_text()):
-            if line not in found.values():
+            if line not in found.values() and not PLUGINS.search(line):
                 found[f"{page.relative_to(ROOT)}: {line[:70]}"] = line
     return found
 
@@ -105,8 +107,6 @@ def train(words: list[str], here: pathlib.Path, capsys) -> None:
     if "--resume=latest" in words:
         assert program.main(["--resume=latest", "with", "t_max=600"]) == 0
         return
-    if any(word.startswith("plugins=") for word in words):
-        return  # in processes of their own: tests/test_own_algorithm.py
     if "--mongo" in words:
         assert program.parse_command(words).further
         return

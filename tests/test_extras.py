@@ -141,11 +141,17 @@ class Chooser(Toy):
 def test_a_learner_refuses_a_hook_that_it_does_not_call(register):
     register("toy", Chooser)
     assert trained(tiny("qmix", toy={"weight": 1.0}))[0].at.updates == 12
-    with pytest.raises(UserError, match="toy: learner=maac does not call its hook choose"):
-        tiny("maac", toy={"weight": 1.0})
+    why = "learner=maac does not call its hook choose; it goes with q_learner"
+    refused_by("maac", why)
+
+
+def refused_by(algorithm: str, why: str) -> None:
+    """By the checks of the whole and of typed settings."""
+    with pytest.raises(UserError, match=f"^toy: {why}"):
+        tiny(algorithm, toy={"weight": 1.0})
     given = {"toy": {"weight": 1.0}, "seed": 1}
-    with pytest.raises(UserError, match="toy: has no effect with --config=maac"):
-        configure(loader.load("maac", "pac_men", given), given)
+    with pytest.raises(UserError, match=f"^toy: has no effect with --config={algorithm}; {why}"):
+        configure(loader.load(algorithm, "pac_men", given), given)
 
 
 def counting(calls: Counter, names: frozenset[str]) -> type[Extra]:
@@ -245,8 +251,8 @@ class Pushed(Toy):
 def test_a_view_that_a_learner_does_not_lend_is_refused(register):
     register("toy", Pushed)
     assert trained(tiny("vdn", toy={"weight": 1.0}))[0].at.updates == 12
-    with pytest.raises(UserError, match="toy: learner=ppo lends its loss terms no Values"):
-        tiny("ippo", toy={"weight": 1.0})
+    why = "learner=ppo lends its loss terms no Values; it goes with q_learner"
+    refused_by("ippo", why)
 
 
 class Clashing(Extra[object]):
@@ -286,8 +292,19 @@ class Forgotten(Clashing):
 
 def test_a_network_that_no_optimiser_has_is_refused(register):
     register("toy", Forgotten)
-    with pytest.raises(UserError, match=r"extras\.0\.net\.weight: no optimiser has it; list"):
-        make_trainer(tiny("qmix", toy={"weight": 1.0}))
+    with pytest.raises(UserError, match=r"^toy\.net\.weight: no optimiser has it; list"):
+        make_trainer(tiny("eoi_qmix", toy={"weight": 1.0}))
+
+
+class Bare(Clashing):
+    def __init__(self, cfg):
+        super().__init__(cfg, None)
+
+
+def test_an_extra_that_takes_no_context_is_refused(register):
+    message = r"^toy: Bare\.__init__ takes \(self, cfg, context\): too many positional arguments$"
+    with pytest.raises(UserError, match=message):
+        register("toy", Bare)
 
 
 class Keeping(Clashing):

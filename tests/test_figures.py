@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -119,6 +120,11 @@ def test_a_figure_of_the_users_own(tmp_path):
         ("above: [B, 3]", "above: [[1]]", "expected an arm or a number"),
         ("arm: A,", "arm: A, score: finl,", "claims.1.score: expected one of 'final'"),
         ("{config: nowhere}", "qmix", "arms.B: expected its algorithm and settings"),
+        (
+            "{config: nowhere}",
+            "{config: qmx}",
+            "mine.yaml: arms.B.config: there is no algorithm 'qmx'. Did you mean 'qmix'?",
+        ),
         ("above: [B, 3]", "less: C, above: B", "claims.1.above: there is no arm 'C'"),
         ("seeds: 2", "seeds: [1, 1]", "seeds: one is there twice"),
         ("seeds: 2", "seeds: []", "seeds: there is none; give a number such as 5"),
@@ -541,6 +547,11 @@ def test_an_algorithm_that_is_not_here_is_left_out_in_a_line(tmp_path, capsys):
     assert err.count("\n") == 1
     none = OWN.replace("{config: qmix, lr: 5e-4}", "{config: nothing}")
     assert "no arm of it can run" in capsys_error(figure, own(tmp_path, none), capsys)
+
+
+def test_an_arm_that_a_run_would_refuse_is_named(tmp_path, capsys):
+    error = capsys_error(figure, own(tmp_path, OWN.replace("lr: 5e-4", "lrr: 1")), capsys)
+    assert error.startswith("error: figure mine: A: with lrr: there is no such setting. Did you")
 
 
 def capsys_error(module, path: str, capsys) -> str:
@@ -983,6 +994,35 @@ def test_initial_choices_are_those_of_untrained_networks(made):
 def test_the_page_of_results_is_up_to_date():
     assert figure.PAGE.read_text() == figure.page(), "bash run.sh figure --page writes it"
     assert "Figure runaway" not in figure.PAGE.read_text()  # not a claim of the paper
+
+
+CELL = re.compile(r"(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])? \((\d+)\)")
+
+
+def test_the_readmes_table_is_that_of_the_page():
+    """Each number rounded."""
+
+    def rows(text: str) -> dict[str, list[str]]:
+        lines = [line.replace("**", "").strip("| ").split(" | ") for line in text.splitlines()]
+        return {first: rest for first, *rest in lines if len(rest) >= 4}
+
+    page = rows(figure.PAGE.read_text().partition("## Figure 4-left")[0])
+    every = ("QMIX, `qmix`", "QMIX (every 5), `qmix`", "EOI+QMIX, `eoi_qmix`", "IPPO, `ippo`")
+    readme = rows((figure.PAGE.parents[1] / "README.md").read_text())
+    for world, column in (("Windy", 1), ("Pac-Men", 0), ("Firefighters", 2), ("8m", 4)):
+        (shown,) = (row for first, row in readme.items() if first.startswith(world))
+        for cell, name in zip(shown, every, strict=True):
+            pairs = zip(numbers(cell), numbers(page[name][column]), strict=True)
+            for here, there in pairs:
+                unit = 10.0 ** -len(here.partition(".")[2])
+                assert abs(float(here) - float(there)) <= unit * 0.5001, (world, cell)
+
+
+def numbers(cell: str) -> list[str]:
+    """Value, interval and number of runs of a cell."""
+    found = CELL.fullmatch(cell)
+    assert found, cell
+    return [each for each in found.groups() if each]
 
 
 def test_evidence_is_matched_by_settings_one_run_a_seed():

@@ -3,6 +3,7 @@
 import importlib.machinery
 import pathlib
 import sys
+from dataclasses import replace
 from io import BytesIO
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from eoi import evaluate, watch
 from eoi.pictures.film import Shot, agent_colour, frame
 from eoi.pictures.film_files import film_argument, film_file
 from eoi.pictures.mp4 import mp4
+from eoi.pictures.page import page
 from eoi.utils.errors import UserError
 
 COLOURS = [(200, 30, 30), (30, 160, 60), (40, 60, 200), (240, 200, 40), (20, 20, 20)]
@@ -62,6 +64,13 @@ def test_an_mp4_has_even_sides_and_the_colours_of_the_frame() -> None:
     swatch = (drawn == agent_colour(1)).all(-1)
     assert swatch.sum() > 100
     np.testing.assert_allclose(np.median(found[swatch], 0), agent_colour(1), atol=8)
+
+
+def test_a_picture_without_the_agents_colours_has_no_swatch_of_them() -> None:
+    plain = replace(FILMS[0][0], coloured=False)
+    assert not (np.asarray(frame(plain, [])) == agent_colour(1)).all(-1).any()
+    assert '"coloured": false' in page([[plain]], "title", 4.0)
+    assert '"coloured": true' in page(FILMS, "title", 4.0)
 
 
 def test_a_slow_mp4_shows_every_frame_once() -> None:

@@ -124,6 +124,10 @@ def test_print_config_creates_nothing(results, tmp_path, capsys):
         (["--foo"], ["--foo: there is no such option.\n"]),
         (["with", "t_max=abc"], ["t_max: expected an integer, got 'abc'"]),
         (["with", "t_max="], ["t_max: expected an integer, got nothing"]),
+        (
+            ["with", "plugins=[mine/curiosity.py]"],
+            ["is a module's name; write PYTHONPATH=mine in front, and 'plugins=[curiosity]'\n"],
+        ),
         (["with", "mixer=mine"], ["mixer: expected one of", "plugins=[MODULE]"]),
         (["with", "agent=mine"], ["agent: expected one of", "plugins=[MODULE]"]),
         (["with", "mine.weight=1"], ["with mine: there is no such setting", "plugins=[MODULE]"]),

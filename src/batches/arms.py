@@ -8,6 +8,7 @@ from eoi import learners
 from eoi.batches.jobs import Job, complete, plan
 from eoi.records.figures import Arm, Figure, unavailable
 from eoi.records.record import Config
+from eoi.utils.errors import UserError
 
 QUICK = 100  # a quick run has one in this many of the steps
 
@@ -17,11 +18,14 @@ def jobs_of(
 ) -> dict[str, list[Job]]:
     """The runs of each arm that can run, checked. Raises UserError."""
     left_out = unavailable(figure)
-    jobs = {
-        name: _job(arm, tuple(given), quick)
-        for name, arm in figure.arms.items()
-        if name not in left_out
-    }
+    jobs: dict[str, Job] = {}
+    for name, arm in figure.arms.items():
+        if name in left_out:
+            continue
+        try:
+            jobs[name] = _job(arm, tuple(given), quick)
+        except UserError as error:
+            raise UserError(f"figure {figure.name}: {name}: {error}") from None
     complete(jobs.values())
     return {name: _of_seeds(job, seeds) for name, job in jobs.items()}
 

@@ -153,6 +153,10 @@ def use_plugins(modules: object) -> None:
 
 def _why(module: str, error: Exception) -> str:
     """Reason why a module was not imported: it is not found, or a line of its file failed."""
+    path = pathlib.Path(module)
+    if "/" in module or path.suffix == ".py":
+        write = f"write PYTHONPATH={path.parent} in front, and 'plugins=[{path.stem}]'"
+        return f"a plugin is a module's name; {write}"
     if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
         return f"{error}; put its folder on PYTHONPATH"
     if isinstance(error, SyntaxError):

@@ -334,6 +334,7 @@ class PettingZoo(GameEnv):
     """N copies of a PettingZoo parallel environment."""
 
     Config = PettingZooConfig
+    colours_agents = False  # a picture is the environment's own
 
     def __init__(self, cfg: PettingZooConfig, n_envs: int, device: torch.device | str = "cpu"):
         self.cfg = cfg

@@ -5,6 +5,7 @@ A new extra is its own file and a line here. From outside, `register("mine", Min
 """
 
 import dataclasses
+import inspect
 
 from eoi.config import loader
 from eoi.learners.base import Extra
@@ -13,6 +14,7 @@ from eoi.learners.eoi import Explore, Individuality, IntrinsicPolicy, Invariant,
 from eoi.learners.kl import KLDivergence
 from eoi.learners.lfo import LFO
 from eoi.learners.roma import Roma
+from eoi.utils.errors import UserError
 
 REGISTRY: dict[str, type[Extra]] = {}
 
@@ -20,8 +22,14 @@ REGISTRY: dict[str, type[Extra]] = {}
 def register(name: str, kind: type[Extra]) -> None:
     """Makes an extra known by `SECTION` or `SECTION.FORM`.
 
-    Settings that default.yaml does not list have the defaults of the extra's `Config`.
+    Settings that default.yaml does not list have the defaults of the extra's `Config`. Raises
+    UserError for a class that cannot be made of its settings and a Context.
     """
+    try:
+        inspect.signature(kind).bind("cfg", "context")
+    except TypeError as error:
+        message = f"{name}: {kind.__name__}.__init__ takes (self, cfg, context): {error}"
+        raise UserError(message) from None
     REGISTRY[name] = kind
     section, _, form = name.partition(".")
     fields = dataclasses.fields(kind.Config)

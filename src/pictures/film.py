@@ -44,6 +44,7 @@ class Shot:
     history: dict[str, float] = field(default_factory=dict)  # quantities for a chart over time
     marks: Marks = field(default_factory=dict)  # quantities of each agent; none at the beginning
     legend: dict[str, RGB] = field(default_factory=dict)  # colours of the picture
+    coloured: bool = True  # the picture shows each agent in its colour
 
     @cached_property
     def png(self) -> bytes:
@@ -93,6 +94,7 @@ def _shot(
         },
         history=_history(env, copy),
         legend=legend_of(env),
+        coloured=getattr(env, "colours_agents", True),
     )
 
 
@@ -213,12 +215,13 @@ def with_legend(picture: np.ndarray, legend: Mapping[str, RGB]) -> Image.Image:
 
 
 def _agent(draw: ImageDraw.ImageDraw, shot: Shot, i: int, at: tuple[int, int]) -> None:
-    """Draws colour, name and action, and below them p(i | o_i) and the agent's marks.
+    """Draws colour, if it is in the picture, name and action, then p(i | o_i) and marks.
 
     p(i | o_i) is a bar with a tick at chance.
     """
     x, y = at
-    draw.rectangle((x, y + 1, x + 13, y + 14), agent_colour(i))
+    if shot.coloured:
+        draw.rectangle((x, y + 1, x + 13, y + 14), agent_colour(i))
     draw.text((x + 22, y), f"agent {i}", _INK, font(13))
     draw.text((x + 100, y), shot.actions[i], _INK, font(13))
     if shot.recognised:

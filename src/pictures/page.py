@@ -17,6 +17,7 @@ def page(films: Sequence[Sequence[Shot]], title: str, fps: float) -> str:
     data = {
         "title": title,
         "fps": fps,
+        "coloured": films[0][0].coloured,
         "colours": [_hex(agent_colour(i)) for i in agents],
         "legend": {word: _hex(colour) for word, colour in films[0][0].legend.items()},
         "episodes": [[_moment(shot) for shot in film] for film in films],

@@ -206,9 +206,24 @@ def _arms(label: str, content: object, worlds: Sequence[_World], where: str) -> 
     for world in worlds:
         own = {str(key): value for key, value in (world.settings | dict(content)).items()}
         config, env, like = str(own.pop("config")), str(own.pop("env")), str(own.pop("like", ""))
+        _refuse_misspelled(config, f"{where}arms.{label}.config")
         settings = tuple(f"{key}={value}" for key, value in own.items())
         name = _in_world(label, world.name)
         yield Arm(name, config, env, settings, like, label, world.name, world.best)
+
+
+def _refuse_misspelled(config: str, where: str) -> None:
+    """Raises UserError for no algorithm's name that is near one."""
+    if _is_here(config):
+        return
+    hint = nearest(config, loader.names("algs"))
+    if "Did you mean" in hint:
+        raise UserError(f"{where}: there is no algorithm {config!r}.{hint}")
+
+
+def _is_here(config: str) -> bool:
+    """Whether an algorithm's file exists, in config/algs or as the user's own."""
+    return config in loader.names("algs") or expanded(config).is_file()
 
 
 def _in_world(label: str, world: str) -> str:
@@ -318,15 +333,8 @@ def _with_share(record: Record, best: float | None) -> Record:
 
 def unavailable(figure: Figure) -> dict[str, str]:
     """Arms that cannot run, because their algorithm is not here, and the reason."""
-    known = loader.names("algs")
     return {
-        arm.name: f"no algorithm {arm.config!r} in config/algs{_hint(arm.config, known)}"
+        arm.name: f"no algorithm {arm.config!r} in config/algs"
         for arm in figure.arms.values()
-        if arm.config not in known and not expanded(arm.config).is_file()
+        if not _is_here(arm.config)
     }
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    """The nearest name, without a list of all where none is near."""
-    hint = nearest(name, known)
-    return f".{hint}" if "Did you mean" in hint else ""

@@ -16,6 +16,7 @@ pytest.importorskip("pettingzoo")
 from eoi import main
 from eoi.config import loader
 from eoi.envs import REGISTRY, configured
+from eoi.records import reader
 from helpers import keys, trained
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -43,6 +44,17 @@ def test_ones_own_world_trains(settings, monkeypatch):
     )
     trainer, _ = trained(chosen)
     assert trainer.log.latest["test_return_mean"] > 6  # of 8; guessing returns 2.7
+
+
+def test_it_passes_pettingzoos_own_check():
+    """As printed."""
+    (program,) = re.findall(r"^    PYTHONPATH=examples bash run.sh python -c '(.*)'$", PAGE, re.M)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "Passed Parallel API test"
 
 
 def test_the_page_tells_how_to_watch_it(tmp_path, monkeypatch):
@@ -82,9 +94,30 @@ def test_the_page_tells_how_to_watch_it(tmp_path, monkeypatch):
     assert (tmp_path / "film.html").exists()
 
 
-def test_the_page_shows_the_file_that_is_trained():
-    (shown,) = re.findall(r"```python title=examples/own_world.py\n(.*?)```", PAGE, re.DOTALL)
-    assert shown == (ROOT / "examples" / "own_world.py").read_text()
+def test_the_page_shows_the_files_that_are_trained():
+    shown = re.findall(r"```\w+ title=(\S+)\n(.*?)```", PAGE, re.DOTALL)
+    names = ["own_world.py", "own_grid.py", "lamps.yaml"]
+    assert shown == [(f"examples/{name}", (ROOT / "examples" / name).read_text()) for name in names]
+
+
+def test_ones_own_grid_world_trains(tmp_path):
+    """As printed, but short; in a process of its own, because it registers a world."""
+    ((path, words),) = re.findall(
+        r"^    PYTHONPATH=(\S+) bash run.sh python (src/main.py .*lamps.yaml with .*)$", PAGE, re.M
+    )
+    short = "t_max=24 test_nepisode=2 batch_size_run=2 hidden_dim=8 learning_starts=0"
+    done = subprocess.run(
+        [sys.executable, *words.split(), *short.split(), f"local_results_path={tmp_path}"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = reader.find_runs([tmp_path])
+    assert run.config["world"] == "lamps" and run.config["plugins"] == ["own_grid"]
+    assert 0 <= run.metrics["test_return_mean"].values[-1] <= 4
 
 
 def test_the_map_it_draws_is_a_new_world(tmp_path, monkeypatch):

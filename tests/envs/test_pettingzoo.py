@@ -219,7 +219,9 @@ def test_a_real_game_is_filmed_as_it_draws_itself(settings):
     args = {"workers": 0, "episode_limit": 2}
     learner = make_run(settings("qmix", "pettingzoo", env_args=args)).learner
     env = PettingZoo(PettingZooConfig(**args), 2)
-    pictures = [shot.picture for film in shoot(env, learner, 0, 0) for shot in film]
+    shots = [shot for film in shoot(env, learner, 0, 0) for shot in film]
+    pictures = [shot.picture for shot in shots]
+    assert not any(shot.coloured for shot in shots)  # the game has colours of its own
     assert [picture.shape for picture in pictures] == [(700, 700, 3)] * 6
     # Two films; the first push of an agent moves it at the second step.
     assert len({picture.tobytes() for picture in pictures}) == 4
