@@ -240,7 +240,7 @@ def test_the_table_holds_the_last_tenth(
         "qmix 2 4.00 ± 1.41 4.00 1: 3.00, 2: 5.00",
     ]
     assert lines[5].startswith("pac_men: individuality_mean") and len(lines) == 9
-    assert lines[8].startswith("  Not the shipped settings: eoi_qmix with eoi.alpha=0.1; qmix with")
+    assert lines[8].startswith("  Not the shipped settings: eoi_qmix with eoi.form=none ")
 
 
 # What goes into which panel

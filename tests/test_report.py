@@ -25,6 +25,7 @@ from eoi.pictures.png import png
 from eoi.records import reader, table
 from eoi.records.groups import identity
 from eoi.records.record import Record, Series
+from eoi.records.record import recorded as present
 from eoi.reports import curves, figures
 from eoi.reports.commands import training_command
 from eoi.reports.played import play
@@ -353,6 +354,23 @@ def test_the_command_of_other_runs(words):
     command = training_command(Record(pathlib.Path("x"), config, "COMPLETED", {}, "x"))
     asked = train.parse_command(shlex.split(command)[4:]).config
     assert identity(asked) == identity(config) and len(command.split(" with ")[1]) < 70
+
+
+@pytest.mark.parametrize(
+    ("words", "lacks", "had"),
+    [
+        (["eoi_qmix", "with", "eoi.form=pull", "eoi.intrinsic=p"], "intrinsic", {"centred": False}),
+        (["eoi_maac", "with", "eoi.intrinsic=centred"], "intrinsic", {"centred": True}),
+        (["eoi_qmix", "with", "eoi.explore_turn=0"], "explore_turn", {}),
+        (["eoi_explore_qmix", "with"], "chooser", {}),
+    ],
+)
+def test_the_command_of_a_run_that_is_older_than_a_setting(words, lacks, had):
+    config = train.parse_command(["--config", *words, "seed=5"]).config
+    eoi = {key: value for key, value in config["eoi"].items() if key != lacks}
+    older = present(config | {"eoi": eoi | had})
+    command = training_command(Record(pathlib.Path("x"), older, "COMPLETED", {}, "x"))
+    assert identity(train.parse_command(shlex.split(command)[4:]).config) == identity(config)
 
 
 def test_where_a_run_came_from(real, tmp_path):
