@@ -517,7 +517,9 @@ def test_a_metric_of_lists_of_lists_is_damage(study, capsys):
 
 def test_an_empty_word_is_no_metric(study, tmp_path, capsys):
     words = [study, "--out", tmp_path / "x.csv", "--metric", ","]
-    assert "--metric : no run has logged it" in refused(export, words, capsys)
+    assert "--metric ,: names no metric" in refused(export, words, capsys)
+    words = [study, "--out", tmp_path / "x.csv.gz", "--by", "name"]
+    assert "--by: has no effect on .csv.gz" in refused(export, words, capsys)
 
 
 def test_runs_that_are_left_out_are_named(study, tmp_path, capsys):

@@ -121,8 +121,9 @@ def test_the_middle_of_three_runs():
     assert (lowest.low[1], lowest.high[1]) == (1, 9)
     middle = curves.middle(runs, "iqm")
     assert (middle.mean[1], middle.low[1], middle.high[1]) == (4, 1, 9)  # all three of one run
-    single = curves.middle(runs[:1], "iqm")
-    assert single.mean.tolist() == single.low.tolist() == [0, 1]
+    for few, end in ((1, 1), (2, 1.5)):
+        found = curves.middle(runs[:few], "iqm")
+        assert found.mean.tolist() == found.low.tolist() == found.high.tolist() == [0, end]
 
 
 @pytest.mark.parametrize("band", curves.BANDS)
@@ -138,6 +139,8 @@ def test_final_values_of_each_band():
     assert curves.centre(values, "minmax") == (4, 1, 9)
     assert curves.centre(values, "std")[1] == pytest.approx(4 - np.sqrt(19))
     assert curves.centre(values, "iqm") == (4, 1, 9)
+    two = curves.centre(values[:2], "iqm")
+    assert two[0] == 1.5 and np.isnan(two[1:]).all()  # as in the tables
 
 
 def test_numbers_of_the_page_are_json():
