@@ -30,7 +30,6 @@ from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
 from eoi.batches.jobs import UNDER_WAY, Job, find, plan, refuse_axis
 from eoi.batches.report import Screen, table
 from eoi.batches.stacks import stacked
-from eoi.config import loader
 from eoi.utils.errors import UserError
 from eoi.utils.places import ROOT
 from eoi.utils.script import (
@@ -44,7 +43,7 @@ from eoi.utils.script import (
     write_whole,
 )
 
-_MOST = 1_000_000  # seeds in one part of a list
+_MOST = 10_000  # seeds in one part of a list
 _SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -52,20 +51,29 @@ def seeds(text: str) -> list[int]:
     """Seeds 0 to 4 of `5`, 3 and 4 of `3,4`, 2 to 6 of `2-6`. Raises ArgumentTypeError."""
     if not _SEEDS.fullmatch(text):
         raise ArgumentTypeError(f"expected how many, as 5, or which, as 3,4,7 or 2-6; got {text!r}")
-    found: list[int] = []
+    if text.isdigit():
+        return _counted(int(text))
+    found: dict[int, None] = {}
     for part in text.split(","):
-        found += _range(part) if "-" in part else [int(part)]
-    if len(found) == 1 and "," not in text and "-" not in text:
-        found = list(range(found[0]))
-    if not found:
+        for seed in _range(part if "-" in part else f"{part}-{part}"):
+            if seed in found:
+                raise ArgumentTypeError(search.twice(seed))
+            found[seed] = None
+    return list(found)
+
+
+def _counted(count: int) -> list[int]:
+    """As many seeds, from 0. Raises ArgumentTypeError."""
+    if count < 1:
         raise ArgumentTypeError(
             "there is none, so nothing would run;"
             " a number alone counts them, so seed 0 is --seeds 1"
         )
-    for seed in found:
-        if found.count(seed) > 1:
-            raise ArgumentTypeError(_twice(seed))
-    return found
+    if count > _MOST:
+        raise ArgumentTypeError(
+            f"{count} counts the seeds, {_MOST:,} at most; one seed is {count}-{count}"
+        )
+    return list(range(count))
 
 
 def _range(part: str) -> range:
@@ -76,10 +84,6 @@ def _range(part: str) -> range:
     if high - low >= _MOST:
         raise ArgumentTypeError(f"{part} has more than {_MOST:,} seeds")
     return range(low, high + 1)
-
-
-def _twice(value: object) -> str:
-    return f"{value} is there twice, which would be the same run; name it once"
 
 
 TRIALS = 20  # of a search
@@ -189,14 +193,10 @@ def _varied(pairs: Iterable[str]) -> dict[str, list[str]]:
     return varied
 
 
-def _refuse_none_or_twice(option: str, values: Sequence[object]) -> None:
+def _refuse_none_or_twice(option: str, values: Sequence[str]) -> None:
     if not values:
         raise UserError(f"{option}: there is none, so nothing would run; name at least one")
-    # 1 and 1.0 are the same run.
-    read = [loader.parse_updates([f"value={value}"]) for value in values]
-    for value, content in zip(values, read, strict=True):
-        if read.count(content) > 1:
-            raise UserError(f"{option}: {_twice(value)}")
+    search.refuse_twice(option, values)
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -326,8 +326,10 @@ def drawn(study: search.Search) -> pathlib.Path:
     logs = {each.key for each in study.asked.space if each.log}
     with matplotlib.rc_context(LOOK):
         title = f"{study.asked.algorithm} on {study.asked.env}"
+        settings = [trial.settings for trial in known]
+        numbers = [trial.number for trial in known]
         values = [trial.value or 0.0 for trial in known]
-        figure = searches(title, [trial.settings for trial in known], values, logs)
+        figure = searches(title, settings, numbers, values, logs)
         write_whole(path, lambda file: figure.savefig(file, format="png"))
     return path
 

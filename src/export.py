@@ -19,13 +19,13 @@ import pathlib
 from argparse import Namespace
 from collections.abc import Sequence
 
+from eoi.pictures.panels import chosen_metrics
 from eoi.records import exports, reader, table
 from eoi.records.groups import (
     apart_by_name,
     grouped,
     in_labels,
     refuse_unknown,
-    refuse_unlogged,
     twice,
     worlds,
 )
@@ -61,11 +61,12 @@ def parser() -> Parser:
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     _refuse_other_names(options.out)
+    if options.by and options.out.name.endswith(table.SUFFIX):
+        raise UserError(f"--by: has no effect on {table.SUFFIX}, which keeps all settings")
     damaged: list[str] = []
     records = reader.find_runs(options.runs, damaged)
     tell(f"{reason}; the run is left out" for reason in damaged)
-    names = None if options.metric is None else options.metric.split(",")
-    refuse_unlogged(records, names or (), "--metric")
+    names = None if options.metric is None else chosen_metrics(records, options.metric)
     if options.out.name.endswith(table.SUFFIX):
         table.write(options.out, records, names)
     else:

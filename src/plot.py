@@ -139,7 +139,7 @@ def curves(options: Namespace) -> None:
     each = [name for name in options.each.split(",") if name] if options.each else []
     _refuse_unshown(each, rows)
     tables = [[replace(panel, groups=split(panel.groups, over)) for panel in row] for row in rows]
-    if options.out and options.out.suffix == _PAGE:
+    if options.out and options.out.suffix.lower() == _PAGE:
         write_text(options.out, page(tables, each, options.baseline))
         print(options.out)
     else:
@@ -151,7 +151,7 @@ def curves(options: Namespace) -> None:
         kind = f"over_{options.over}" if over else "curves"
         save(figure, options.out or FIGURES / f"{default_name(kind, rows)}.png")
         print("\n".join(text))
-    tell(remark for row in tables for remark in remarks(row[0]))
+    tell(remark for row in tables for remark in remarks(row[0], by))
     tell(line for row in rows for panel in row for line in not_finite(panel))
 
 
@@ -250,6 +250,7 @@ def save(figure: Figure, path: pathlib.Path) -> None:
 def body(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     known = {*Figure().canvas.get_supported_filetypes(), *(() if options.heatmap else ("md",))}
+    known -= {"pgf"}  # requires LaTeX
     if options.out and options.out.suffix[1:].lower() not in known:
         raise UserError(
             f"--out {options.out}: the name has to end with .{', .'.join(sorted(known))}"

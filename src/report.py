@@ -135,7 +135,7 @@ def body(argv: Sequence[str]) -> None:
     by = [key for key in options.by.split(",") if key] if options.by is not None else None
     rows = panels(records, options.metric or metrics(records), options.x, by)
     worlds = worlds_of(rows)
-    told = [*damaged, *others, *(text for world in worlds for text in remarks(world.main))]
+    told = [*damaged, *others, *(text for world in worlds for text in remarks(world.main, by))]
     found = played(chosen(options, worlds), told)
     content = Report(
         f"Report: {named(options.runs)}",

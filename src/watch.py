@@ -197,7 +197,7 @@ def body(argv: Sequence[str]) -> None:
         return
     target = film_file("--out", options.out or pathlib.Path("gif"))
     if options.step and not sys.stdin.isatty():
-        raise UserError("--step: wants a terminal, to read keys from")
+        raise UserError("--step: reads keys; start it in a terminal, with no pipe to its input")
     folder = only_run(options.run)
     env, learner, settings = load(folder, options.episodes, options.model)
     with contextlib.closing(env):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,7 @@ def test_the_grid_in_its_order(where):
         "pac_men qmix gamma=0.9 seed 5",
         "pac_men qmix gamma=0.5 seed 3",
     ]
+    assert cells[0].title == replace(cells[0], algorithm="/path/qmix.yaml").title
     assert len(cells) == 8 and cells[-1].config["gamma"] == 0.5 and cells[-1].config["seed"] == 5
 
 
@@ -65,7 +67,11 @@ def test_the_grid_in_its_order(where):
         ),
         (["--seeds", "5-3"], "--seeds: 5-3 goes down, so no seed is in it; write 3-5"),
         (["--seeds", "7,5-3"], "--seeds: 5-3 goes down"),
-        (["--seeds", "1-99999999999"], "--seeds: 1-99999999999 has more than 1,000,000 seeds"),
+        (["--seeds", "1-99999999999"], "--seeds: 1-99999999999 has more than 10,000 seeds"),
+        (
+            ["--seeds", "20240601"],
+            "--seeds: 20240601 counts the seeds, 10,000 at most; one seed is 20240601-20240601",
+        ),
         (["--env-config", ","], "--env-config: there is none"),
         (
             ["--seeds", "2", "with", "seed=3"],
@@ -104,7 +110,15 @@ def test_a_grid_that_is_empty_or_doubled_or_overrides_what_was_given_is_refused(
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("3", [0, 1, 2]), ("3,7", [3, 7]), ("2-4", [2, 3, 4]), ("1,4-5", [1, 4, 5]), ("7,", None)],
+    [
+        ("3", [0, 1, 2]),
+        ("3,7", [3, 7]),
+        ("2-4", [2, 3, 4]),
+        ("1,4-5", [1, 4, 5]),
+        ("20240601-20240601", [20240601]),
+        ("20240601,3", [20240601, 3]),
+        ("7,", None),
+    ],
 )
 def test_seeds(text, expected):
     if expected is None:

@@ -240,7 +240,7 @@ def test_the_table_holds_the_last_tenth(
         "qmix 2 4.00 ± 1.41 4.00 1: 3.00, 2: 5.00",
     ]
     assert lines[5].startswith("pac_men: individuality_mean") and len(lines) == 9
-    assert lines[8].startswith("  Not the shipped settings: eoi_qmix with eoi.alpha=0.1; qmix with")
+    assert lines[8].startswith("  Not the shipped settings: eoi_qmix with eoi.form=none ")
 
 
 # What goes into which panel
@@ -283,7 +283,9 @@ def test_a_world_of_varying_episodes_is_drawn_over_steps(sacred: pathlib.Path) -
     assert panels([record], None, None, ["name"])[0][0].x == "steps"
 
 
-def test_pooled_runs_are_remarked_upon(sacred: pathlib.Path) -> None:
+def test_pooled_runs_are_remarked_upon(
+    sacred: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake(sacred / "1", 1, [0.0, 1.0])
     fake(sacred / "2", 1, [0.0, 1.0, 2.0], eoi={"alpha": 0.5})
     ((panel,),) = panels(reader.find_runs([sacred]), None, None, ["name"])
@@ -298,6 +300,8 @@ def test_pooled_runs_are_remarked_upon(sacred: pathlib.Path) -> None:
         panels(reader.find_runs([sacred / "3", sacred / "5"]), None, None, ["name"])[0][0]
     )
     assert "differ in gamma, lr; --by name,gamma,lr tells them apart" in both
+    assert plot.main([str(sacred), "--by", "env", "--out", "all.MD"]) == 0
+    assert "--by env,eoi.alpha,gamma,lr tells them apart" in capsys.readouterr().err
     settings, seeds, ends = remarks(panel)
     assert (
         "differ in eoi.alpha; --by name,eoi.alpha tells" in settings
@@ -318,6 +322,7 @@ def test_unknown_names_are_refused_with_the_nearest(
     assert "Did you mean 'eoi.alpha'" in refused(plot, ["1", "--over", "eoi.alhpa"], capsys)
     assert "nothing to show" in refused(plot, ["2"], capsys)
     assert "--out curve.txt" in refused(plot, ["1", "--out", "curve.txt"], capsys)
+    assert "--out curve.pgf" in refused(plot, ["1", "--out", "curve.pgf"], capsys)
     assert "--out film.png" in refused(watch, ["1", "--out", "film.png"], capsys)
     for argv in ([], ["1", "--band", "wide"], ["1", "--smooth", "0"], ["1", "--colour"]):
         assert "--help" in refused(plot, argv, capsys)

@@ -316,13 +316,22 @@ def test_settings_that_are_not_the_shipped_ones_stand_below_the_table(tmp_path, 
     assert panel.changed == {"eoi_qmix": ["eoi.form=pull", "t_max=99"]}
 
 
+def test_a_setting_newer_than_a_run_is_compared_by_its_default():
+    eoi = flat_shipped("eoi_qmix", "windy_maze")["eoi"]
+    older = {key: found for key, found in eoi.items() if key not in ("explore_turn", "temperature")}
+    run = record("1", **flat_shipped("eoi_qmix", "windy_maze") | {"eoi": older})
+    ((panel,),) = panels([run], None, "steps", None)
+    assert panel.changed == {"eoi_qmix": ["eoi.explore_turn=0"]}
+
+
 def flat_shipped(algorithm: str, world: str) -> dict:
     return loader.load(algorithm, world, {}) | {"seed": 1}
 
 
 def test_all_tables_name_the_settings_that_are_not_the_shipped_ones(tmp_path, capsys):
     fake(tmp_path / "runs" / "1", 1, [0.0, 1.0], "eoi_qmix", update_interval=20)
-    line = "Not the shipped settings: {0}eoi_qmix with eoi.alpha=0.1 update_interval=20{0}."
+    own = "eoi_qmix with eoi.form=none learning_starts=2000 update_interval=20"
+    line = f"Not the shipped settings: {{0}}{own}{{0}}."
     for name, quote in (("x.png", ""), ("x.md", "`"), ("x.csv", ""), ("x.tex", "")):
         program, out = (plot if name in ("x.png", "x.md") else export), tmp_path / name
         assert program.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
@@ -508,7 +517,9 @@ def test_a_metric_of_lists_of_lists_is_damage(study, capsys):
 
 def test_an_empty_word_is_no_metric(study, tmp_path, capsys):
     words = [study, "--out", tmp_path / "x.csv", "--metric", ","]
-    assert "--metric : no run has logged it" in refused(export, words, capsys)
+    assert "--metric ,: names no metric" in refused(export, words, capsys)
+    words = [study, "--out", tmp_path / "x.csv.gz", "--by", "name"]
+    assert "--by: has no effect on .csv.gz" in refused(export, words, capsys)
 
 
 def test_runs_that_are_left_out_are_named(study, tmp_path, capsys):

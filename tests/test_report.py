@@ -25,6 +25,7 @@ from eoi.pictures.png import png
 from eoi.records import reader, table
 from eoi.records.groups import identity
 from eoi.records.record import Record, Series
+from eoi.records.record import recorded as present
 from eoi.reports import curves, figures
 from eoi.reports.commands import training_command
 from eoi.reports.played import play
@@ -120,8 +121,9 @@ def test_the_middle_of_three_runs():
     assert (lowest.low[1], lowest.high[1]) == (1, 9)
     middle = curves.middle(runs, "iqm")
     assert (middle.mean[1], middle.low[1], middle.high[1]) == (4, 1, 9)  # all three of one run
-    single = curves.middle(runs[:1], "iqm")
-    assert single.mean.tolist() == single.low.tolist() == [0, 1]
+    for few, end in ((1, 1), (2, 1.5)):
+        found = curves.middle(runs[:few], "iqm")
+        assert found.mean.tolist() == found.low.tolist() == found.high.tolist() == [0, end]
 
 
 @pytest.mark.parametrize("band", curves.BANDS)
@@ -137,6 +139,8 @@ def test_final_values_of_each_band():
     assert curves.centre(values, "minmax") == (4, 1, 9)
     assert curves.centre(values, "std")[1] == pytest.approx(4 - np.sqrt(19))
     assert curves.centre(values, "iqm") == (4, 1, 9)
+    two = curves.centre(values[:2], "iqm")
+    assert two[0] == 1.5 and np.isnan(two[1:]).all()  # as in the tables
 
 
 def test_numbers_of_the_page_are_json():
@@ -353,6 +357,23 @@ def test_the_command_of_other_runs(words):
     command = training_command(Record(pathlib.Path("x"), config, "COMPLETED", {}, "x"))
     asked = train.parse_command(shlex.split(command)[4:]).config
     assert identity(asked) == identity(config) and len(command.split(" with ")[1]) < 70
+
+
+@pytest.mark.parametrize(
+    ("words", "lacks", "had"),
+    [
+        (["eoi_qmix", "with", "eoi.form=pull", "eoi.intrinsic=p"], "intrinsic", {"centred": False}),
+        (["eoi_maac", "with", "eoi.intrinsic=centred"], "intrinsic", {"centred": True}),
+        (["eoi_qmix", "with", "eoi.explore_turn=0"], "explore_turn", {}),
+        (["eoi_explore_qmix", "with"], "chooser", {}),
+    ],
+)
+def test_the_command_of_a_run_that_is_older_than_a_setting(words, lacks, had):
+    config = train.parse_command(["--config", *words, "seed=5"]).config
+    eoi = {key: value for key, value in config["eoi"].items() if key != lacks}
+    older = present(config | {"eoi": eoi | had})
+    command = training_command(Record(pathlib.Path("x"), older, "COMPLETED", {}, "x"))
+    assert identity(train.parse_command(shlex.split(command)[4:]).config) == identity(config)
 
 
 def test_where_a_run_came_from(real, tmp_path):

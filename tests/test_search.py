@@ -48,6 +48,10 @@ def test_dimensions(text, expected) -> None:
         ("gamma=0.9..0.8", "goes down"),
         ("gamma=0..1:log", "begins above 0"),
         ("gamma=low..high", "low is no number"),
+        ("gamma=0.9..0.99996", "a number has four digits; write 0.9..1$"),
+        ("hidden_dim=64.5..128", "the setting is an integer; write 64..128$"),
+        ("critic_input=obs,state,obs", "critic_input: obs is there twice"),
+        ("hidden_dim=64,64.0", "hidden_dim: 64 is there twice"),
     ],
 )
 def test_dimensions_that_are_refused(text, message) -> None:
@@ -107,6 +111,21 @@ def test_a_search_finds_the_best_and_asks_for_no_more_than_it_was_told(tmp_path)
     assert lines[2].split()[:2] == ["1", str(best.number)] and len(lines) == 2 + 10 + 1
     assert lines[-1].endswith(f"reward_scale={best.settings['reward_scale']}")
     assert not study.run(15, 2, lambda jobs: pytest.fail("nothing is left"), told.append)
+
+
+def test_trials_of_equal_settings_share_their_runs(tmp_path) -> None:
+    """Four trials at once, of two values: some are equal, in a round and between rounds."""
+    rounds: list[int] = []
+
+    def once(jobs: Sequence[Job]) -> bool:
+        assert len({job.identity for job in jobs}) == len(jobs)
+        rounds.append(len(jobs))
+        return works(jobs)
+
+    study, told = Search(asked(tmp_path, "reward_scale=10,1000"), tmp_path / "study.log"), []
+    assert not study.run(8, 4, once, told.append)
+    assert sum(rounds) <= 2 * 2 and len(told) == 8
+    assert {trial.value for trial in told} == {4}
 
 
 def test_a_stopped_search_continues_with_the_trials_it_had_begun(tmp_path) -> None:
@@ -173,6 +192,9 @@ def test_a_study_answers_one_question(tmp_path) -> None:
             Search(asked(tmp_path), tmp_path / "other.md")
         assert (tmp_path / "other.md").read_text() == text
     assert asked(tmp_path).name == "maac_windy_maze_reward_scale"
+    own = tmp_path / "mine.yaml"
+    own.write_text("base: maac\n")
+    assert question(str(own), "pac_men", [0], ["gamma=0..1"], []).name == "mine_pac_men_gamma"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +208,8 @@ def test_a_study_answers_one_question(tmp_path) -> None:
         (["--study", "x"], "--study: has no effect without --search"),
         (["--search", "seed=1,2"], "--search seed: the seeds of a batch are those of --seeds"),
         (["--search", "t_max=1000..2000"], "--search t_max: trials of unequal length"),
+        (["--search", "label=a,b"], "--search label: has no effect on what a run learns"),
+        (["--search", "name=a,b"], "--search name: has no effect on what a run learns"),
         (["--search", "threads=1,2"], "--search threads: runs that differ in it alone are the"),
         (["--search", "gamma=0.5..0.9", "--vary", "gamma=1,2"], "--vary: has no effect"),
         (["--search", "gamma=0.5..0.9", "--on", "slurm"], "--on slurm: a search waits"),
@@ -252,8 +276,9 @@ def test_without_optuna_it_says_how_to_get_it(tmp_path, monkeypatch) -> None:
 
 def test_the_picture_has_a_panel_for_each_setting() -> None:
     settings = [{"lr": "0.1", "mixer": "vdn"}, {"lr": "0.001", "mixer": "qmix"}]
-    figure = searches("maac on pac_men", settings, [1.0, 3.0], {"lr"})
+    figure = searches("maac on pac_men", settings, [0, 2], [1.0, 3.0], {"lr"})
     history, rate, mixer = figure.axes
+    assert list(history.lines[0].get_xdata()) == [0, 2]  # trial 1 has failed
     assert list(history.lines[1].get_ydata()) == [1, 3]  # the best so far
     assert rate.get_xscale() == "log" and history.get_xscale() == "linear"
     assert [label.get_text() for label in mixer.get_xticklabels()] == ["qmix", "vdn"]

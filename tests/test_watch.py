@@ -198,7 +198,7 @@ def test_stepping_reads_a_terminal(fire: pathlib.Path, capsys) -> None:
         and "t = 20 " in said
         and "episode 1 of 1: return" in said
     )
-    assert "wants a terminal" in refused(watch, [fire, "--step"], capsys)
+    assert "start it in a terminal" in refused(watch, [fire, "--step"], capsys)
     assert "ends with .gif" in refused(watch, [fire, "--out", "film.mov"], capsys)
 
 

@@ -42,7 +42,7 @@ class Job:
     @property
     def group(self) -> str:
         world = labelled(self.config["world"], self.config["env_args"])
-        return " ".join([world, self.algorithm, *self.varied])
+        return " ".join([world, pathlib.Path(self.algorithm).stem, *self.varied])
 
     @property
     def t_max(self) -> int:

@@ -80,14 +80,14 @@ def table(jobs: Sequence[Job]) -> str:
     """For each group of seeds: how many runs are finished, and their final test returns."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault(job.group, []).append(job)
+        groups.setdefault(" ".join(job.fresh("")), []).append(job)
     rows = [["", "finished", "mean ± sd", "IQM [95 % interval]", "seed: final value", "runs"]]
-    for name, members in groups.items():
+    for members in groups.values():
         done = [job for job in members if job.state == "finished"]
         found = summary.finals([r for job in done if (r := record(job))], METRIC)
         numbers = [found.mean, found.iqm, found.each] if len(found.values) else ["-", "", ""]
         which = ",".join(str(job.folder.name) for job in done if job.folder)
-        rows.append([name, f"{len(done)}/{len(members)}", *numbers, which])
+        rows.append([members[0].group, f"{len(done)}/{len(members)}", *numbers, which])
     unfinished = [
         f"{job.title}: {job.state}{': ' + job.remark if job.remark else ''}"
         for job in jobs

@@ -18,6 +18,8 @@ import numpy as np
 
 from eoi.batches.jobs import Job, find, plan, refuse_axis
 from eoi.batches.report import METRIC, record
+from eoi.config import loader
+from eoi.records.groups import WITHIN
 from eoi.records.record import Config
 from eoi.records.statistics import FINAL, final_value
 from eoi.records.summary import aligned
@@ -81,6 +83,7 @@ def dimension(text: str, config: Config) -> Dimension:
         choices = tuple(filter(None, values.split(",")))
         if len(choices) < 2:
             raise UserError(f"--search {text}: one value is no search; write LOW..HIGH, or A,B")
+        refuse_twice(f"--search {key}", choices)
         return Dimension(key, choices=choices)
     low, high = (_number(text, found[end]) for end in ("low", "high"))
     if low >= high:
@@ -88,7 +91,24 @@ def dimension(text: str, config: Config) -> Dimension:
     if found["log"] and low <= 0:
         raise UserError(f"--search {text}: a range on a logarithmic scale begins above 0")
     integer = type(_setting(config, key)) is int
-    return Dimension(key, low, high, log=bool(found["log"]), integer=integer)
+    result = Dimension(key, low, high, log=bool(found["log"]), integer=integer)
+    ends = [end.partition("=")[2] for end in result.ends]
+    if [float(end) for end in ends] != [low, high]:
+        reason = "the setting is an integer" if integer else "a number has four digits"
+        raise UserError(f"--search {text}: {reason}; write {'..'.join(ends)}")
+    return result
+
+
+def refuse_twice(option: str, values: Sequence[str]) -> None:
+    """Raises UserError for a value that is there twice; 1 and 1.0 are the same run."""
+    read = [loader.parse_updates([f"value={value}"]) for value in values]
+    for value, content in zip(values, read, strict=True):
+        if read.count(content) > 1:
+            raise UserError(f"{option}: {twice(value)}")
+
+
+def twice(value: object) -> str:
+    return f"{value} is there twice, which would be the same run; name it once"
 
 
 def _number(text: str, end: str) -> float:
@@ -132,8 +152,8 @@ class Question:
     def name(self) -> str:
         """A file's name for its study."""
         keys = [each.key for each in self.space]
-        world = pathlib.Path(self.env).stem
-        return "_".join([self.algorithm, world, *keys])
+        files = [pathlib.Path(name).stem for name in (self.algorithm, self.env)]
+        return "_".join([*files, *keys])
 
     @property
     def text(self) -> str:
@@ -151,6 +171,11 @@ def question(
     keys = [each.key for each in space]
     for key in keys:
         refuse_axis("--search", key)
+        if key in WITHIN | {"name"}:
+            raise UserError(
+                f"--search {key}: has no effect on what a run learns;"
+                f" give it once, with {key}=VALUE"
+            )
         if key == "t_max":
             raise UserError(
                 "--search t_max: trials of unequal length cannot be compared;"
@@ -239,7 +264,9 @@ class Search:
             going = [str(job.folder) for job in every if job.state == "running elsewhere"]
             if going:
                 raise UserError(f"{going[0]}: runs of this search still go on; wait for their end")
-            stopped = runner([job for job in every if job.state != "finished"])
+            # Trials with equal settings share their runs.
+            left = {job.identity: job for job in every if job.state != "finished"}
+            stopped = runner(list(left.values()))
             find(every)
             for trial in batch:
                 self._conclude(trial, jobs[trial.number], stopped, tell)

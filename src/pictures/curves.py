@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eoi.records.statistics import deviation, mean_interval, sample_efficiency, smoothed
+from eoi.records.statistics import (
+    FEWEST,
+    deviation,
+    mean_interval,
+    sample_efficiency,
+    smoothed,
+)
 from eoi.utils.shapes import Float
 
 __all__ = ["BANDS", "Curve", "Summary", "automatic_width", "smoothed", "summarise"]
@@ -43,7 +49,8 @@ def automatic_width(entries: int) -> int:
 def summarise(curves: Sequence[Curve], band: str) -> Summary:
     """Mean and band on all x at which each run has values, measured or interpolated; or nowhere.
 
-    band: a key of BANDS. With a single run its two edges are that run.
+    band: a key of BANDS. With a single run its two edges are that run; those of `iqm` are its
+    middle with two runs, too.
     """
     x = np.unique(np.concatenate([curve.x for curve in curves]))
     x = x[(x >= max(curve.x[0] for curve in curves)) & (x <= min(curve.x[-1] for curve in curves))]
@@ -54,7 +61,8 @@ def summarise(curves: Sequence[Curve], band: str) -> Summary:
     if band == "minmax" or len(y) == 1:
         return Summary(x, mean, y.min(0), y.max(0))
     if band == "iqm":
-        return Summary(x, *sample_efficiency([y]))
+        few = len(y) < FEWEST
+        return Summary(x, mean, mean, mean) if few else Summary(x, *sample_efficiency([y]))
     if band == "ci":
         return Summary(x, mean, *mean_interval(y))
     return Summary(x, mean, mean - deviation(y), mean + deviation(y))

@@ -115,17 +115,16 @@ def not_finite(panel: Panel) -> list[str]:
     ]
 
 
-def remarks(panel: Panel) -> list[str]:
-    """Warnings about groups whose mean can mislead."""
+def remarks(panel: Panel, by: Sequence[str] | None = None) -> list[str]:
+    """Warnings about groups whose mean can mislead. by: settings that made the groups."""
     found = []
     for name, records in panel.groups.items():
         where = ", ".join(filter(None, (panel.world, name)))
         unlike = setting_apart(records)
         if unlike:
-            keys = ",".join(unlike[:4])
+            keys = ",".join(dict.fromkeys([*(by or ("name",)), *unlike[:4]]))
             found.append(
-                f"{where}: its runs differ in {', '.join(unlike[:4])};"
-                f" --by name,{keys} tells them apart"
+                f"{where}: its runs differ in {', '.join(unlike[:4])}; --by {keys} tells them apart"
             )
         found += twice(where, records)
         found += [f"{where}: {_reached(record)}" for record in records if record.unfinished]

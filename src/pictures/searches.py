@@ -11,19 +11,20 @@ from matplotlib.ticker import MaxNLocator
 def searches(
     title: str,
     settings: Sequence[Mapping[str, str]],
+    numbers: Sequence[int],
     values: Sequence[float],
     logs: Collection[str] = (),
 ) -> Figure:
-    """Each trial's value in order, with the best so far; then a panel for each setting.
+    """Each trial's value by its number, with the best so far; then a panel for each setting.
 
     settings: of each trial, as they were typed, by key. logs: keys with a logarithmic axis.
+    numbers: of the trials, which rise; a failed one is missing.
     """
     keys = list(settings[0])
     figure = Figure(figsize=(3.2 * (1 + len(keys)), 2.8), layout="constrained")
     history, *others = figure.subplots(1, 1 + len(keys), squeeze=False)[0]
-    order = np.arange(len(values))
-    history.plot(order, values, "o", markersize=4, alpha=0.6)
-    history.step(order, np.maximum.accumulate(values), where="post", color="0.3")
+    history.plot(numbers, values, "o", markersize=4, alpha=0.6)
+    history.step(numbers, np.maximum.accumulate(values), where="post", color="0.3")
     history.set_title(title)
     history.set_xlabel("trial")
     history.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -83,7 +83,7 @@ _KINDS = {"seed": int, "t_max": (int, float), "env_args": dict}
 
 
 def recorded(config: object) -> Config:
-    """Settings of a run's file, under their present names: `sc2_lite` became an engine of `sc2`.
+    """Settings of a run's file, under their present names.
 
     Raises ValueError where they cannot be those of a run.
     """
@@ -94,9 +94,23 @@ def recorded(config: object) -> Config:
         optional = key == "seed" or key not in config
         if not isinstance(value, kind) and not (optional and value is None):
             raise ValueError(f"{key} is {value!r}")
-    if config.get("env") != "sc2_lite":
-        return config
-    return config | {"env": "sc2", "env_args": {"engine": "lite", **config.get("env_args", {})}}
+    if config.get("env") == "sc2_lite":  # became an engine of sc2
+        config = config | {
+            "env": "sc2",
+            "env_args": {"engine": "lite", **config.get("env_args", {})},
+        }
+    eoi = config.get("eoi")
+    return config | {"eoi": _renamed(eoi)} if isinstance(eoi, dict) else config
+
+
+def _renamed(eoi: Config) -> Config:
+    """EOI's settings: `centred` became `intrinsic`, and the `chooser` of form=explore was fixed."""
+    now = {key: value for key, value in eoi.items() if key != "centred"}
+    if "centred" in eoi:
+        now.setdefault("intrinsic", "centred" if eoi["centred"] else "p")
+    if eoi.get("form") == "explore":
+        now.setdefault("chooser", "own")
+    return now
 
 
 def flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

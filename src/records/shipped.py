@@ -4,11 +4,12 @@ A table names its rows by algorithm; these settings say which of them are not as
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 from eoi.config import loader
 from eoi.records.groups import IGNORED, WITHIN, differing, idle, order, plain, shown, value
-from eoi.records.record import Record, flat
+from eoi.records.record import Config, Record, flat
 
 # Settings that change how a run is recorded, and not what it learns
 _RECORDING = frozenset({"absolute_nepisode", "log_interval", "test_interval", "test_nepisode"})
@@ -21,18 +22,18 @@ def changed(
 ) -> dict[str, list[str]]:
     """KEY=VALUE of the settings of each algorithm that differ from the shipped ones, by its name.
 
-    A setting that either of them lacks is left out, as are settings without effect, and a t_max
-    that all runs share. A run counts only if its algorithm and world are shipped.
+    Left out are settings without effect or that this version lacks, and a t_max that all runs
+    share. A run counts only if its algorithm and world are shipped.
 
     told: for each name the settings that its runs' labels have, which are left out, as are those
     in `but`.
     """
     same = {*but, *(() if differing(records, ["t_max"]) else ("t_max",))}
     found: dict[str, dict[str, set[int | float | str | None]]] = {}
-    for record in records:
+    for record in map(completed, records):
         name = str(record.config.get("name"))
         for key, usual in _shipped(record).items():
-            if key in same or key in told[name] or key not in record.settings:
+            if key in same or key in told[name]:
                 continue
             if plain(record.settings[key]) != plain(usual) and not idle(record, key):
                 found.setdefault(name, {}).setdefault(key, set()).add(value(record, key))
@@ -43,6 +44,16 @@ def changed(
         ]
         for name, own in sorted(found.items())
     }
+
+
+def completed(record: Record) -> Record:
+    """The run with the default of each setting that is newer than it."""
+    return replace(record, config=loader.merged(_defaults(), record.config))
+
+
+@cache
+def _defaults() -> Config:
+    return loader.defaults()
 
 
 def sentence(settings: Mapping[str, Sequence[str]], quote: str = "") -> str:

@@ -102,6 +102,9 @@ def bootstrap_interval(
     return _percentiles(statistic(_drawn(strata, np.random.default_rng(seed), draws)))
 
 
+FEWEST = 3  # runs of which an interquartile mean is given an interval
+
+
 def _single(strata: Strata) -> bool:
     return max(len(values) for values in strata) < 2
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from eoi.records.record import Record
 from eoi.records.statistics import (
+    FEWEST,
     Difference,
     Statistic,
     Strata,
@@ -117,7 +118,7 @@ def _interval(strata: Strata, statistic: Statistic) -> str:
     every = np.concatenate(strata)
     middle = number(statistic(every).item())
     low, high = (end.item() for end in bootstrap_interval(strata, statistic))
-    return middle if len(every) < 3 else f"{middle} [{number(low)}, {number(high)}]"
+    return middle if len(every) < FEWEST else f"{middle} [{number(low)}, {number(high)}]"
 
 
 def _number_of(group: Finals, records: Sequence[Record]) -> str:

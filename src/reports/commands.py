@@ -10,6 +10,7 @@ from typing import Any
 from eoi.config import loader
 from eoi.records.groups import IGNORED, WITHIN, idle, plain
 from eoi.records.record import Record, flat
+from eoi.records.shipped import completed
 from eoi.settings import configure
 from eoi.utils.errors import UserError
 from eoi.utils.places import command
@@ -21,9 +22,10 @@ _UNTOLD = IGNORED | {"label"}
 def training_command(record: Record) -> str:
     """The shortest command whose settings are those of the run, with this version's files.
 
-    Settings that have no effect, or that this version lacks, are left out. Empty where the run's
-    world is not installed.
+    Settings that have no effect, or that this version lacks, are left out. Settings newer than the
+    run have their defaults. Empty where the run's world is not installed.
     """
+    record = completed(record)
     found = [
         (_different(record, settings), algorithm, env)
         for algorithm in _candidates("algs", record.config.get("name"), "learner", record)
@@ -81,7 +83,7 @@ def _is_read(config: str, key: str) -> bool:
 
     True where that cannot be judged, as for a configuration of another version.
     """
-    whole = loader.merged(_defaults(), json.loads(config)) | _ANYWHERE
+    whole = json.loads(config) | _ANYWHERE
     try:
         configure(whole)
     except UserError:
@@ -91,11 +93,6 @@ def _is_read(config: str, key: str) -> bool:
     except UserError:
         return key.startswith("env_args.")
     return True
-
-
-@cache
-def _defaults() -> Mapping[str, Any]:
-    return loader.defaults()
 
 
 def _written(value: object) -> str:

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from eoi.pictures.curves import Curve, Summary, summarise
-from eoi.records.statistics import bootstrap_interval, deviation, interquartile_mean
+from eoi.records.statistics import (
+    FEWEST,
+    bootstrap_interval,
+    deviation,
+    interquartile_mean,
+)
 from eoi.utils.shapes import Float
 
 BANDS = {
@@ -61,12 +66,16 @@ def middle(curves: Sequence[Curve], band: str) -> Summary:
 
 
 def centre(values: Float[np.ndarray, " R"], band: str) -> tuple[float, float, float]:
-    """Middle of the runs' final values and the ends of its band; nan if a run has none."""
+    """Middle of the runs' final values and the ends of its band; nan if a run has none.
+
+    The ends are nan, too, where an interquartile mean is of fewer than three runs.
+    """
     if not np.isfinite(values).all():
         return np.nan, np.nan, np.nan
     mean, spread = float(values.mean()), float(deviation(values))
     if band == "iqm":
-        low, high = (float(end) for end in bootstrap_interval([values]))
+        known = len(values) >= FEWEST
+        low, high = (float(x) for x in bootstrap_interval([values])) if known else (np.nan, np.nan)
         return float(interquartile_mean(values)), low, high
     if band == "minmax":
         return mean, float(values.min()), float(values.max())

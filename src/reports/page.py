@@ -135,7 +135,7 @@ def _sections(report: Report) -> Iterable[Section]:
         "finals",
         "Final values",
         f"The {FINAL}, their number rounded up. Dots are runs; the diamond is their middle with"
-        " the chosen band. A single run has no interval.",
+        " the chosen band. A single run has no interval; a bootstrap needs three runs.",
         _figure("finals", "Final values") + _each_world(report, tables.final_table),
     )
     yield Section(
