@@ -412,7 +412,7 @@ def _out(options: Namespace, figure: Figure) -> pathlib.Path:
         return folder / f"figure_{figure.name}.png"
     if len(options.names) > 1:
         raise UserError(f"--out {options.out}: names one picture, for {len(options.names)} figures")
-    if options.out.suffix not in (".png", ".pdf", ".svg"):
+    if options.out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UserError(f"--out {options.out}: the name has to end with .pdf, .png, .svg")
     return options.out
 

@@ -48,6 +48,7 @@ def test_dimensions(text, expected) -> None:
         ("gamma=0.9..0.8", "goes down"),
         ("gamma=0..1:log", "begins above 0"),
         ("gamma=low..high", "low is no number"),
+        ("gamma=0.9..0.99:lin", "expected numbers, as LOW..HIGH or LOW..HIGH:log"),
         ("gamma=0.9..0.99996", "a number has four digits; write 0.9..1$"),
         ("hidden_dim=64.5..128", "the setting is an integer; write 64..128$"),
         ("critic_input=obs,state,obs", "critic_input: obs is there twice"),

@@ -79,6 +79,8 @@ def dimension(text: str, config: Config) -> Dimension:
     if not key or not equals or not values:
         raise UserError(f"--search {text}: expected KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B")
     found = _RANGE.fullmatch(values)
+    if found is None and ".." in values:
+        raise UserError(f"--search {text}: expected numbers, as LOW..HIGH or LOW..HIGH:log")
     if found is None:
         choices = tuple(filter(None, values.split(",")))
         if len(choices) < 2:

@@ -189,9 +189,10 @@ def _end(process: BaseProcess, pipe: connection.Connection) -> None:
 def _work(pipe: connection.Connection, make: Callable[[], Game], count: int) -> None:
     """Main function of a worker: build the copies, then answer requests until the pipe closes."""
     # Ctrl-C reaches the whole process group, and a cluster's SIGTERM all processes of a job; only
-    # the parent reacts to them.
+    # the parent reacts to them. SIGTERM gets a handler, because a game would inherit SIG_IGN, and
+    # could not be ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     parent = multiprocessing.parent_process()
     threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
