@@ -77,7 +77,7 @@ def test_novelty_counts_and_rewards_the_observation_after_an_action():
 
 @pytest.mark.parametrize(
     ("command", "expected"),
-    list(zip(BATCHES, ["pac_men my.yaml seed 4", "20 trials of 3 runs each"], strict=True)),
+    list(zip(BATCHES, ["pac_men my seed 4", "20 trials of 3 runs each"], strict=True)),
 )
 def test_batches_of_the_page(command, expected, tmp_path):
     (tmp_path / "my.yaml").write_text(MY_YAML)

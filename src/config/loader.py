@@ -291,9 +291,9 @@ def load(
     for source, content in layers:
         _refuse_unknown(content, known, source, env_args)
         config = merged(config, content)
-    # A world's file and an algorithm's may each need modules.
-    modules = [module for _, content in layers for module in content.get("plugins", [])]
-    config["plugins"] = list(dict.fromkeys(modules))
+    if "plugins" in known:  # a world's file and an algorithm's may each need modules
+        modules = [module for _, content in layers for module in content.get("plugins", [])]
+        config["plugins"] = list(dict.fromkeys(modules))
     if "world" in known:
         config["world"] = config["world"] or _world_name(env, updates)
     return _as_integers(config, known)
