@@ -30,7 +30,8 @@ def changed(
     """
     same = {*but, *(() if differing(records, ["t_max"]) else ("t_max",))}
     found: dict[str, dict[str, set[int | float | str | None]]] = {}
-    for record in map(completed, records):
+    defaults = loader.defaults()
+    for record in (completed(record, defaults) for record in records):
         name = str(record.config.get("name"))
         for key, usual in _shipped(record).items():
             if key in same or key in told[name]:
@@ -46,14 +47,9 @@ def changed(
     }
 
 
-def completed(record: Record) -> Record:
+def completed(record: Record, defaults: Config) -> Record:
     """The run with the default of each setting that is newer than it."""
-    return replace(record, config=loader.merged(_defaults(), record.config))
-
-
-@cache
-def _defaults() -> Config:
-    return loader.defaults()
+    return replace(record, config=loader.merged(defaults, record.config))
 
 
 def sentence(settings: Mapping[str, Sequence[str]], quote: str = "") -> str:

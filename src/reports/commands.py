@@ -25,7 +25,7 @@ def training_command(record: Record) -> str:
     Settings that have no effect, or that this version lacks, are left out. Settings newer than the
     run have their defaults. Empty where the run's world is not installed.
     """
-    record = completed(record)
+    record = completed(record, loader.defaults())
     found = [
         (_different(record, settings), algorithm, env)
         for algorithm in _candidates("algs", record.config.get("name"), "learner", record)
