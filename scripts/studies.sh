@@ -9,7 +9,6 @@
 set -eu
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export OMP_NUM_THREADS=1
-export MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_MMAP_THRESHOLD_=536870912 # keep the pages of temporary tensors, which are used again at once
 wanted=("${@:-*}")
 
 keep() { # FOLDER: renames it, to a free name that src/plot.py skips when it looks for runs

@@ -20,7 +20,7 @@ from eoi.records import reader
 from eoi.settings import Settings
 from eoi.utils import checkpoints
 from eoi.utils.errors import UserError
-from eoi.utils.memory import Setting, require
+from eoi.utils.memory import Setting, keep_freed, require
 from eoi.utils.places import ROOT, expanded
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def make_worlds(settings: Settings, runs: int = 1) -> Worlds:
     """Copies for `runs` runs with these settings. Prints the world's warnings."""
     run, device = settings.run, settings.device
     torch.set_num_threads(run.threads)
+    keep_freed()
     train = make_env(settings, runs * run.batch_size_run, device)
     if train.spec.notice:
         log.warning("%s", train.spec.notice)

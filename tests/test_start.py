@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import pathlib
+import platform
 import re
 import shutil
 import signal
@@ -30,6 +31,27 @@ PROGRAMS = [
     *("benchmarks/sc2_server.py", "scripts/explorers.py", "scripts/fill_pages.py"),
     "docs/worlds/draw.py",
 ]
+
+
+FAULTS = """
+import resource, sys
+sys.path.insert(0, "benchmarks")
+from speed import updating
+update = updating("maac", "pac_men")
+update(), update()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+done = sum(update() for _ in range(4))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / done)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_updates_use_freed_memory_again() -> None:
+    """Page faults of an update; hundreds where freed memory goes back to the system."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    words = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(words, env=plain, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert float(done.stdout) < 40, done.stderr
 
 
 @pytest.mark.parametrize("file", PROGRAMS)

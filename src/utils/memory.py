@@ -1,5 +1,6 @@
-"""Free memory, checked before a large allocation."""
+"""Free memory, checked before a large allocation; freed memory, kept for the next one."""
 
+import ctypes
 import os
 import pathlib
 from typing import NamedTuple
@@ -40,6 +41,26 @@ def require(size: int, device: torch.device, label: str, setting: Setting) -> No
             f"{label} takes {size / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on {device}; "
             f"with {key}={fits} it fits"
         )
+
+
+# Parameters of glibc's mallopt: freed memory above the first goes back to the system; blocks above
+# the second have pages of their own.
+_TRIM, _MMAP = -1, -3
+_KEPT = 512 << 20  # bytes, far above an update's temporaries
+
+
+def keep_freed() -> None:
+    """Lets glibc keep up to 512 MiB of freed memory for the next allocation.
+
+    An update's temporaries are freed and allocated again at once. New pages for them cost 5 to 20 %
+    of an update. No effect on other systems, and none where the environment sets malloc itself.
+    """
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_TRIM, _KEPT)
+        mallopt(_MMAP, _KEPT)
 
 
 def _machine() -> int | None:
