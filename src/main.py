@@ -145,8 +145,9 @@ def parse_command(argv: Sequence[str]) -> Command:
         return _resumed(flags, given, rest, _further(flags))
     fleet = given_fleet(given)
     given = {key: value for key, value in given.items() if key != "fleet"}
+    seed = random.SystemRandom().randrange(2**31)  # one: the arms of a fleet differ in nothing else
     commands = [
-        _fresh(flags, given, updates, label, rest) for updates, label in varied(fleet, given)
+        _fresh(flags, given, updates, label, rest, seed) for updates, label in varied(fleet, given)
     ]
     first, *others = commands
     if others:
@@ -178,13 +179,14 @@ def _fresh(
     updates: dict[str, Any],
     label: str,
     rest: list[str],
+    seed: int,
 ) -> Command:
-    """A new run; `updates`: settings that set it apart in a fleet."""
+    """A new run; `updates`: settings that set it apart in a fleet; `seed`: where none is set."""
     given = loader.merged(given, updates)
     algorithm, env = flags.get("--config", "qmix"), flags.get("--env-config", "pac_men")
     config = loader.load(algorithm, env, given, envs.setting_names())
     if config["seed"] is None:
-        config["seed"] = random.SystemRandom().randrange(2**31)
+        config["seed"] = seed
     # The arm's name is for messages alone.
     settings = configure(config | {"label": config["label"] or label}, given)
     if found := located(settings):

@@ -49,6 +49,8 @@ class Counters:
     tests: int = 0
     best: float = float("-inf")  # highest test return since the first update
     best_t: int = 0  # its environment step
+    dropped: int = 0  # episodes, tests too, lost to faults of the machine
+    warned: bool = False  # of a collapse
 
 
 def _most(t_max: int, spec: EnvSpec, copies: int) -> tuple[int, int]:
@@ -100,7 +102,6 @@ class Run:
         if folder is not None and self.cfg.save_interval:
             self.checkpoints = checkpoints.Checkpoints(folder / "checkpoints")
         self.saved_t, self.saved_at = -1, time.monotonic()  # of the newest checkpoint
-        self._has_warned = False  # of a collapse
 
     def _lacks(self, t: int, episodes: int) -> str:
         """Reason why no update comes within so many steps and episodes, as far as it is known."""
@@ -164,24 +165,28 @@ class Run:
 
     def _warn_of_collapse(self) -> None:
         """Prints a warning, once, when the return is gone and values grow."""
-        found = None if self._has_warned else collapse(self.log.series)
+        found = None if self.at.warned else collapse(self.log.series)
         if found is not None:
-            self._has_warned = True
+            self.at.warned = True
             title = f"{self.settings.title} {self.cfg.label}".rstrip()
             log.warning("warning: %s: %s", title, described(found, self.learner.remedies()))
 
     def take_best(self) -> None:
-        """Takes the networks of the best test. Raises UserError where they were not saved."""
-        if self.folder is not None:
+        """Takes the networks of the best test. Raises Failure where they cannot be read."""
+        if self.folder is None:
+            return
+        try:
             restore(self.learner, self.folder, "best")
+        except UserError as error:
+            raise Failure(str(error)) from None
 
-    def report(self, dropped: int) -> None:
-        """Logs the training since the last report; `dropped`: episodes lost to faults so far."""
+    def report(self) -> None:
+        """Logs the training since the last report."""
         self.refuse_broken()
         self.log.metrics(summary(self.since_report, self.spec.metrics), self.at.t)
         self.log.metrics({"episode": self.at.episodes, "updates": self.at.updates}, self.at.t)
         if self.spec.scarce:
-            self.log.metrics({"dropped_episodes": dropped}, self.at.t)
+            self.log.metrics({"dropped_episodes": self.at.dropped}, self.at.t)
         if self.batch is not None and self.stats:
             diagnosed = self.learner.diagnose(self.batch, self.now)
             self.log.metrics(self.stats | diagnosed, self.at.t)
@@ -372,9 +377,17 @@ class Trainer:
         """Plays training episodes, which the runs take in."""
         count = self.rollout.env.n_envs // len(self.runs)
         keys = [run.episode_keys("train", run.at.episodes, count) for run in self.runs]
-        episodes = self.rollout.run(self.team, torch.cat(keys), self.runs[0].now)
+        episodes = self._played(self.rollout, torch.cat(keys))
         for run, own in zip(self.runs, self._apart(episodes), strict=True):
             run.take(own, count, self.rollout.steps(own))
+
+    def _played(self, rollout: Rollout, keys: Int[Tensor, " N"], greedy: bool = False) -> Episodes:
+        """Episodes of all runs; those lost to faults are counted."""
+        before = rollout.dropped
+        episodes = rollout.run(self.team, keys, self.runs[0].now, greedy)
+        for run in self.runs:
+            run.at.dropped += rollout.dropped - before
+        return episodes
 
     def learn(self) -> None:
         """As many updates as are due."""
@@ -424,7 +437,7 @@ class Trainer:
                 run.episode_keys(stream, (test * rounds + k) * count, count)
                 for run, test in zip(runs, tests, strict=True)
             ]
-            played = self.tests.run(self.team, torch.cat(keys), runs[0].now, greedy=True)
+            played = self._played(self.tests, torch.cat(keys), greedy=True)
             last = self._apart(played)
             for found, own in zip(outcomes, last, strict=True):
                 found.append(own.outcome())
@@ -436,8 +449,7 @@ class Trainer:
 
     def report(self) -> None:
         """Logs the training since the last report."""
-        dropped = self.rollout.dropped + self.tests.dropped
-        self._each(lambda run: run.report(dropped))
+        self._each(lambda run: run.report())
         self._beat()
 
     def progress(self, last: bool = False) -> None:

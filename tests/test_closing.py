@@ -99,6 +99,15 @@ def test_a_run_warns_once(settings, caplog) -> None:
     assert "docs/algorithms/eoi.md" in caplog.text
 
 
+def test_a_resumed_run_does_not_warn_again(settings, caplog) -> None:
+    first, second = (make_run(settings("eoi_qmix_literal")) for _ in range(2))
+    first.log.series = dict(GONE)
+    first._warn_of_collapse()
+    second.load_state(first.state())
+    second._warn_of_collapse()
+    assert caplog.text.count("collapsed") == 1
+
+
 @pytest.mark.parametrize("algorithm", ["qmix", "eoi_explore_qmix"])
 def test_advice_is_that_of_the_runs_own_parts(algorithm, settings, caplog) -> None:
     run = make_run(settings(algorithm))

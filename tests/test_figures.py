@@ -668,6 +668,18 @@ def test_the_absolute_metric_is_of_the_best_networks(tmp_path, runs):
         assert len(returns) == 6 and found[place] == pytest.approx(float(returns.mean()))
 
 
+def test_a_run_without_its_best_networks_fails_alone(tmp_path, caplog):
+    every = [tiny("qmix", seed=seed, absolute_nepisode=6) for seed in range(2)]
+    logged = []
+    trainer = make_trainer(*every, folder=tmp_path, logged=logged)
+    trainer.train()
+    (tmp_path / "0/models/best.pt").unlink()
+    logged.clear()
+    trainer.absolute()
+    assert [name for name, *_ in logged].count("absolute_return_mean") == 1
+    assert "best.pt" in caplog.text and "the other runs go on" in caplog.text
+
+
 def test_the_absolute_metric_needs_saved_networks():
     with pytest.raises(UserError, match="absolute_nepisode: plays the best networks"):
         tiny("qmix", absolute_nepisode=320, save_model=False)

@@ -368,6 +368,15 @@ def test_seeds_and_values_multiply():
     assert runs[0].config["fleet"] == loader.defaults()["fleet"]
 
 
+def test_arms_without_a_seed_share_the_drawn_one():
+    words = ["--config=eoi_qmix", "with", 'fleet.vary={"eoi.alpha": [0.01, 0.05]}']
+    seeds = [
+        {run.settings.run.seed for run in (first, *first.others)}
+        for first in (parse_command(words) for _ in range(2))
+    ]
+    assert [len(own) for own in seeds] == [1, 1] and seeds[0] != seeds[1]
+
+
 def test_a_fleet_of_one_is_the_run_itself():
     assert commands("fleet.seeds=[7]", "t_max=60").others == []
     assert commands("fleet.seeds=[7]", "t_max=60").config == commands("seed=7", "t_max=60").config

@@ -274,6 +274,23 @@ def test_every_few_minutes_and_never_before(settings, tmp_path, monkeypatch):
     assert written[-1] == 600 and written[:3] == [180, 360, 540]
 
 
+def test_episodes_lost_to_faults_are_counted_across_a_resume(settings, monkeypatch):
+    trainer = make_trainer(settings("qmix"))
+    (run,) = trainer.runs
+    play = trainer.rollout.run
+
+    def losing(*args):
+        trainer.rollout.dropped += 2
+        return play(*args)
+
+    monkeypatch.setattr(trainer.rollout, "run", losing)
+    trainer.play()
+    trainer.play()
+    resumed_run = make_run(settings("qmix"))
+    resumed_run.load_state(run.state())
+    assert run.at.dropped == resumed_run.at.dropped == 4
+
+
 def test_zero_writes_none(settings, tmp_path):
     trained(settings("qmix", save_interval=0), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
