@@ -41,7 +41,10 @@ def make_env(settings: Settings, n_envs: int, device: torch.device | str = "cpu"
 
 
 def make_worlds(settings: Settings, runs: int = 1) -> Worlds:
-    """Copies for `runs` runs with these settings. Prints the world's warnings."""
+    """Copies for `runs` runs with these settings. Prints the world's warnings.
+
+    Sets the threads of this process, and how it keeps freed memory.
+    """
     run, device = settings.run, settings.device
     torch.set_num_threads(run.threads)
     keep_freed()
@@ -62,7 +65,7 @@ def make_learner(settings: Settings, spec: EnvSpec) -> Learner:
 
     Extras are drawn from a seed of their own: the base learner's weights are the same without them.
     """
-    _refuse_misfits(settings, spec)
+    _refuse_world(settings, spec)
     return _networks(settings, spec)
 
 
@@ -145,8 +148,8 @@ def refuse_world(settings: Settings) -> None:
     learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, spec)
 
 
-def _refuse_misfits(settings: Settings, spec: EnvSpec) -> None:
-    """Raises UserError."""
+def _refuse_world(settings: Settings, spec: EnvSpec) -> None:
+    """Raises UserError where the learner, or its mixer, does not fit the world."""
     learners.REGISTRY[settings.run.learner].refuse_world(settings.learner, lambda: spec)
     mixer = getattr(settings.learner, "mixer", "none")
     if spec.individual_rewards and mixer != "none":

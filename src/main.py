@@ -388,7 +388,7 @@ class Program:
     def run(self, sacred: SacredRun) -> float | None:
         """The whole work, inside of the first run's record.
 
-        Returns its best test return since the first update; None without such a test.
+        Returns its best test return of trained networks; None without such a test.
         """
         self.records[0].sacred = sacred
         trainer: Trainer | None = None

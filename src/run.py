@@ -47,7 +47,7 @@ class Counters:
     episodes: int = 0
     updates: int = 0
     tests: int = 0
-    best: float = float("-inf")  # highest test return since the first update
+    best: float = float("-inf")  # highest test return of trained (or loaded) networks
     best_t: int = 0  # its environment step
     dropped: int = 0  # episodes, tests too, lost to faults of the machine
     warned: bool = False  # of a collapse

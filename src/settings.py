@@ -1,6 +1,7 @@
 """The whole configuration of a run, checked, and each part as its reader needs it.
 
-Learners, agents, mixers and extras declare their own settings; this file names none of them.
+Learners, agents, mixers and extras declare their own settings. This file names those of them that
+two parts must agree on.
 """
 
 import dataclasses
@@ -104,7 +105,7 @@ NONE = "none"  # the form of a section that is switched off
 def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
     """Checks everything that can be checked before anything is created.
 
-    `given`: keys that the user typed; one that this run would not read is refused.
+    `given`: keys that the user typed; one that belongs to no part of this run is refused.
     Raises UserError.
     """
     run = parse(RunConfig, config, strict=False)
