@@ -69,9 +69,10 @@ def body(argv: Sequence[str]) -> None:
     names = None if options.metric is None else chosen_metrics(records, options.metric)
     if options.out.name.endswith(table.SUFFIX):
         table.write(options.out, records, names)
+        runs = len(records)
     else:
-        _for_others(options, records, names)
-    print(f"{options.out}: {len(records)} runs, {options.out.stat().st_size / 1e6:.2f} MB")
+        runs = _for_others(options, records, names)
+    print(f"{options.out}: {runs} runs, {options.out.stat().st_size / 1e6:.2f} MB")
 
 
 def _refuse_other_names(out: pathlib.Path) -> None:
@@ -82,7 +83,8 @@ def _refuse_other_names(out: pathlib.Path) -> None:
         )
 
 
-def _for_others(options: Namespace, records: Sequence[Record], names: list[str] | None) -> None:
+def _for_others(options: Namespace, records: Sequence[Record], names: list[str] | None) -> int:
+    """Writes a file for other programs. Returns the number of runs in it."""
     metrics = names or [_RETURN]
     by = [key for key in options.by.split(",") if key] if options.by else None
     kept, others = reader.trained(records)
@@ -116,13 +118,15 @@ def _for_others(options: Namespace, records: Sequence[Record], names: list[str] 
     ]
     tell(remarks)
     if options.out.suffix == ".json":
-        content, notes = exports.marl_eval(every, metrics)
+        content, notes, runs = exports.marl_eval(every, metrics)
         tell(notes)
         write_text(options.out, json.dumps(content))
-    elif options.out.suffix == ".tex":
+        return runs
+    if options.out.suffix == ".tex":
         write_text(options.out, exports.latex(every, metrics, remarks))
     else:
         write_text(options.out, exports.table_of_runs(every, metrics))
+    return len(logged)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -222,6 +222,8 @@ def test_the_family_of_the_study_of_individuality():
 
 def test_bad_words_are_refused(tmp_path, capsys):
     assert "Did you mean '4-left'" in refused(figure, ["4-lft"], capsys)
+    assert refused(figure, ["9"], capsys).endswith("Did you mean 9-left or 9-right?")
+    assert refused(figure, ["11"], capsys).endswith("Did you mean 11a or 11b or 11c?")
     assert "there is no such file" in refused(figure, ["none.yaml"], capsys)
     assert "name one" in refused(figure, [], capsys)
     assert "has to end with" in refused(figure, ["7", "--out", "x.txt"], capsys)
@@ -696,7 +698,7 @@ def two_groups() -> dict[str, dict[str, list[Record]]]:
 
 
 def test_the_tree_of_marl_eval():
-    content, notes = exports.marl_eval(two_groups(), ["test_return_mean"])
+    content, notes, exported = exports.marl_eval(two_groups(), ["test_return_mean"])
     assert content == {
         "pac_men": {
             "pac_men": {
@@ -722,6 +724,7 @@ def test_the_tree_of_marl_eval():
         "pac_men: of up to 3 tests of a run, the 2 at steps of all runs are exported",
         "pac_men: runs without an absolute metric have their final value in it",
     ]
+    assert exported == 2
     with pytest.raises(UserError, match="has not logged test_snd"):
         exports.marl_eval(two_groups(), ["test_snd"])
 
@@ -732,12 +735,12 @@ def test_marl_eval_has_tests_of_equal_steps_and_algorithms_of_all_tasks():
     seldom.metrics["test_return_mean"] = Series(steps * 2, np.array([5.0, 6, 7]))
     other = {"pac_men (a=2)": {"qmix": [often]}}
     worlds = {"pac_men (a=1)": {"qmix": [often], "vdn": [seldom]}} | other
-    content, notes = exports.marl_eval(worlds, ["test_return_mean"])
+    content, notes, _ = exports.marl_eval(worlds, ["test_return_mean"])
     assert [list(own) for own in content["pac_men"].values()] == [["qmix"], ["qmix"]]
     absent = "pac_men: vdn did not run in all of pac_men (a=1), pac_men (a=2), and is left out"
     assert absent in notes
     del worlds["pac_men (a=2)"]
-    content, _ = exports.marl_eval(worlds, ["test_return_mean"])
+    content, *_ = exports.marl_eval(worlds, ["test_return_mean"])
     for name, values in (("qmix", [0, 2, 4]), ("vdn", [5, 6, 7])):
         run = content["pac_men"]["pac_men (a=1)"][name]["run_0"]
         tests = [run[f"step_{k}"] for k in range(3)]
@@ -811,7 +814,9 @@ def test_the_command_exports_by_the_files_name(tmp_path, capsys):
         out = tmp_path / f"x{suffix}"
         assert export.main([str(tmp_path / "runs"), "--out", str(out)]) == 0
         assert out.read_text().startswith(start)
-    assert "absolute metric have their final" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "absolute metric have their final" in said.err
+    assert said.out.count(": 2 runs, ") == 3
     fake(tmp_path / "runs" / "3", 3, [0.0, float("nan")])
     assert export.main([str(tmp_path / "runs"), "--out", str(tmp_path / "x.csv")]) == 0
     line = f"note: test_return_mean of {tmp_path}/runs/3 is not finite at step 300\n"
@@ -868,11 +873,11 @@ def test_unfinished_runs_are_not_averaged_with_finished_ones():
             "qmix, unfinished": 1,
         }
     assert remarks(panel) == ["pac_men, qmix, unfinished: " + _AT_300]
-    content, notes = exports.marl_eval({"pac_men": panel.groups}, ["test_return_mean"])
+    content, notes, _ = exports.marl_eval({"pac_men": panel.groups}, ["test_return_mean"])
     assert list(content["pac_men"]["pac_men"]) == ["qmix"]
     assert f"pac_men: {cut.folder} is unfinished, and is left out" in notes
     del panel.groups["qmix"]
-    content, _ = exports.marl_eval({"pac_men": panel.groups}, ["test_return_mean"])
+    content, *_ = exports.marl_eval({"pac_men": panel.groups}, ["test_return_mean"])
     assert list(content["pac_men"]["pac_men"]) == ["qmix unfinished"]
 
 

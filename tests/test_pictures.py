@@ -459,6 +459,14 @@ def test_the_bars_of_a_sweep_are_not_cut_at_zero(sacred: pathlib.Path) -> None:
     assert axes.get_ylim()[0] < 2 - 8**0.5
 
 
+def test_a_curve_far_from_zero_has_room_above(sacred: pathlib.Path) -> None:
+    fake(sacred / "1", 1, [18.0, 19.5, 19.0])
+    rows = panels(reader.find_runs([sacred]), "test_return_mean", None, ["name"])
+    (axes,) = learning.learning_curves(rows, None, "std").axes
+    low, high = axes.get_ylim()
+    assert low < 0 and high == pytest.approx(1.05 * 19.5)
+
+
 def test_values_that_are_not_finite_are_named(
     sacred: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,7 @@ def test_groups_are_compared_within_each_world():
 def test_a_performance_profile():
     scores, levels = np.array([0.2, 0.5, 0.5, 1.0]), np.array([0.0, 0.2, 0.5, 1.0])
     assert statistics.performance_profile(scores, levels).tolist() == [1, 0.75, 0.25, 0]
+    assert np.isnan(statistics.performance_profile(np.array([0.2, np.nan]), levels)).all()
     low, high = statistics.profile_interval([scores, scores + 1], levels, draws=200)
     assert low.shape == high.shape == (4,) and (low <= high).all()
     # Each world keeps its own runs: those of the second all exceed 1.

@@ -140,7 +140,8 @@ def show_zero(axes: Axes, lowest: float) -> None:
     """
     low, high = axes.get_ylim()
     if lowest >= 0:
-        axes.set_ylim(bottom=-0.025 * high)
+        highest = axes.dataLim.y1  # far from 0, the margin above was a share of a small range
+        axes.set_ylim(-0.025 * high, max(high, 1.05 * highest))
     elif low < 0 < high:
         axes.axhline(0, color="0.7", linewidth=0.8, zorder=0.5)
 

@@ -27,6 +27,7 @@ Tree = dict[str, dict[str, dict[str, dict[str, dict[str, Step]]]]]
 class Exported(NamedTuple):
     content: Tree  # environment, task, algorithm, run, step
     notes: list[str]  # parts that were left out
+    runs: int
 
 
 def short(metric: str) -> str:
@@ -51,6 +52,7 @@ def marl_eval(worlds: Worlds, metrics: Sequence[str]) -> Exported:
     """
     content: Tree = {}
     notes: list[str] = []
+    exported = 0
     for env, own_tasks in _by_environment(worlds).items():
         tasks, cut = _finished(own_tasks)
         notes += [f"{env}: {record.folder} is unfinished, and is left out" for record in cut]
@@ -76,7 +78,8 @@ def marl_eval(worlds: Worlds, metrics: Sequence[str]) -> Exported:
             }
             for task, own in tasks.items()
         }
-    return Exported(content, notes)
+        exported += runs * len(groups)
+    return Exported(content, notes, exported)
 
 
 def _by_environment(worlds: Worlds) -> dict[str, dict[str, Mapping[str, Sequence[Record]]]]:

@@ -139,7 +139,9 @@ def read(name: str) -> Figure:
             raise UserError(f"figure {name}: there is no such file")
         return _figure(own, own.stem)
     if name not in names():
-        raise UserError(f"figure {name}: there is no such figure.{nearest(name, names())}")
+        parts = [each for each in names() if each.rpartition("-")[0] == name or each[:-1] == name]
+        near = f" Did you mean {' or '.join(parts)}?" if parts else nearest(name, names())
+        raise UserError(f"figure {name}: there is no such figure.{near}")
     return _figure(FOLDER / f"{name}.yaml", name)
 
 

@@ -190,8 +190,9 @@ def _better(first: Float[np.ndarray, "*B R"], second: Float[np.ndarray, "*B S"])
 def performance_profile(
     scores: Float[np.ndarray, "*B R"], levels: Float[np.ndarray, " G"]
 ) -> Float[np.ndarray, "*B G"]:
-    """Share of the runs whose score exceeds each level."""
-    return np.stack([(scores > level).mean(-1) for level in levels], axis=-1)
+    """Share of the runs whose score exceeds each level; nan where a run's score is nan."""
+    unknown = np.where(np.isnan(scores), np.nan, 0)
+    return np.stack([(unknown + (scores > level)).mean(-1) for level in levels], axis=-1)
 
 
 def profile_interval(
