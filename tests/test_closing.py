@@ -108,6 +108,15 @@ def test_a_resumed_run_does_not_warn_again(settings, caplog) -> None:
     assert caplog.text.count("collapsed") == 1
 
 
+@pytest.mark.parametrize(("algorithm", "warned"), [("eoi_qmix_literal", 1), ("eoi_qmix", 0)])
+def test_the_literal_form_warns_at_its_start_and_names_the_page(
+    algorithm, warned, settings, caplog
+) -> None:
+    make_run(settings(algorithm))
+    assert caplog.text.count("rewards large Q-values") == warned
+    assert caplog.text.count("docs/algorithms/eoi.md shows why") == warned
+
+
 @pytest.mark.parametrize("algorithm", ["qmix", "eoi_explore_qmix"])
 def test_advice_is_that_of_the_runs_own_parts(algorithm, settings, caplog) -> None:
     run = make_run(settings(algorithm))

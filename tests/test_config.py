@@ -267,3 +267,9 @@ def test_a_file_lies_over_its_base(tmp_path, monkeypatch):
     }
     with pytest.raises(UserError, match=r"envs/a\.yaml: its `base` leads back"):
         loader._read_named("envs", "--env-config", "a")
+
+
+def test_eoi_has_one_setting_on_all_value_learners():
+    names = ("eoi_qmix", "eoi_vdn", "eoi_qmix_rnn")
+    qmix, vdn, rnn = (loader.load(name, "pac_men", {})["eoi"] for name in names)
+    assert qmix == vdn == rnn

@@ -1,10 +1,13 @@
 """EOI's classifier and its forms against hand-worked numbers and plain loops."""
 
+import copy
 import math
 
 import pytest
 import torch
+from torch import Tensor
 
+from eoi.components.batch import Batch, of_actions
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Losses, Values
 from eoi.learners.eoi import (
@@ -25,6 +28,7 @@ from eoi.learners.eoi import (
     own_log_odds,
 )
 from eoi.modules.layers import AgentLinear, AgentMLP
+from eoi.modules.mixers import MixerConfig, QMixer
 from helpers import SPEC, context, masked, random_batch, step_keys
 
 NOW = torch.tensor(0.0)
@@ -440,9 +444,24 @@ def test_the_cross_entropy_knows_no_offset_and_no_unavailable_action():
     assert torch.allclose(loss, cross_entropy(q + 100, target, avail, one), atol=1e-4)
     elsewhere = q.masked_fill(~avail, 1e6)
     assert torch.equal(loss, cross_entropy(elsewhere, target, avail, one))
-    q.requires_grad_()
-    (gradient,) = torch.autograd.grad(cross_entropy(q, target, avail, torch.tensor(1.0)).sum(), q)
-    assert gradient.abs().max() <= 1 and (gradient[~avail] == 0).all()
+
+    def gradient(q: Tensor) -> Tensor:
+        q = q.clone().requires_grad_()
+        return torch.autograd.grad(cross_entropy(q, target, avail, one).sum(), q)[0]
+
+    assert torch.allclose(gradient(q), gradient(q + 100), atol=1e-4)
+    assert (gradient(q)[~avail] == 0).all()
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e6])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_policy_forms_gradient_is_bounded_by_alpha_for_any_q(size, temperature):
+    extra, batch = policy(temperature=temperature), masked(random_batch())
+    q = (size * torch.randn_like(batch.kept["q"])).requires_grad_()
+    pull = extra.losses(batch, Values(q, q.detach()), NOW).terms["pull"]
+    (gradient,) = torch.autograd.grad(pull, q)
+    bound = 0.05 / temperature / len(batch.obs)  # the loss is a mean over the batch
+    assert 0 < gradient.abs().max() <= bound * (1 + 1e-5)
 
 
 def test_the_intrinsic_action_values_equal_a_slow_computation():
@@ -490,26 +509,59 @@ def test_invariant_values_are_centred_and_of_unit_deviation_over_the_batch():
         assert own.square().mean().item() == pytest.approx(1, rel=1e-4)
 
 
-@pytest.mark.parametrize("scale", [0.1, 7.0])
-def test_scale_and_offset_of_an_agent_leave_the_invariant_gradient_alone_but_not_the_pulls(scale):
-    """A monotone mixer may take an agent's scale and offset back, so they carry no meaning."""
-    batch = random_batch(count=20)
+def directions(q: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Direction, for the first agent's values, of the gradient of two forms."""
     kept = {name: PULL[name] for name in PULL if name != "q_input"}
     torch.manual_seed(0)
     forms = {"pull": pull(), "invariant": Invariant(InvariantConfig(**kept), context(SPEC))}
+    q, found = q.clone().requires_grad_(), {}
+    for name, form in forms.items():
+        term = form.losses(batch, Values(q, q.detach()), NOW).terms["pull"]
+        gradient = torch.autograd.grad(term, q)[0][:, 0]
+        found[name] = gradient / gradient.norm()
+    return found
 
-    def direction(form, q):
-        q = q.clone().requires_grad_()
-        term = forms[form].losses(batch, Values(q, q.detach()), NOW).terms["pull"]
-        (gradient,) = torch.autograd.grad(term, q)
-        gradient = gradient[:, 0]  # of the agent that is rescaled
-        return gradient / gradient.norm()
 
-    q, changed = batch.kept["q"], batch.kept["q"].clone()
-    changed[:, 0] = scale * changed[:, 0] + 3
-    cosines = {form: float((direction(form, q) * direction(form, changed)).sum()) for form in forms}
-    assert cosines["invariant"] == pytest.approx(1, abs=1e-4)
-    assert cosines["pull"] < 0.99
+MIXING = MixerConfig(
+    mixer="qmix",
+    mixing_embed_dim=32,
+    mixing_activation="elu",
+    mixing_bias="mlp",
+    hypernet_layers=1,
+    hypernet_embed=64,
+)
+
+
+@pytest.mark.parametrize("scale", [0.1, 7.0])
+def test_a_scale_that_the_mixer_takes_back_turns_the_pull_and_not_the_invariant_form(scale):
+    batch = random_batch(count=20)
+    q = batch.kept["q"]
+    changed = q.clone()
+    changed[:, 0] *= scale
+    mixer = QMixer(SPEC, MIXING)
+    against = copy.deepcopy(mixer)
+    with torch.no_grad():  # the first agent's rows of W1
+        against.first.weight[: MIXING.mixing_embed_dim] /= scale
+        against.first.bias[: MIXING.mixing_embed_dim] /= scale
+        totals = [
+            net(of_actions(values, batch.actions), batch.state)
+            for net, values in ((mixer, q), (against, changed))
+        ]
+    assert torch.allclose(*totals, atol=1e-5)
+    before, after = directions(q, batch), directions(changed, batch)
+    assert float((before["invariant"] * after["invariant"]).sum()) == pytest.approx(1, abs=1e-4)
+    assert float((before["pull"] * after["pull"]).sum()) < 0.99
+
+
+def test_an_offset_that_another_agents_takes_back_turns_the_pull_and_not_the_invariant_form():
+    batch = random_batch(count=20)
+    q = batch.kept["q"]
+    changed = q + torch.tensor([3.0, -3.0, 0.0])[:, None]
+    taken, after = (of_actions(values, batch.actions) for values in (q, changed))
+    assert torch.allclose(taken.sum(-1), after.sum(-1), atol=1e-5)  # VDN's total
+    before, after = directions(q, batch), directions(changed, batch)
+    assert float((before["invariant"] * after["invariant"]).sum()) == pytest.approx(1, abs=1e-4)
+    assert float((before["pull"] * after["pull"]).sum()) < 0.99
 
 
 def test_one_agent_explores_and_the_share_falls():

@@ -11,7 +11,7 @@ from eoi.components.action_values import sizes
 from eoi.components.batch import Batch
 from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.learners.base import Values
-from eoi.learners.descent import Descent, track, without_conflict
+from eoi.learners.descent import Descent, as_share, track, without_conflict
 from eoi.learners.q_learner import QConfig, QLearner
 from eoi.utils.errors import UserError
 from helpers import CONTROLLER, SPEC, Bonus, masked, random_batch, step_keys
@@ -222,6 +222,19 @@ def test_conflicting_gradients_are_projected_agent_by_agent():
     side = [torch.tensor([[-3.0, 1.0], [5.0, 1.0]])]
     (result,) = without_conflict(side, main)
     assert result.tolist() == [[0.0, 1.0], [5.0, 1.0]]
+
+
+def test_a_share_is_of_the_main_gradients_norm_agent_by_agent():
+    g = torch.Generator().manual_seed(0)
+    main, side = ([torch.randn(3, *s, generator=g) for s in ((4, 2), (5,))] for _ in range(2))
+    main[0][2], main[1][2] = 0, 0
+    added = as_share(side, main, torch.tensor(0.3))
+    for agent in range(3):
+        ours, theirs, before = (
+            torch.cat([part[agent].flatten() for part in parts]) for parts in (added, main, side)
+        )
+        assert ours.norm().item() == pytest.approx(0.3 * theirs.norm().item(), rel=1e-5)
+        assert torch.allclose(ours * before.norm(), ours.norm() * before, atol=1e-5)
 
 
 def test_acting():

@@ -99,6 +99,7 @@ def equal(ours, theirs, parts=("controller", "mixer", "critic", "target")) -> bo
         ("eoi_qmix", "qmix", {"alpha": 0, "episode_ratio": 0}),
         ("eoi_qmix", "qmix", {"alpha": 0, "episode_ratio": 0, "strength": "share"}),
         ("eoi_qmix_literal", "qmix", {"alpha": 0}),
+        ("eoi_qmix_literal", "qmix", {"alpha": 0, "strength": "share"}),
         ("eoi_qmix", "qmix", {"form": "invariant", "alpha": 0}),
         ("eoi_qmix", "qmix", {"form": "invariant", "alpha": 0, "strength": "share"}),
         ("eoi_qmix_rnn", "qmix_rnn", {"alpha": 0, "episode_ratio": 0}),
