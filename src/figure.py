@@ -19,6 +19,7 @@ import pathlib
 import shlex
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -275,8 +276,11 @@ def _hours(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}"
 
 
+_KINDS = ("holds", "level", "contradicted", "undecided", "not measured")
 _OVER = "Interquartile mean of the final test values [95 % interval] (runs):"
 _HEAD = """# Results of the paper's figures
+
+{total}
 
 `bash run.sh figure --page` writes this page from the tables in `results/evidence`. Nothing on it is
 typed by hand. [Figures](figures.md) explains the verdicts and how to make each figure.
@@ -298,18 +302,29 @@ def page() -> str:
     """
     records = evidence()
     rows, sections = [], []
+    total: Counter[str] = Counter()
     for name in [*filter(figures.of_paper, figures.names()), "individuality"]:
         figure = figures.read(name)
         own = records if figures.of_paper(name) else [r for r in records if r.seed in figure.seeds]
         arms = figures.with_shares(figure, among(figure, own, []))
         found = [verdict.outcome for verdict in verdicts(figure, arms)]
-        kinds = ("holds", "level", "contradicted", "undecided", "not measured")
-        counts = " | ".join(str(found.count(kind) or "") for kind in kinds)
+        total.update(found if figures.of_paper(name) else ())
+        counts = " | ".join(str(found.count(kind) or "") for kind in _KINDS)
         rows.append(f"| [{name}](#figure-{name}) | {len(found)} | {counts} |")
         sections.append(f"## Figure {name}\n\n{figure.title}\n\n{section(figure, arms)}")
     every = figures.read("algorithms")
     top = f"## {every.title}\n\n{every.caption}\n\n{_OVER}\n\n{across(every, records)}\n\n"
-    return _HEAD + "\n".join(rows) + "\n\n" + top + "\n".join(sections)
+    head = _HEAD.format(total=_opening(total))
+    return head + "\n".join(rows) + "\n\n" + top + "\n".join(sections)
+
+
+def _opening(total: Counter[str]) -> str:
+    """The first paragraph: how the tests of the paper's claims ended."""
+    counts = ", ".join(f"{total[kind]} {kind}" for kind in _KINDS)
+    return (
+        f"Of {total.total()} tests of the paper's claims: {counts}. [What holds, and what does not]"
+        "(../README.md#what-holds-and-what-does-not) says it world by world, Windy Maze first."
+    )
 
 
 def across(figure: Figure, records: Sequence[Record]) -> str:
