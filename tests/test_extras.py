@@ -315,3 +315,15 @@ def test_a_field_that_no_learner_keeps_is_refused(register):
     register("toy", Keeping)
     with pytest.raises(UserError, match="an extra asks for 'mine'; learners keep q"):
         make_trainer(tiny("qmix", toy={"weight": 1.0}))
+
+
+class Farther(Clashing):
+    window = 10
+
+
+def test_extras_with_different_windows_are_refused(register):
+    register("toy", Farther)
+    assert make_trainer(tiny("qmix", toy={"weight": 1.0})).runs[0].learner.wants.window == 10
+    assert make_trainer(tiny("eoi_qmix", eoi={"delta_t": 10}, toy={"weight": 1.0}))
+    with pytest.raises(UserError, match=r"^eoi and toy: .* up to 4 and 10 steps.*eoi\.delta_t"):
+        make_trainer(tiny("eoi_qmix", toy={"weight": 1.0}))

@@ -71,6 +71,7 @@ def test_triples_change_hands_together_and_the_rest_stays():
     assert batch.earlier is not None and handed.earlier is not None
     rows = torch.arange(400)[:, None]
     assert torch.equal(handed.earlier, batch.earlier[rows, source])
+    assert torch.equal(handed.last_obs, batch.last_obs[rows, source])
     for name in ("reward", "state", "next_state", "terminated", "has_earlier"):
         assert torch.equal(getattr(handed, name), getattr(batch, name))
     assert handed.unswapped is batch

@@ -34,7 +34,8 @@ class Batch:
     valid: Float[Tensor, "*b"] | None = None  # 0 for padding; None: there is none
     last_actions: Int[Tensor, "*b A"] | None = None  # -1 at the first step of an episode
     earlier: Float[Tensor, "*b A O"] | None = None  # an observation some steps before (EOI, eq. 2)
-    has_earlier: Float[Tensor, "*b"] | None = None  # 0 at the first step, where `earlier` is `obs`
+    last_obs: Float[Tensor, "*b A O"] | None = None  # the observation one step before
+    has_earlier: Float[Tensor, "*b"] | None = None  # 0 at the first step, where both are `obs`
     kept: dict[str, Tensor] = field(default_factory=dict)  # [*b, ...], stored by `Choice.keep`
     key: Int[Tensor, "*r"] | None = None  # for losses that draw random numbers
     cells: Int[Tensor, "*b A"] | None = None  # of a rollout: each agent's cell, if recorded

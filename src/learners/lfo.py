@@ -99,6 +99,7 @@ class LFO(Extra[object]):
             rewards=None if batch.rewards is None else handed(batch.rewards),
             last_actions=None if batch.last_actions is None else handed(batch.last_actions),
             earlier=None if batch.earlier is None else handed(batch.earlier),
+            last_obs=None if batch.last_obs is None else handed(batch.last_obs),
             kept={name: handed(x) for name, x in batch.kept.items()},
             weight=weight,
             unswapped=batch,
