@@ -235,10 +235,12 @@ class Progress(NamedTuple):
     episodes: int
     updates: int
     new: int = 0  # environment steps of the last rollout
+    new_episodes: int = 0  # of the last rollout
 
     def due(self, interval: int, since: int = 0) -> int:
-        """Ends of intervals within the last rollout; the first interval begins at step `since`."""
-        before, after = (max(t - since, 0) for t in (self.t - self.new, self.t))
+        """Ends of intervals of episodes within the last rollout; the first begins at `since`."""
+        ends = (self.episodes - self.new_episodes, self.episodes)
+        before, after = (max(end - since, 0) for end in ends)
         return after // interval - before // interval
 
 

@@ -326,7 +326,9 @@ class Stages:
             yield from of_phase(SKILLS, self.skills.batches(key, now, at))
             return
         replay = self.skills.replay
-        due = at.due(self.episodes * replay.limit, since=max(self.left, 0))
+        # Where episodes are shorter, the first rollout reaches into the first stage, whose episodes
+        # `HC.study` leaves out.
+        due = at.due(self.episodes, since=max(self.left, 0) // replay.limit)
         if due:
             newest = replay.newest(due * self.episodes)
             rollout = replay.read_episodes(newest, self.skills.wants)

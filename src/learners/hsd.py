@@ -165,7 +165,7 @@ class HSD(QLearner[HSDConfig]):
         return Fresh(OffPolicy(self.cfg, replay, self.wants, whole=True), self.fresh())
 
     def fresh(self) -> int:
-        """Episodes that hold the segments of one step of the decoder."""
+        """Episodes that hold the segments of one step of the decoder, if none ends early."""
         each = -(-self.limit // self.cfg.hold) * self.controller.n_agents
         return -(-self.cfg.decoder_batch // each)
 
@@ -303,10 +303,9 @@ class Fresh:
     def batches(self, key: Int[Tensor, ""], now: Scalar, at: Progress) -> Iterator[Batch]:
         """The decoder's steps that are due, then the updates of both levels."""
         replay = self.source.replay
-        interval = self.fresh * replay.limit
-        due, last = at.due(interval), at.t // interval
+        due, last = at.due(self.fresh), at.episodes // self.fresh
         for number in range(last - due + 1, last + 1):
-            after = (at.t - number * interval) // replay.limit
+            after = at.episodes - number * self.fresh
             episodes = replay.read_episodes(replay.newest(self.fresh, after), self.source.wants)
             yield replace(episodes, phases=(DECODER,))
         at = at._replace(updates=at.updates - (last - due))
