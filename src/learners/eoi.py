@@ -490,9 +490,10 @@ class Explore(IntrinsicQ):
 class IntrinsicPolicy(IntrinsicQ):
     """The agents' softmax approaches the one of the intrinsic Q-function.
 
-    The second reading of eq. 6-7: with chooser = agents, Q^a only selects the action in Q^p's
-    target, so Q^p evaluates p under the greedy policy of Q^a. The gradient on Q^a is bounded, and
-    blind to its offset.
+    The second reading of eq. 6-7. With chooser = agents, Q^a only selects the action in Q^p's
+    target, so Q^p evaluates p under the greedy policy of Q^a. With chooser = own, as in the
+    recommended settings (eoi_qmix), Q^p is a DQN on p. The gradient on Q^a is bounded, and blind to
+    its offset.
     """
 
     Config = IntrinsicPolicyConfig
