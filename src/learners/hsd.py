@@ -1,8 +1,8 @@
 """HSD, skills and the choice among them learned together (Yang, Borovikov and Zha 2020).
 
 The high level is QMIX over segments of `hold` steps, whose actions are skills. The low level is
-Q-learning of each agent, whose input is the skill held and whose reward is the task's and that of
-being told by the decoder.
+Q-learning of each agent, whose input is the skill held and whose reward is the task's and the
+probability with which the decoder identifies that skill.
 
 Axes: N copies, A agents, O observation, U actions, K skills, S state; B episodes, T time,
 Z segments, L steps of a segment, D steps that the decoder sees.
@@ -171,7 +171,7 @@ class HSD(QLearner[HSDConfig]):
 
     @torch.no_grad()
     def observe(self, episodes: Episodes) -> None:
-        """Brings more skills into use where the decoder tells those of the new episodes."""
+        """Brings more skills into use where the decoder identifies those of new episodes."""
         if not self.cfg.skills_start:
             return
         batch = episodes.batch()

@@ -1,8 +1,8 @@
 """ROMA, multi-agent RL with emergent roles (Wang et al. 2020): losses that shape the agents' roles.
 
 The agents' networks (agent=role_mlp, role_gru) draw a role at each step, which generates their last
-layer. Two terms are added to the learner's loss: a role is to be told from the agent's history, and
-two agents are to have either alike or dissimilar roles.
+layer. Two terms are added to the learner's loss: a role should be predictable from the agent's
+history, and two agents are to have either alike or dissimilar roles.
 
 Axes: A agents, L numbers of a role, H hidden, P = A A ordered pairs of agents; *b is B transitions
 or B T episodes.
