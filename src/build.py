@@ -6,7 +6,7 @@ Only this file and settings.py see the whole configuration.
 import contextlib
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -129,7 +129,20 @@ def _make_extras(settings: Settings, spec: EnvSpec, controller: Controller) -> l
         for chosen in settings.extras:
             context = Context(spec, hidden, gamma, extras, controller.agents)
             extras[chosen.section] = chosen.kind(chosen.cfg, context)
+    _refuse_windows({section: extra.window for section, extra in extras.items()})
     return list(extras.values())
+
+
+def _refuse_windows(windows: Mapping[str, int]) -> None:
+    """Raises UserError where extras, by section, read earlier observations of different windows."""
+    reading = sorted((window, section) for section, window in windows.items() if window)
+    if not reading or reading[0][0] == reading[-1][0]:
+        return
+    (near, one), (far, other) = reading[0], reading[-1]
+    raise UserError(
+        f"{one} and {other}: they read an observation up to {near} and {far} steps back, and a "
+        "batch holds one; give both the same window (EOI's is eoi.delta_t)"
+    )
 
 
 def refuse_checkpoint(settings: Settings) -> None:

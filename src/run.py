@@ -95,7 +95,7 @@ class Run:
         streams = ("train", "test", "replay", "absolute")
         self.keys = {name: root_key(self.cfg.seed, name, self.device) for name in streams}
         self.since_report: list[Outcome] = []
-        self.new_steps = 0  # environment steps of the last rollout
+        self.new_steps = self.new_episodes = 0  # of the last rollout
         self.batch: Batch | None = None  # of the last update
         self.stats: Stats = {}  # of the updates since the last report, the newest of each
         self.checkpoints: checkpoints.Checkpoints | None = None
@@ -130,7 +130,7 @@ class Run:
         for part in (self.learner, *self.learner.with_hook("observe")):
             self._observe(part, episodes)
         self.experience.insert(episodes)
-        self.new_steps = steps
+        self.new_steps, self.new_episodes = steps, played
         self.at.t += steps
         self.at.episodes += played
         self.since_report.append(episodes.outcome())
@@ -146,7 +146,8 @@ class Run:
 
     def batches(self) -> Iterator[Batch]:
         """Batches of the updates that are due."""
-        at = Progress(self.at.t, self.at.episodes, self.at.updates, self.new_steps)
+        counters, new = self.at, (self.new_steps, self.new_episodes)
+        at = Progress(counters.t, counters.episodes, counters.updates, *new)
         return self.experience.batches(self.keys["replay"], self.now, at)
 
     def tested(self, outcomes: Sequence[Outcome], last: Episodes) -> None:

@@ -175,6 +175,7 @@ def random_batch(spec: EnvSpec = SPEC, count: int = 5, seed: int = 0, **fields: 
         "next_state": normal(spec.state_size),
         "next_avail": torch.ones(count, agents, actions, dtype=torch.bool),
         "earlier": normal(agents, spec.obs_size),
+        "last_obs": normal(agents, spec.obs_size),
         "has_earlier": (torch.rand(count, generator=g) < 0.7).float(),
         "kept": {"q": normal(agents, actions)},
         "key": root_key(seed, "batch"),

@@ -348,6 +348,17 @@ def constant(net: torch.nn.Module, value: float) -> None:
     )
 
 
+def test_sizes_of_values_leave_out_unavailable_actions():
+    """Available: (1, -3) and, of an agent with one action, (-2)."""
+    spec = EnvSpec(2, 3, 4, 5, 7, True, torch.float32, ())
+    q = torch.tensor([[[1.0, -3, 500], [-700, -2, 900]]])
+    avail = torch.tensor([[[True, True, False], [False, True, False]]])
+    batch = random_batch(spec, 1, avail=avail, next_avail=avail)
+    stats = pull(spec).losses(batch, Values(q.requires_grad_(), q), NOW).stats
+    assert stats["q_abs_mean"].item() == pytest.approx((2 + 2) / 2)
+    assert stats["q_spread"].item() == pytest.approx((4 + 0) / 2)
+
+
 @pytest.mark.parametrize(("p", "value"), [(1.0, 50.0), (0.25, 12.5)])
 def test_the_intrinsic_value_of_being_recognised_for_ever(p, value):
     """The loss is 0 at p / (1 - 0.98), and at p in an episode's last step."""

@@ -282,6 +282,36 @@ def test_a_name_that_exists_already_is_refused(kind, name, register):
         trainer.train()
 
 
+class Studied(Clashing):
+    """Adds a field to rollouts, and a stream of rewards."""
+
+    taken: str  # name of the field
+
+    def rewards(self, batch, t):
+        return {"mine": torch.ones_like(batch.actions).float()}
+
+    def losses(self, batch, view, t):
+        return Losses({}, {})
+
+    def study(self, rollout, t):
+        return {self.taken: torch.full_like(rollout.actions, 7).float()}
+
+
+@pytest.mark.parametrize("name", ["mine_reward", "returns"])
+def test_a_field_of_a_rollout_that_exists_already_is_refused(name, register):
+    register("toy", type("Studied", (Studied,), {"taken": name}))
+    trainer = make_trainer(tiny("ippo", toy={"weight": 1.0}))
+    with pytest.raises(UserError, match=rf"Studied\.study: '{name}' exists already"):
+        trainer.train()
+
+
+def test_only_streams_are_logged_as_rewards(register):
+    register("toy", type("Studied", (Studied,), {"taken": "other_reward"}))
+    _, logged = trained(tiny("ippo", toy={"weight": 1.0}))
+    found = {name: value for name, value, _ in logged if name.endswith("_reward_mean")}
+    assert found == {"mine_reward_mean": 1.0}
+
+
 class Forgotten(Clashing):
     """Has a network that no optimiser trains."""
 
@@ -315,3 +345,15 @@ def test_a_field_that_no_learner_keeps_is_refused(register):
     register("toy", Keeping)
     with pytest.raises(UserError, match="an extra asks for 'mine'; learners keep q"):
         make_trainer(tiny("qmix", toy={"weight": 1.0}))
+
+
+class Farther(Clashing):
+    window = 10
+
+
+def test_extras_with_different_windows_are_refused(register):
+    register("toy", Farther)
+    assert make_trainer(tiny("qmix", toy={"weight": 1.0})).runs[0].learner.wants.window == 10
+    assert make_trainer(tiny("eoi_qmix", eoi={"delta_t": 10}, toy={"weight": 1.0}))
+    with pytest.raises(UserError, match=r"^eoi and toy: .* up to 4 and 10 steps.*eoi\.delta_t"):
+        make_trainer(tiny("eoi_qmix", toy={"weight": 1.0}))

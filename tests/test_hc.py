@@ -12,14 +12,16 @@ from eoi import evaluate, watch
 from eoi.batches.jobs import plan
 from eoi.build import restore
 from eoi.components.action_selection import Keys
-from eoi.components.replay import Replay
+from eoi.components.episodes import Episodes
+from eoi.components.replay import Replay, ReplayConfig
 from eoi.controllers.controller import ControllerConfig
+from eoi.learners.base import Progress
 from eoi.learners.descent import Descent
 from eoi.learners.hc import CHOICE, HC, SKILLS, HCConfig, diversity_reward, policy_loss, soft_value
 from eoi.main import main
 from eoi.saved import load_policy
 from eoi.settings import Settings
-from helpers import CONTROLLER, SPEC, make_trainer, random_batch, step_keys, tiny, trained
+from helpers import CONTROLLER, SPEC, keys, make_trainer, random_batch, step_keys, tiny, trained
 from test_main import TINY as TINY_WORDS
 from test_ppo import CONFIG as PPO
 from test_resume import assert_same, final, resumed
@@ -397,6 +399,25 @@ def test_an_update_learns_from_episodes_that_none_has_learned_from(monkeypatch):
     ends = [0, *(end for end, _ in taken)]
     assert [count for _, count in taken] == [4, 4, 4]
     assert all(count <= end - last for last, (end, count) in zip(ends, taken, strict=False))
+
+
+@pytest.mark.parametrize("length", [7, 2])
+def test_every_third_episode_ends_a_rollout_of_three(length):
+    """Whatever the episodes' length."""
+    made, taken = learner(skill_episodes=0, epochs=1), []
+    keeps = made.keeps(SPEC)
+    experience = made.experience(Replay(SPEC, ReplayConfig(buffer_size=90), CPU, keeps))
+    for number in range(7):
+        out = Episodes.allocate(SPEC, 1, CPU, keeps)
+        out.obs.fill_(number)
+        out.kept["chosen"].fill_(True)
+        out.length.fill_(length)
+        made.observe(out)
+        experience.insert(out)
+        at = Progress((number + 1) * length, number + 1, 0, length, 1)
+        seen = [batch.obs.unique() for batch in experience.batches(keys(1)[0], NOW, at)]
+        taken.append(sorted(set(torch.cat(seen).tolist())) if seen else [])
+    assert taken == [[], [], [0, 1, 2], [], [], [3, 4, 5], []]
 
 
 def test_a_run_from_anothers_networks_goes_on_from_their_stage():

@@ -275,15 +275,16 @@ def test_skills_are_chosen_where_none_is_held(epsilon, greedy):
     assert torch.equal(made.marks(choice)["skill"], held[6])
 
 
-def test_every_new_episode_trains_the_decoder_once():
-    """Two episodes hold 18 segments: three of each of three agents."""
-    made = learner(batch_size=1, update_interval=7)
-    replay = Replay(replace(SPEC, fixed_length=True), ReplayConfig(buffer_size=70), CPU)
-    experience, t, updates, decoded, regular = made.experience(replay), 0, 0, [], 0
+@pytest.mark.parametrize("length", [7, 2])
+def test_every_new_episode_trains_the_decoder_once(length):
+    """Two episodes of the longest length hold 18 segments: three of each of three agents."""
+    made = learner(batch_size=1, update_interval=length)
+    replay = Replay(replace(SPEC, fixed_length=length == 7), ReplayConfig(buffer_size=70), CPU)
+    experience, updates, decoded, regular = made.experience(replay), 0, [], 0
     for first in range(0, 15, 3):
-        experience.insert(numbered(SPEC, [7, 7, 7], first))
-        t += 21
-        for batch in experience.batches(torch.tensor(1), NOW, Progress(t, t // 7, updates, 21)):
+        experience.insert(numbered(SPEC, 3 * [length], first))
+        at = Progress((first + 3) * length, first + 3, updates, 3 * length, 3)
+        for batch in experience.batches(torch.tensor(1), NOW, at):
             updates += 1
             if batch.phases == (DECODER,):
                 decoded += (batch.reward[:, 0] // 100).long().tolist()

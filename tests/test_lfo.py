@@ -10,7 +10,8 @@ from eoi.components.batch import weighted
 from eoi.learners.base import Values
 from eoi.learners.eoi import Individuality
 from eoi.learners.lfo import LFO, LFOConfig, cycle, permutation
-from helpers import SPEC, context, random_batch
+from eoi.utils.errors import UserError
+from helpers import SPEC, Bonus, context, random_batch
 from test_eoi import BASE, FOUR, explore, pull, values
 from test_maac import learner as maac
 from test_q_learner import learner as qmix
@@ -71,6 +72,7 @@ def test_triples_change_hands_together_and_the_rest_stays():
     assert batch.earlier is not None and handed.earlier is not None
     rows = torch.arange(400)[:, None]
     assert torch.equal(handed.earlier, batch.earlier[rows, source])
+    assert torch.equal(handed.last_obs, batch.last_obs[rows, source])
     for name in ("reward", "state", "next_state", "terminated", "has_earlier"):
         assert torch.equal(getattr(handed, name), getattr(batch, name))
     assert handed.unswapped is batch
@@ -217,6 +219,11 @@ def test_a_weight_scales_the_gradient_of_the_intrinsic_value(make):
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b * weight[:, None, None])
     assert all(b.abs().amax((1, 2)).min() > 0 for b in theirs)
+
+
+def test_a_form_of_eoi_without_a_classifier_is_refused():
+    with pytest.raises(UserError, match=r"^lfo\.omega: Bonus in section eoi has no classifier; "):
+        LFO(LFOConfig(**CONFIG), context(eoi=Bonus(torch.zeros(1))))
 
 
 def test_the_classifier_learns_from_unswapped_observations():

@@ -339,6 +339,7 @@ def assert_episode(batch: Batch, row: int, n: int, length: int, window: int) -> 
         back = mark - batch.earlier[row, t, 0, 0]
         assert batch.has_earlier[row, t] == (t > 0)
         assert (1 <= back <= min(t, window)) if t else back == 0
+        assert batch.last_obs is not None and batch.last_obs[row, t, 0, 0] == mark - (t > 0)
     for t in range(length, batch.obs.shape[1]):
         assert batch.valid is not None and batch.valid[row, t] == 0
         assert (batch.obs[row, t] == 100 * n + length).all()
@@ -350,7 +351,7 @@ def test_episodes_from_the_replay_equal_those_inserted(fixed):
     spec = replace(SPEC, fixed_length=fixed)
     replay = Replay(spec, ReplayConfig(buffer_size=50), CPU, Q)
     lengths = [7] * 40 if fixed else [1 + (5 * k) % 7 for k in range(40)]
-    wants = Wants(last_actions=True, window=3)
+    wants = Wants(last_actions=True, window=3, last_obs=True)
     for first in range(0, 40, 4):
         replay.insert(numbered(spec, lengths[first : first + 4], first))
         held = range(first + 4 - replay.episodes, first + 4)

@@ -1,6 +1,6 @@
 """Advantages, the clipped objective, and the batches of on-policy learners."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from eoi.components.episodes import Episodes
 from eoi.components.replay import Replay, ReplayConfig
 from eoi.components.returns import gae, standardised
 from eoi.controllers.controller import Controller, ControllerConfig
+from eoi.learners import experience as sources
 from eoi.learners.base import Extra, Progress
 from eoi.learners.descent import Descent
 from eoi.learners.experience import OnPolicy, transitions
@@ -256,6 +257,30 @@ def test_every_epoch_reads_every_transition_once():
         torch.testing.assert_close(seen.sort().values, whole[:, 0].sort().values)
     assert not torch.equal(returns[0], returns[2])
     assert lessons[0].memory is None and replay.size == 0  # no extra reads it
+
+
+def test_minibatches_hold_every_field_of_their_rows_but_the_next_step():
+    lived = Episodes.allocate(replace(SPEC, individual_rewards=True, n_cells=9), 4, CPU, None, True)
+    known = {name: torch.rand(4, 7, 3) for name in ("earlier", "last_obs", "weight")}
+    rollout = replace(lived.batch(), has_earlier=torch.rand(4, 7), **known)
+    rollout = replace(rollout, kept={"log_p": torch.rand(4, 7, 3)}, unswapped=rollout)
+    rows, key = torch.tensor([2, 0]), keys(1)[0]
+    found = sources.minibatch(rollout, rows, random_batch(), key)
+    assert found.earned.shape == (2, 7, 3) and found.key is key
+    for field in fields(Batch):
+        whole, part = getattr(rollout, field.name), getattr(found, field.name)
+        assert part is not None or field.name == "phases"
+        if isinstance(whole, torch.Tensor):
+            now = field.name.removeprefix("next_") if "cells" not in field.name else field.name
+            assert torch.equal(part, getattr(rollout, now)[rows])
+    assert torch.equal(found.kept["log_p"], rollout.kept["log_p"][rows])
+
+
+def test_each_minibatch_has_a_key_of_its_own():
+    experience, _ = source(learner())
+    experience.insert(episodes())
+    lessons = list(experience.batches(keys(1)[0], NOW, Progress(12, 3, 0)))
+    assert len({int(lesson.key) for lesson in lessons}) == len(lessons)
 
 
 class Reader(Extra[object]):

@@ -36,7 +36,7 @@ def numbered(spec: EnvSpec, lengths: list[int], first: int) -> Episodes:
 
 def sampled(buffer: Replay, count: int, window: int = 4, seed: int = 0) -> Batch:
     rows = buffer.draw(keys(1, seed=seed), count, window)[0]
-    return buffer.read(rows, Wants(last_actions=True, window=window))
+    return buffer.read(rows, Wants(last_actions=True, window=window, last_obs=True))
 
 
 @pytest.fixture(params=[False, True])
@@ -95,6 +95,7 @@ def test_positives_lie_one_to_delta_steps_back_in_the_same_episode(filled):
     step = (batch.reward % 100).long()
     offset = (batch.reward - batch.earlier[:, 0, 0]).long()
     assert torch.equal(batch.has_earlier, (step > 0).float())
+    assert torch.equal(batch.reward - batch.last_obs[:, 0, 0], batch.has_earlier)
     assert (offset[step == 0] == 0).all()
     for t in range(1, 7):
         seen = offset[step == t].bincount(minlength=5)

@@ -11,6 +11,7 @@ from torch.nn.functional import leaky_relu, softplus
 from eoi import evaluate, watch
 from eoi import main as program
 from eoi.components.batch import Batch
+from eoi.components.replay import Wants
 from eoi.controllers.controller import Controller, ControllerConfig
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Extra
@@ -319,8 +320,8 @@ def test_history_of_agents_with_memory_is_their_memory_before():
 def test_history_of_agents_without_memory_is_the_observation_before():
     made, batch = learner("role_mlp"), random_batch(count=9)
     before = roma_of(made)._before(batch, made._values(batch)[0])
-    assert roma_of(made).window == 1 and made.wants.window == 1
-    hidden = made.controller.explain(batch.earlier)[1]["hidden"]
+    assert made.wants.last_obs and not made.wants.window
+    hidden = made.controller.explain(batch.last_obs)[1]["hidden"]
     first = batch.has_earlier == 0
     assert (before[first] == 0).all() and first.any()
     torch.testing.assert_close(before[~first], hidden[~first])
@@ -383,6 +384,11 @@ def test_other_norms_train(norm, algorithm):
 def test_roma_and_eoi_train_together():
     _, seen = trained(tiny("roma", t_max=60, eoi={"form": "policy"}))
     assert {"role_kl", "classifier_loss"} <= {name for name, _, _ in seen}
+
+
+def test_beside_eoi_the_history_is_still_one_step_before():
+    made = make_trainer(tiny("roma", eoi={"form": "classifier", "delta_t": 4})).team
+    assert isinstance(made, QLearner) and made.wants == Wants(window=4, last_obs=True)
 
 
 @pytest.mark.parametrize("algorithm", ["roma", "roma_rnn"])

@@ -168,7 +168,7 @@ def test_the_decoder_is_pytorchs_lstm():
 
 
 @pytest.mark.parametrize(
-    ("t", "new", "interval", "since", "due"),
+    ("episodes", "new", "interval", "since", "due"),
     [
         (30, 30, 60, 0, 0),
         (60, 30, 60, 0, 1),
@@ -179,8 +179,8 @@ def test_the_decoder_is_pytorchs_lstm():
         (50, 30, 60, 40, 0),
     ],
 )
-def test_ends_of_intervals_within_a_rollout(t, new, interval, since, due):
-    assert Progress(t, 0, 0, new).due(interval, since) == due
+def test_ends_of_intervals_within_a_rollout(episodes, new, interval, since, due):
+    assert Progress(0, episodes, 0, 0, new).due(interval, since) == due
 
 
 def test_the_first_broken_term_among_updates_of_several_kinds():

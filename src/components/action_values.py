@@ -24,6 +24,12 @@ def centred(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tens
     return (q - mean_over(q, avail)).masked_fill(~avail, 0)
 
 
+def spread(q: Float[Tensor, "*b U"], avail: Bool[Tensor, "*b U"]) -> Float[Tensor, "*b"]:
+    """Difference between the highest and the lowest value of the available actions."""
+    own = centred(q, avail)  # 0, which lies between both, where unavailable
+    return own.amax(-1) - own.amin(-1)
+
+
 def variance(
     q: Float[Tensor, "*b A U"], avail: Bool[Tensor, "*b A U"], batch: Batch
 ) -> Float[Tensor, " A"]:

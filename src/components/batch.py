@@ -18,7 +18,8 @@ class Batch:
     """Transitions [B], or episodes [B, T] padded to one length.
 
     A batch of a fleet has an axis R in front of all others (see learners/stack.py).
-    The optional fields are there when the learner `wants` them.
+    Of the optional fields, the replay fills in those that the learner `wants`, where it has them;
+    sources, learners and extras fill in the others.
     """
 
     obs: Float[Tensor, "*b A O"]
@@ -34,8 +35,9 @@ class Batch:
     valid: Float[Tensor, "*b"] | None = None  # 0 for padding; None: there is none
     last_actions: Int[Tensor, "*b A"] | None = None  # -1 at the first step of an episode
     earlier: Float[Tensor, "*b A O"] | None = None  # an observation some steps before (EOI, eq. 2)
-    has_earlier: Float[Tensor, "*b"] | None = None  # 0 at the first step, where `earlier` is `obs`
-    kept: dict[str, Tensor] = field(default_factory=dict)  # [*b, ...], stored by `Choice.keep`
+    last_obs: Float[Tensor, "*b A O"] | None = None  # the observation one step before
+    has_earlier: Float[Tensor, "*b"] | None = None  # 0 at the first step, where both are `obs`
+    kept: dict[str, Tensor] = field(default_factory=dict)  # [*b, ...]: `Choice.keep`, `PPO.study`
     key: Int[Tensor, "*r"] | None = None  # for losses that draw random numbers
     cells: Int[Tensor, "*b A"] | None = None  # of a rollout: each agent's cell, if recorded
     next_cells: Int[Tensor, "*b A"] | None = None

@@ -42,6 +42,11 @@ class Wants:
 
     last_actions: bool = False
     window: int = 0  # steps back that `earlier` may lie; 0: it is not read
+    last_obs: bool = False
+
+    @property
+    def has_earlier(self) -> bool:
+        return self.last_obs or self.window > 0
 
 
 class Rows(NamedTuple):
@@ -50,7 +55,6 @@ class Rows(NamedTuple):
     row: Int[Tensor, " B"]
     following: Int[Tensor, " B"]
     earlier: Int[Tensor, " B"]
-    has_earlier: Bool[Tensor, " B"]
 
 
 class Sequences(NamedTuple):
@@ -207,8 +211,7 @@ class Replay:
         place = integers(fold(keys, 0), self.size, count)  # [K, B]
         row = self.fields["row_of"][(self._first + place) % self.rows]
         back = self._back(fold(keys, 1), row, window)
-        earlier, has_earlier = (row - back) % self.rows, back > 0
-        found = zip(row, (row + 1) % self.rows, earlier, has_earlier, strict=True)
+        found = zip(row, (row + 1) % self.rows, (row - back) % self.rows, strict=True)
         return [Rows(*rows) for rows in found]
 
     def _back(self, keys: Tensor, row: Int[Tensor, "K ..."], window: int) -> Int[Tensor, "K ..."]:
@@ -222,23 +225,30 @@ class Replay:
         """The transitions at `rows`."""
         count = len(rows.row)
         both = torch.cat([rows.row, rows.following])
-        seen = torch.cat([both, rows.earlier]) if wants.window else both
-        obs = self._at("obs", seen).float()
+        begun = self._at("step", rows.row) > 0
+        seen = {"obs": rows.row, "next_obs": rows.following}
+        if wants.window:
+            seen["earlier"] = rows.earlier
+        if wants.last_obs:
+            seen["last_obs"] = (rows.row - begun.long()) % self.rows
+        every = self._at("obs", torch.cat(list(seen.values()))).float()
+        obs = dict(zip(seen, every.split(count), strict=True))
         state, avail = self._at("state", both), self._at("avail", both)
         return Batch(
-            obs=obs[:count],
+            obs=obs["obs"],
             state=state[:count],
             avail=avail[:count],
             actions=self._at("actions", rows.row).long(),
             reward=self._at("reward", rows.row),
             terminated=self._at("terminated", rows.row).float(),
-            next_obs=obs[count : 2 * count],
+            next_obs=obs["next_obs"],
             next_state=state[count:],
             next_avail=avail[count:],
             rewards=self._at("rewards", rows.row) if "rewards" in self.fields else None,
-            last_actions=self._last_actions(rows.row) if wants.last_actions else None,
-            earlier=obs[2 * count :] if wants.window else None,
-            has_earlier=rows.has_earlier.float() if wants.window else None,
+            last_actions=self._last_actions(rows.row, begun) if wants.last_actions else None,
+            earlier=obs.get("earlier"),
+            last_obs=obs.get("last_obs"),
+            has_earlier=begun.float() if wants.has_earlier else None,
             kept={name: self._at(f"kept.{name}", rows.row) for name in self.keeps},
             key=key,
         )
@@ -263,10 +273,11 @@ class Replay:
     def _at(self, name: str, rows: Int[Tensor, " B"]) -> Tensor:
         return self.fields[name].index_select(0, rows)
 
-    def _last_actions(self, row: Int[Tensor, " B"]) -> Int[Tensor, "B A"]:
+    def _last_actions(
+        self, row: Int[Tensor, " B"], begun: Bool[Tensor, " B"]
+    ) -> Int[Tensor, "B A"]:
         actions = self._at("actions", (row - 1) % self.rows).long()
-        first = self._at("step", row) == 0
-        return actions.masked_fill(first[:, None], -1)
+        return actions.masked_fill(~begun[:, None], -1)
 
     def draw_episodes(self, keys: Int[Tensor, " K"], count: int, window: int) -> list[Sequences]:
         """K draws of `count` different episodes; `window` as in `draw`."""
@@ -320,7 +331,8 @@ class Replay:
             valid=None if self.fixed_length else (steps < drawn.length[:, None]).float(),
             last_actions=last_of(actions),
             earlier=obs[:, :-1].gather(1, earlier) if wants.window else None,
-            has_earlier=(drawn.back > 0).float() if wants.window else None,
+            last_obs=torch.cat([obs[:, :1], obs[:, :-2]], 1) if wants.last_obs else None,
+            has_earlier=(steps > 0).expand(acted.shape).float() if wants.has_earlier else None,
             kept={name: self.fields[f"kept.{name}"][acted] for name in self.keeps},
             key=key,
         )

@@ -9,7 +9,10 @@ Scalar = Float[Tensor, ""]
 
 
 def linear(start: Scalar, finish: Scalar, duration: Scalar, t: Scalar) -> Scalar:
-    """From `start` at t = 0 to `finish` at t = `duration`, and on; at once for a duration of 0."""
+    """From `start` at t = 0 to `finish` at t = `duration`, then constant.
+
+    `finish` from the start if the duration is 0.
+    """
     t = torch.where(duration > 0, t, 1.0)
     return start + (finish - start) * (t / duration.clamp(min=1)).clamp(0, 1)
 

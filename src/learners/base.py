@@ -124,6 +124,7 @@ class Extra(nn.Module, Generic[View]):
     notice: str = ""  # printed once, when a run starts
     remedy: str = ""  # printed where values have diverged and the return is gone
     window: int = 0  # steps back that `Batch.earlier` may lie; 0: it is not read
+    last_obs: bool = False  # True: it reads `Batch.last_obs`
 
     @classmethod
     def active(cls, cfg: object) -> bool:
@@ -234,10 +235,12 @@ class Progress(NamedTuple):
     episodes: int
     updates: int
     new: int = 0  # environment steps of the last rollout
+    new_episodes: int = 0  # of the last rollout
 
     def due(self, interval: int, since: int = 0) -> int:
-        """Ends of intervals within the last rollout; the first interval begins at step `since`."""
-        before, after = (max(t - since, 0) for t in (self.t - self.new, self.t))
+        """Ends of intervals of episodes within the last rollout; the first begins at `since`."""
+        ends = (self.episodes - self.new_episodes, self.episodes)
+        before, after = (max(end - since, 0) for end in ends)
         return after // interval - before // interval
 
 
@@ -374,7 +377,8 @@ class Learner(nn.Module, Generic[View, Cfg]):
     def wants(self) -> Wants:
         """Optional fields of the batches that it reads."""
         window = max((extra.window for extra in self._extras()), default=0)
-        return Wants(self.controller.reads_last_action, window)
+        last_obs = any(extra.last_obs for extra in self._extras())
+        return Wants(self.controller.reads_last_action, window, last_obs)
 
     def observe(self, episodes: Episodes) -> None:
         """Sees new episodes before the updates; the one method that may change its buffers."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from eoi.components.action_selection import Keys, masked_argmax
-from eoi.components.action_values import centred, count, variance
+from eoi.components.action_values import centred, count, mean_over, spread, variance
 from eoi.components.batch import Batch, mean_of, of_actions, weighted
 from eoi.components.schedules import trapezoid
 from eoi.config.schema import setting
@@ -294,11 +294,11 @@ class Strength(torch.nn.Module):
         self.share, self.weight = cfg.strength == "share", Weight(cfg)
 
     def forward(self, term: Scalar, batch: Batch, view: Values, t: Scalar) -> Losses:
-        """The term with its strength, and statistics of the agents' values."""
+        """The term with its strength, and statistics of the values of available actions."""
         weight, q = self.weight(t), view.q.detach()
         stats = {
-            "q_abs_mean": mean_of(batch, q.abs()),
-            "q_spread": mean_of(batch, q.amax(-1) - q.amin(-1)),
+            "q_abs_mean": mean_of(batch, mean_over(q.abs(), batch.avail)),
+            "q_spread": mean_of(batch, spread(q, batch.avail)),
             "alpha": weight,
         }
         if self.share:
@@ -490,9 +490,10 @@ class Explore(IntrinsicQ):
 class IntrinsicPolicy(IntrinsicQ):
     """The agents' softmax approaches the one of the intrinsic Q-function.
 
-    The second reading of eq. 6-7: with chooser = agents, Q^a only selects the action in Q^p's
-    target, so Q^p evaluates p under the greedy policy of Q^a. The gradient on Q^a is bounded, and
-    blind to its offset.
+    The second reading of eq. 6-7. With chooser = agents, Q^a only selects the action in Q^p's
+    target, so Q^p evaluates p under the greedy policy of Q^a. With chooser = own, as in the
+    recommended settings (eoi_qmix), Q^p is a DQN on p. The gradient on Q^a is bounded, and blind to
+    its offset.
     """
 
     Config = IntrinsicPolicyConfig

@@ -140,8 +140,8 @@ class OnPolicy:
         chosen = [rows for order in orders for rows in order.tensor_split(parts)]
         more = torch.arange(len(chosen), device=key.device)
         keys = fold(fold(key, self.cfg.epochs), more)
-        for rows, memory in zip(chosen, self._memories(keys), strict=True):
-            yield minibatch(rollout, rows, memory)
+        for rows, memory, own in zip(chosen, self._memories(keys), keys, strict=True):
+            yield minibatch(rollout, rows, memory, own)
 
     def _memories(self, keys: Int[Tensor, " K"]) -> Iterator[Batch | None]:
         """Transitions from the replay for each minibatch."""
@@ -157,28 +157,22 @@ def of_phase(phase: int, batches: Iterator[Batch]) -> Iterator[Batch]:
     return (replace(batch, phases=(phase,)) for batch in batches)
 
 
-def minibatch(rollout: Batch, rows: Int[Tensor, " B"], memory: Batch | None) -> Batch:
+# Updates by a rollout read no next step, and copying one would cost a tenth of an update.
+_NEXT = {"next_obs": "obs", "next_state": "state", "next_avail": "avail"}
+
+
+def minibatch(
+    rollout: Batch, rows: Int[Tensor, " B"], memory: Batch | None, key: Int[Tensor, ""]
+) -> Batch:
     """Rows of a rollout that `study` has completed.
 
-    Its updates read no next step, so the fields of the next step are those of the current one:
-    copying them would cost a tenth of an update.
+    Its next observations, states and masks are those of the current step.
     """
-    obs, state, avail = rollout.obs[rows], rollout.state[rows], rollout.avail[rows]
-    return Batch(
-        obs=obs,
-        state=state,
-        avail=avail,
-        actions=rollout.actions[rows],
-        reward=rollout.reward[rows],
-        terminated=rollout.terminated[rows],
-        next_obs=obs,
-        next_state=state,
-        next_avail=avail,
-        valid=None if rollout.valid is None else rollout.valid[rows],
-        last_actions=None if rollout.last_actions is None else rollout.last_actions[rows],
-        kept={name: x[rows] for name, x in rollout.kept.items()},
-        memory=memory,
-    )
+    left_out = {*_NEXT, "memory", "key"}
+    fields = {name: x for name, x in vars(rollout).items() if name not in left_out}
+    fields = map_tensors(lambda x: x[rows], fields)
+    following = {name: fields[now] for name, now in _NEXT.items()}
+    return Batch(**fields, **following, memory=memory, key=key)
 
 
 def transitions(batch: Batch) -> Batch:

@@ -1,7 +1,7 @@
 """HC, a policy that coordinates diversified skills (Lee, Yang and Lim 2020).
 
-First each agent learns skills without the task's reward: those that a discriminator tells by the
-observations they lead to (DIAYN: Eysenbach et al. 2019), by a discrete soft actor-critic
+First each agent learns skills without the task's reward: those that a discriminator identifies
+by the observations they lead to (DIAYN: Eysenbach et al. 2019), by a discrete soft actor-critic
 (Christodoulou 2019). Then the skills are frozen, and one policy of the whole team chooses among
 them by PPO; a chosen skill is held for `hold` steps.
 
@@ -58,7 +58,7 @@ class HCConfig(PPOConfig, OffPolicyConfig, SkillsConfig):
     lr: float = setting(0, varies=True)  # of the skills, their critics and their discriminator
     target_update_tau: float = setting(0, 1)
     skill_entropy: float = setting(0, varies=True)  # temperature of the skills' policies
-    skill_episodes: int = setting(0)  # of the longest length, before skills are chosen among
+    skill_episodes: int = setting(0)  # of the longest length, before the team chooses skills
     skills_from: str  # a run whose skills are taken instead
     rollout_episodes: int = setting(1)  # between updates of the choice, at least
     batch_size_run: int = setting(1)  # episodes played at once
@@ -104,7 +104,7 @@ class HC(PPO[HCConfig]):
             spec.n_agents, [spec.obs_size, *controller.hidden, cfg.n_skills]
         )
         self.limit = spec.episode_limit
-        # Environment steps so far, and those after which skills are chosen among.
+        # Environment steps so far, and those after which the team chooses skills.
         self.register_buffer("lived", torch.zeros((), dtype=torch.int64))
         self.first_stage = 0 if cfg.skills_from else cfg.skill_episodes * spec.episode_limit
         scalar(self, "learned", self.first_stage)
@@ -126,7 +126,7 @@ class HC(PPO[HCConfig]):
     # Acting
 
     def choosing(self) -> Bool[Tensor, ""]:
-        """True once skills are chosen among; before that, each episode has a random one."""
+        """True once the team chooses skills; before that, an episode has random ones."""
         return self.lived >= self.learned
 
     def act(
@@ -326,7 +326,9 @@ class Stages:
             yield from of_phase(SKILLS, self.skills.batches(key, now, at))
             return
         replay = self.skills.replay
-        due = at.due(self.episodes * replay.limit, since=max(self.left, 0))
+        # Where episodes are shorter, the first rollout reaches into the first stage, whose episodes
+        # `HC.study` leaves out.
+        due = at.due(self.episodes, since=max(self.left, 0) // replay.limit)
         if due:
             newest = replay.newest(due * self.episodes)
             rollout = replay.read_episodes(newest, self.skills.wants)

@@ -1,8 +1,8 @@
 """HSD, skills and the choice among them learned together (Yang, Borovikov and Zha 2020).
 
 The high level is QMIX over segments of `hold` steps, whose actions are skills. The low level is
-Q-learning of each agent, whose input is the skill held and whose reward is the task's and that of
-being told by the decoder.
+Q-learning of each agent, whose input is the skill held and whose reward is the task's and the
+probability with which the decoder identifies that skill.
 
 Axes: N copies, A agents, O observation, U actions, K skills, S state; B episodes, T time,
 Z segments, L steps of a segment, D steps that the decoder sees.
@@ -165,13 +165,13 @@ class HSD(QLearner[HSDConfig]):
         return Fresh(OffPolicy(self.cfg, replay, self.wants, whole=True), self.fresh())
 
     def fresh(self) -> int:
-        """Episodes that hold the segments of one step of the decoder."""
+        """Episodes that hold the segments of one step of the decoder, if none ends early."""
         each = -(-self.limit // self.cfg.hold) * self.controller.n_agents
         return -(-self.cfg.decoder_batch // each)
 
     @torch.no_grad()
     def observe(self, episodes: Episodes) -> None:
-        """Brings more skills into use where the decoder tells those of the new episodes."""
+        """Brings more skills into use where the decoder identifies those of new episodes."""
         if not self.cfg.skills_start:
             return
         batch = episodes.batch()
@@ -303,10 +303,9 @@ class Fresh:
     def batches(self, key: Int[Tensor, ""], now: Scalar, at: Progress) -> Iterator[Batch]:
         """The decoder's steps that are due, then the updates of both levels."""
         replay = self.source.replay
-        interval = self.fresh * replay.limit
-        due, last = at.due(interval), at.t // interval
+        due, last = at.due(self.fresh), at.episodes // self.fresh
         for number in range(last - due + 1, last + 1):
-            after = (at.t - number * interval) // replay.limit
+            after = at.episodes - number * self.fresh
             episodes = replay.read_episodes(replay.newest(self.fresh, after), self.source.wants)
             yield replace(episodes, phases=(DECODER,))
         at = at._replace(updates=at.updates - (last - due))

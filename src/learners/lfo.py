@@ -17,6 +17,7 @@ from eoi.components.schedules import linear
 from eoi.config.schema import setting
 from eoi.learners.base import Context, Extra, Scalar, Stats, scalar
 from eoi.learners.eoi import Individuality
+from eoi.utils.errors import UserError
 from eoi.utils.seeding import named, uniform
 from eoi.utils.shapes import Float, Int
 
@@ -56,9 +57,14 @@ class LFO(Extra[object]):
     anneal_time: Tensor
 
     def __init__(self, cfg: LFOConfig, context: Context):
+        """Raises UserError where the form of EOI has no classifier."""
         super().__init__()
         classifier = context.others["eoi"]
-        assert isinstance(classifier, Individuality)
+        if not isinstance(classifier, Individuality):
+            raise UserError(
+                f"lfo.omega: {type(classifier).__name__} in section eoi has no classifier; "
+                "extend Individuality (learners/eoi.py), or set lfo.omega=0"
+            )
         self.cfg, self.posterior = cfg, classifier.posterior
         scalar(self, "omega", cfg.omega)
         scalar(self, "anneal_time", cfg.anneal_time)
@@ -99,6 +105,7 @@ class LFO(Extra[object]):
             rewards=None if batch.rewards is None else handed(batch.rewards),
             last_actions=None if batch.last_actions is None else handed(batch.last_actions),
             earlier=None if batch.earlier is None else handed(batch.earlier),
+            last_obs=None if batch.last_obs is None else handed(batch.last_obs),
             kept={name: handed(x) for name, x in batch.kept.items()},
             weight=weight,
             unswapped=batch,

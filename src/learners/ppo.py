@@ -51,7 +51,7 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
     """The clipped objective on standardised advantages, an entropy bonus, and value regression.
 
     Loss terms of extras learn from transitions of the replay, or from the rollout, which their view
-    holds; they are lent no policies.
+    holds; the policies are not part of that view.
     """
 
     Config = PPOConfig
@@ -71,6 +71,7 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
         extras: Sequence[Extra[Minibatch]] = (),
     ):
         super().__init__(spec, cfg, controller, extras)
+        self._streams: tuple[str, ...] = ()  # fields of `Batch.kept` that are rewards
         for name in ("gae_lambda", "eps_clip", "entropy_coef"):
             scalar(self, name, getattr(cfg, name))
 
@@ -98,8 +99,9 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
         state = torch.cat([rollout.state, rollout.next_state[:, -1:]], 1)
         value = self.critic(obs, state)  # [N, T1, A]
         streams = self.streams(rollout, t)
-        named = {f"{name}_reward": stream for name, stream in streams.items()}
-        rollout = replace(rollout, kept=rollout.kept | named)
+        rewards = {f"{name}_reward": stream for name, stream in streams.items()}
+        self._streams = tuple(rewards)
+        rollout = replace(rollout, kept=rollout.kept | rewards)
         reward = self.reward(rollout, streams, value.shape[-1]).expand_as(value[:, 1:])
         advantage = gae(reward, value, rollout.terminated, valid, self.gamma, self.gae_lambda)
         log_p = log_softmax(self.controller.now(rollout), rollout.avail)
@@ -111,7 +113,7 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
         found["advantage"][valid] = standardised(advantage[valid])
         for extra in self.with_hook("study"):
             more = extra.study(rollout, t)
-            refuse_twice(extra, "study", found, more)
+            refuse_twice(extra, "study", rollout.kept | found, more)
             found |= more
         return replace(rollout, kept=rollout.kept | found)
 
@@ -157,8 +159,7 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
         critic = [*self.critic.parameters()]
         value = torch.autograd.grad(terms["value"], critic, retain_graph=True)
         stats = {"grad_norm": norm(value)} | term_gradients(terms, self.shared(), "policy")
-        rewards = {name: x for name, x in batch.kept.items() if name.endswith("_reward")}
-        stats |= {f"{name}_mean": mean_of(batch, x) for name, x in rewards.items()}
+        stats |= {f"{name}_mean": mean_of(batch, batch.kept[name]) for name in self._streams}
         return stats | self.diagnosed(_memory(batch), Minibatch(batch))
 
 

@@ -1,8 +1,8 @@
 """ROMA, multi-agent RL with emergent roles (Wang et al. 2020): losses that shape the agents' roles.
 
 The agents' networks (agent=role_mlp, role_gru) draw a role at each step, which generates their last
-layer. Two terms are added to the learner's loss: a role is to be told from the agent's history, and
-two agents are to have either alike or dissimilar roles.
+layer. Two terms are added to the learner's loss: a role should be predictable from the agent's
+history, and two agents are to have either alike or dissimilar roles.
 
 Axes: A agents, L numbers of a role, H hidden, P = A A ordered pairs of agents; *b is B transitions
 or B T episodes.
@@ -96,7 +96,7 @@ class Roma(Extra[Values]):
         sizes, own = agents.sizes, agents.sizes.own
         assert isinstance(own, RolesConfig)
         # Agents without memory: their history is the observation before.
-        self.lr, self.window = cfg.lr, 0 if agents.remembers else 1
+        self.lr, self.last_obs = cfg.lr, not agents.remembers
         self.history = Gaussian(1, sizes.hidden[-1] + sizes.inputs, own)
         self.dissimilar = SmallNet(1, 2 * own.role_dim, 1, own)
         for name in ("entropy_weight", "kl_weight", "dissimilarity_weight", "soft_constraint"):
@@ -151,14 +151,13 @@ class Roma(Extra[Values]):
     def _before(self, batch: Batch, view: Values) -> Float[Tensor, "*b A H"]:
         """The agents' hidden units one step before, without gradient; 0 at the first step.
 
-        Of agents without memory: their hidden units at an earlier observation. With EOI that may
-        lie up to eoi.delta_t steps back.
+        Of agents without memory: their hidden units at the observation before.
         """
         hidden = view.given["hidden"]
-        if not self.window:
+        if not self.last_obs:
             return torch.cat([torch.zeros_like(hidden[:, :1]), hidden[:, :-1]], 1)
-        assert view.of is not None and batch.earlier is not None and batch.has_earlier is not None
-        return view.of(batch.earlier)["hidden"] * batch.has_earlier[..., None, None]
+        assert view.of is not None and batch.last_obs is not None and batch.has_earlier is not None
+        return view.of(batch.last_obs)["hidden"] * batch.has_earlier[..., None, None]
 
     def groups(self) -> Sequence[Group]:
         return [Group([self.history, self.dissimilar], self.lr)]

@@ -1,4 +1,4 @@
-"""The network that tells a skill by a trajectory (HSD: Yang, Borovikov and Zha 2020).
+"""The network that identifies a skill by its trajectory (HSD: Yang, Borovikov and Zha 2020).
 
 Axes: R rows, L steps, O observation, H units of one direction, K skills.
 """
