@@ -108,6 +108,25 @@ def test_a_fleet_applies_each_runs_own_weight(toy):
     assert not equal(weights(fleet.runs[0]), weights(fleet.runs[1]))
 
 
+class Plain(Toy):
+    """Keeps its weight as a plain number, of which a stack has one for all runs."""
+
+    def __init__(self, cfg: ToyConfig, context: Context):
+        super().__init__(cfg, context)
+        del self.weight
+        self.weight = cfg.weight
+
+
+def test_a_varied_number_that_is_no_buffer_is_refused(register, tmp_path, capsys):
+    register("toy", Plain)
+    words = ['fleet.vary={"toy.weight": [0.5, 5]}', "seed=1", f"local_results_path={tmp_path}"]
+    assert main(["--config=iql", "with", *words]) == 2
+    error = capsys.readouterr().err
+    assert "fleet.vary: toy.weight: Plain keeps it as a plain number" in error
+    assert 'register it by scalar(self, "weight", cfg.weight)' in error
+    assert error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
 def test_the_command_line_knows_it(toy):
     command = parse_command(["with", 'fleet.vary={"toy.weight": [0.5, 2]}', "seed=1"])
     each = [command.settings, *(other.settings for other in command.others)]
