@@ -18,7 +18,7 @@ class DescentState(TypedDict):
     """State of a descent in a checkpoint."""
 
     optimiser: dict[str, object]
-    copied_at: int
+    copied_at: list[int] | int  # of each pair of target networks; old checkpoints have one for all
 
 
 @torch.no_grad()
@@ -78,7 +78,8 @@ class Descent:
         ]
         self._groups = [(group, parameters) for group, parameters in groups if parameters]
         self.optimiser = make_optimiser(learner.cfg, self._optimised())
-        self.copied_at = 0  # training episodes at the last hard copy of the targets
+        # Training episodes at the last hard copy of each target network.
+        self.copied_at = [0 for _ in learner.targets()]
         self.finite = Finite()
         on_gpu = any(p.is_cuda for _, parameters in self._groups for p in parameters)
         plain = self._plain_descend
@@ -146,17 +147,14 @@ class Descent:
                 p.grad = (m if p.grad is None else p.grad) + g
 
     def _follow(self, episode: int, phases: Sequence[int]) -> None:
-        copied = False
-        for target, online, tau, interval, phase in self.learner.targets():
+        for k, (target, online, tau, interval, phase) in enumerate(self.learner.targets()):
             if phase is not None and phase not in phases:
                 continue
             if not interval:
                 track(target, online, tau)
-            elif episode - self.copied_at >= interval:
+            elif episode - self.copied_at[k] >= interval:
                 track(target, online, 1.0)
-                copied = True
-        if copied:
-            self.copied_at = episode
+                self.copied_at[k] = episode
 
     def broken(self, run: int = 0) -> tuple[list[str], int]:
         """Loss terms that ceased to be finite first, and how many updates ago."""
@@ -164,7 +162,7 @@ class Descent:
 
     def state_of(self, run: int = 0) -> DescentState:
         """State for a checkpoint of the run."""
-        return {"optimiser": self.optimiser.state_dict(), "copied_at": self.copied_at}
+        return {"optimiser": self.optimiser.state_dict(), "copied_at": [*self.copied_at]}
 
     def load_state(self, state: DescentState) -> None:
         devices = [group["capturable"] for group in self.optimiser.param_groups]
@@ -172,7 +170,9 @@ class Descent:
         # A property of this device, and not of the one that wrote the checkpoint.
         for group, capturable in zip(self.optimiser.param_groups, devices, strict=True):
             group["capturable"] = capturable
-        self.copied_at = state["copied_at"]
+        copied = state["copied_at"]
+        alike = [copied] * len(self.copied_at) if isinstance(copied, int) else copied
+        self.copied_at = [*alike]
 
 
 def make_optimiser(cfg: LearnerConfig, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:

@@ -214,7 +214,8 @@ class StackDescent(Descent):
                     name: x[run - span.start].clone() if x.dim() else x.clone()
                     for name, x in self.optimiser.state[cut].items()
                 }
-        return {"optimiser": alone.optimiser.state_dict(), "copied_at": self.copied_at}
+        alone.copied_at = self.copied_at
+        return alone.state_of()
 
 
 def _has_parameters(group: Group) -> bool:
