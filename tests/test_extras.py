@@ -16,6 +16,8 @@ from eoi.learners import extras
 from eoi.learners.base import HOOKS, Context, Extra, Losses, hooks, scalar
 from eoi.learners.eoi import ShapedReward
 from eoi.main import main, parse_command
+from eoi.modules import agents
+from eoi.modules.layers import AgentMLP
 from eoi.run import Run
 from eoi.settings import configure, fits
 from eoi.utils.errors import UserError
@@ -299,6 +301,57 @@ def test_a_name_that_exists_already_is_refused(kind, name, register):
     trainer = make_trainer(tiny("qmix", toy={"weight": 1.0}))
     with pytest.raises(UserError, match=rf"{kind.__name__}\.losses: '{name}' exists already"):
         trainer.train()
+
+
+class TwoHeads(agents.Agent):
+    """Has a second head, which no term of a learner reaches."""
+
+    gives = frozenset({"guess"})
+
+    def __init__(self, sizes: agents.Sizes):
+        super().__init__(sizes)
+        self.body, self.head, self.second = (
+            AgentMLP(sizes.n_agents, [width, out])
+            for width, out in ((sizes.inputs, 8), (8, sizes.outputs), (8, 1))
+        )
+
+    def step(self, x, carry):
+        return self.unroll(x), carry
+
+    def unroll(self, x, length=None):
+        return self.explain(x)[0]
+
+    def explain(self, x, length=None):
+        hidden = self.body(x).relu()
+        return self.head(hidden), {"guess": self.second(hidden)}
+
+
+class Guessing(Toy):
+    """Trains the second head."""
+
+    view, reads = learners.base.Values, frozenset({"guess"})
+
+    def losses(self, batch, view, t) -> Losses:
+        return Losses({"guess": batch.mean(view.given["guess"].square()).sum()}, {})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("qmix", {"toy": {"weight": 1.0}}),
+        ("eoi_qmix", {"toy": {"weight": 1.0}, "eoi": {"strength": "share", "project": True}}),
+        ("hc", {}),
+        ("hsd", {}),
+    ],
+)
+def test_parameters_that_a_term_does_not_reach_have_no_gradient(
+    algorithm, more, register, monkeypatch
+):
+    monkeypatch.setitem(agents.REGISTRY, "two_heads", TwoHeads)
+    register("toy", Guessing)
+    trainer, logged = trained(tiny(algorithm, agent="two_heads", **more))
+    assert trainer.at.updates and "grad_norm" in {name for name, *_ in logged}
+    assert ("guess_grad_norm" in {name for name, *_ in logged}) is ("toy" in more)
 
 
 class Forgotten(Clashing):

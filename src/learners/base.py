@@ -512,20 +512,26 @@ def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Scalar:
     return dot / (norm(ours) * norm(theirs)).clamp(min=1e-20)
 
 
+def gradient(term: PerRun, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Gradient of a term, whose graph stays; 0 for parameters that it does not reach.
+
+    Empty where it reaches none of them.
+    """
+    if not term.requires_grad:
+        return []
+    found = torch.autograd.grad(term.sum(), parameters, retain_graph=True, allow_unused=True)
+    if all(g is None for g in found):
+        return []
+    pairs = zip(found, parameters, strict=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in pairs]
+
+
 def term_gradients(
     terms: Mapping[str, Scalar], parameters: Sequence[nn.Parameter], main: str
 ) -> Stats:
     """Gradient norm of each loss term that reaches `parameters`, and its cosine with `main`'s."""
-    gradients: dict[str, list[Tensor]] = {}
-    for name, term in terms.items():
-        if not term.requires_grad:
-            continue
-        found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-        if any(g is not None for g in found):
-            gradients[name] = [
-                torch.zeros_like(p) if g is None else g
-                for g, p in zip(found, parameters, strict=True)
-            ]
+    every = {name: gradient(term, parameters) for name, term in terms.items()}
+    gradients = {name: found for name, found in every.items() if found}
     stats = {f"{name}_grad_norm": norm(g) for name, g in gradients.items()}
     return stats | {
         f"{name}_{main}_cosine": cosine(g, gradients[main])

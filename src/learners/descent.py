@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from eoi.components.batch import Batch
-from eoi.learners.base import LearnerConfig, Losses, PerRun, Scalar, Trainable
+from eoi.learners.base import LearnerConfig, Losses, PerRun, Scalar, Trainable, gradient
 from eoi.learners.finite import Finite
 from eoi.learners.graphs import Graphs
 
@@ -128,11 +128,8 @@ class Descent:
         terms, axes = losses.terms, 1 + self.run_axes
         aside = {*losses.shares, *self.learner.projected} & terms.keys()
         shared = self.learner.shared()
-        gradients = {
-            name: torch.autograd.grad(terms[name].sum(), shared, retain_graph=True)
-            for name in terms
-            if name in aside
-        }
+        every = {name: gradient(term, shared) for name, term in terms.items() if name in aside}
+        gradients = {name: found for name, found in every.items() if found}
         torch.stack([term for name, term in terms.items() if name not in aside]).sum().backward()
         if not gradients:
             return

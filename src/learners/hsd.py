@@ -34,6 +34,7 @@ from eoi.learners.base import (
     Scalar,
     Stats,
     Values,
+    gradient,
     norm,
     scalar,
 )
@@ -270,8 +271,8 @@ class HSD(QLearner[HSDConfig]):
         high = [p for p in self.controller.parameters() if id(p) not in below]
         high += self.mixer.parameters()
         return {
-            "grad_norm": norm(torch.autograd.grad(terms["td"], high)),
-            "low_grad_norm": norm(torch.autograd.grad(terms["low_td"], low)),
+            "grad_norm": norm(gradient(terms["td"], high)),
+            "low_grad_norm": norm(gradient(terms["low_td"], low)),
         }
 
 

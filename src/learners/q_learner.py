@@ -40,6 +40,7 @@ from eoi.learners.base import (
     Stats,
     Values,
     frozen_copy,
+    gradient,
     norm,
     scalar,
     term_gradients,
@@ -182,9 +183,9 @@ class QLearner(Learner[Values, QCfg]):
         """Gradient norms, cosines of the terms with the TD term, and sizes of the values."""
         terms = self(batch, t).terms
         own = [*self.shared(), *self.mixer.parameters()]
-        td = torch.autograd.grad(terms["td"], own, retain_graph=True)
         stats = term_gradients(terms, self.shared(), "td")
-        stats = {"grad_norm": norm(td), "td_agent_grad_norm": stats.pop("td_grad_norm")} | stats
+        whole = norm(gradient(terms["td"], own))
+        stats = {"grad_norm": whole, "td_agent_grad_norm": stats.pop("td_grad_norm")} | stats
         batch, _ = self.rearranged(batch, t)
         view, _ = self._values(batch)
         stats |= sizes(view.q.detach(), batch) | {"mixing_weight": self.mixing_weight(batch, view)}
