@@ -14,7 +14,7 @@ from eoi.config import loader
 from eoi.config.schema import setting
 from eoi.learners import extras
 from eoi.learners.base import HOOKS, Context, Extra, Losses, hooks, scalar
-from eoi.learners.eoi import ShapedReward
+from eoi.learners.eoi import IntrinsicPolicy, ShapedReward
 from eoi.main import main, parse_command
 from eoi.modules import agents
 from eoi.modules.layers import AgentMLP
@@ -352,6 +352,48 @@ def test_parameters_that_a_term_does_not_reach_have_no_gradient(
     trainer, logged = trained(tiny(algorithm, agent="two_heads", **more))
     assert trainer.at.updates and "grad_norm" in {name for name, *_ in logged}
     assert ("guess_grad_norm" in {name for name, *_ in logged}) is ("toy" in more)
+
+
+class Misprojected(IntrinsicPolicy):
+    """Projects a term that it does not have."""
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        self.projected = frozenset({"pul"})
+
+
+class Misscaled(Misprojected):
+    """Scales a term that it does not have."""
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        self.projected, self.scaled = frozenset(), frozenset({"pull", "pul"})
+
+
+class Undeclared(Misprojected):
+    """Scales a term that it does not declare."""
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        self.projected = self.scaled = frozenset()
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (Misprojected, "there is no loss term 'pul'; there are classifier, intrinsic_value, pull"),
+        (Misscaled, "there is no loss term 'pul'; there are classifier, intrinsic_value, pull"),
+        (Undeclared, "Losses.shares: 'pull' is not in scaled; list it there"),
+    ],
+)
+def test_a_side_term_that_does_not_exist_is_refused(kind, why, runs, register):
+    register("eoi.mine", kind)
+    eoi = {"form": "mine", "strength": "share"}
+    trainer = make_trainer(*(tiny("eoi_qmix", seed=seed, eoi=eoi) for seed in range(runs)))
+    with pytest.raises(UserError, match=why):
+        trainer.train()
+    assert trainer.at.updates == 0
 
 
 class Forgotten(Clashing):

@@ -45,7 +45,7 @@ class Losses(NamedTuple):
 
     terms: dict[str, Scalar]
     stats: Stats
-    # Terms whose gradient on the agents is scaled to this share of the norm of the others'
+    # Terms of `scaled`: their gradient is scaled to this share of the norm of the main terms'
     # gradient, agent by agent.
     shares: dict[str, Scalar] = {}  # noqa: RUF012 # a NamedTuple's default is never written to
 
@@ -120,7 +120,10 @@ class Extra(nn.Module, Generic[View]):
     reads: ClassVar[frozenset[str]] = frozenset()  # further tensors of the agents' network
     switch: ClassVar[str] = ""  # setting that switches it on when above 0; "": always on
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
-    projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
+    # Side terms: loss terms whose gradient meets the main terms' agent by agent. They train the
+    # agents' networks alone.
+    projected: frozenset[str] = frozenset()  # those that give up what opposes the main terms
+    scaled: frozenset[str] = frozenset()  # those that `Losses.shares` scales
     notice: str = ""  # printed once, when a run starts
     remedy: str = ""  # printed where values have diverged and the return is gone
     window: int = 0  # steps back that `Batch.earlier` may lie; 0: it is not read
@@ -246,6 +249,7 @@ class Trainable(Protocol):
     """A loss over its own networks: one learner, or a stack of them."""
 
     projected: frozenset[str]
+    scaled: frozenset[str]
     phases: int
 
     @property
@@ -280,6 +284,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
         scalar(self, "gamma", cfg.gamma)
         self.extras = nn.ModuleList(extras)
         self.projected = frozenset(name for extra in extras for name in extra.projected)
+        self.scaled = frozenset(name for extra in extras for name in extra.scaled)
         keeps = frozenset(name for extra in extras for name in extra.keeps)
         self._keeps = keeps
         self._hooks = {

@@ -1,6 +1,6 @@
 """The gradient step: loss, backward, clip, optimiser, target networks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -10,6 +10,7 @@ from eoi.components.batch import Batch
 from eoi.learners.base import LearnerConfig, Losses, PerRun, Scalar, Trainable, gradient
 from eoi.learners.finite import Finite
 from eoi.learners.graphs import Graphs
+from eoi.utils.errors import UserError
 
 ParameterGroup = dict[str, Sequence[Tensor] | float]
 
@@ -81,6 +82,8 @@ class Descent:
         # Training episodes at the last hard copy of each target network.
         self.copied_at = [0 for _ in learner.targets()]
         self.finite = Finite()
+        self._ahead = {*range(learner.phases)}  # phases without an update so far
+        self._names: set[str] = set()  # of the terms of the others
         on_gpu = any(p.is_cuda for _, parameters in self._groups for p in parameters)
         plain = self._plain_descend
         self._descend = Graphs(plain) if graphs and on_gpu else plain
@@ -102,7 +105,20 @@ class Descent:
             terms |= losses.terms
             stats |= losses.stats
         self.finite.see(terms)
+        if self._ahead:
+            self._see(batch, terms)
         return stats
+
+    def _see(self, batch: Batch, terms: Mapping[str, PerRun]) -> None:
+        """Raises UserError for a side term that no phase has."""
+        self._ahead -= {*self._phases(batch)}
+        self._names |= terms.keys()
+        unknown = {*self.learner.projected, *self.learner.scaled} - self._names
+        if unknown and not self._ahead:
+            raise UserError(
+                f"projected, scaled: there is no loss term {min(unknown)!r}; "
+                f"there are {', '.join(sorted(self._names))}"
+            )
 
     def _optimised(self) -> list[ParameterGroup]:
         return [{"params": parameters, "lr": group.lr} for group, parameters in self._groups]
@@ -126,6 +142,8 @@ class Descent:
     def _backward(self, losses: Losses) -> None:
         """Gradients of all terms; those of side terms meet the main ones agent by agent."""
         terms, axes = losses.terms, 1 + self.run_axes
+        if undeclared := losses.shares.keys() - self.learner.scaled:
+            raise UserError(f"Losses.shares: {min(undeclared)!r} is not in scaled; list it there")
         aside = {*losses.shares, *self.learner.projected} & terms.keys()
         shared = self.learner.shared()
         every = {name: gradient(term, shared) for name, term in terms.items() if name in aside}

@@ -103,7 +103,8 @@ class Stack(nn.Module):
         # In a plain list, so that the members' views are not this module's parameters.
         self.members = list(members)
         self.whole = copy.deepcopy(members[0])
-        self.projected, self.phases = self.whole.projected, self.whole.phases
+        self.projected, self.scaled = self.whole.projected, self.whole.scaled
+        self.phases = self.whole.phases
         for kind in ("parameter", "buffer"):
             for name, ours in list(getattr(self.whole, f"named_{kind}s")()):
                 theirs = [getattr(m, f"get_{kind}")(name) for m in members]
