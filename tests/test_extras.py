@@ -15,6 +15,7 @@ from eoi.config.schema import setting
 from eoi.learners import extras
 from eoi.learners.base import HOOKS, Context, Extra, Losses, hooks, scalar
 from eoi.learners.eoi import IntrinsicPolicy, ShapedReward
+from eoi.learners.policy_learner import PolicyLearner
 from eoi.main import main, parse_command
 from eoi.modules import agents
 from eoi.modules.layers import AgentMLP
@@ -173,6 +174,12 @@ def refused_by(algorithm: str, why: str) -> None:
     given = {"toy": {"weight": 1.0}, "seed": 1}
     with pytest.raises(UserError, match=f"^toy: has no effect with --config={algorithm}; {why}"):
         configure(loader.load(algorithm, "pac_men", given), given)
+
+
+@pytest.mark.parametrize("kind", [learners.Learner, PolicyLearner])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_base_of_learners_serves_only_the_hook_that_the_run_calls(hook, kind):
+    assert fits(counting(Counter(), frozenset({hook})), kind) is (hook == "observe")
 
 
 def counting(calls: Counter, names: frozenset[str]) -> type[Extra]:
@@ -421,11 +428,36 @@ def test_an_extra_that_takes_no_context_is_refused(register):
         register("toy", Bare)
 
 
-class Keeping(Clashing):
+class Keeping(Toy):
+    keeps = frozenset({"q"})
+
+
+class KeepingMore(Toy):
     keeps = frozenset({"mine"})
 
 
-def test_a_field_that_no_learner_keeps_is_refused(register):
-    register("toy", Keeping)
-    with pytest.raises(UserError, match="an extra asks for 'mine'; learners keep q"):
-        make_trainer(tiny("qmix", toy={"weight": 1.0}))
+class KeepingLater(Toy):
+    """Its settings choose the tensors."""
+
+    def __init__(self, cfg: ToyConfig, context: Context):
+        super().__init__(cfg, context)
+        self.keeps = frozenset({"q"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm", "why"),
+    [
+        (Keeping, "maac", "learner=maac holds no 'q'; it goes with q_learner"),
+        (KeepingMore, "qmix", "learner=q_learner holds no 'mine'$"),
+    ],
+)
+def test_a_tensor_that_the_learner_does_not_hold_is_refused(kind, algorithm, why, register):
+    register("toy", kind)
+    refused_by(algorithm, why)
+
+
+def test_so_is_one_that_settings_choose(register):
+    register("toy", KeepingLater)
+    with pytest.raises(UserError, match=r"^KeepingLater\.keeps: MAAC holds no 'q'$"):
+        make_trainer(tiny("maac", toy={"weight": 1.0}))
+    assert trained(tiny("qmix", toy={"weight": 1.0}))[0].at.updates

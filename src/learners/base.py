@@ -10,7 +10,7 @@ An update descends a learner's phases one after the other (a critic, then the ac
 the parameters that its loss reaches. Most learners have one.
 
 An `Extra` adds to a learner at named hooks: rewards, loss terms, exploration, and so on. A learner
-calls every hook that an extra overrides.
+lists the hooks that it calls in `serves`; an extra that overrides another one is refused.
 
 Axes: N copies, A agents, U actions, O observation, S state, M joint values (1, or A); *b is
 B transitions or B T episodes.
@@ -264,8 +264,10 @@ class Learner(nn.Module, Generic[View, Cfg]):
     """Agents that act, and the loss they learn by. A subclass writes its own terms."""
 
     Config: ClassVar[type[LearnerConfig]]
-    serves: ClassVar[frozenset[str]] = frozenset(HOOKS) - {"study"}  # hooks of extras it calls
+    serves: ClassVar[frozenset[str]] = frozenset({"observe"})  # hooks of extras that are called
     lends: ClassVar[type] = object  # view that it gives to the loss terms of extras
+    # Tensors of its `Choice.keep` that extras may ask for, without the axis N.
+    holds: ClassVar[Mapping[str, Callable[[EnvSpec], Kept]]] = {}
     memory: ClassVar[bool] = False  # True: it can train agents that remember
     noise: ClassVar[bool] = False  # True: it can train agents that draw random numbers
     phases: int = 1
@@ -285,8 +287,6 @@ class Learner(nn.Module, Generic[View, Cfg]):
         self.extras = nn.ModuleList(extras)
         self.projected = frozenset(name for extra in extras for name in extra.projected)
         self.scaled = frozenset(name for extra in extras for name in extra.scaled)
-        keeps = frozenset(name for extra in extras for name in extra.keeps)
-        self._keeps = keeps
         self._hooks = {
             name: [k for k, extra in enumerate(extras) if name in hooks(type(extra))]
             for name in HOOKS
@@ -360,13 +360,16 @@ class Learner(nn.Module, Generic[View, Cfg]):
         return found
 
     def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
-        """Tensors of `Choice.keep` that the replay must store."""
-        every = {"q": Kept((spec.n_agents, spec.n_actions))}
-        if unknown := sorted(self._keeps - every.keys()):
-            raise UserError(
-                f"keeps: an extra asks for {unknown[0]!r}; learners keep {', '.join(every)}"
-            )
-        return {name: every[name] for name in self._keeps} | self.controller.keeps()
+        """Tensors of `Choice.keep` that the replay must store.
+
+        Raises UserError where an extra reads another one than the learner holds.
+        """
+        for extra in self._extras():
+            if unknown := sorted(extra.keeps - self.holds.keys()):
+                kind, own = type(extra).__name__, type(self).__name__
+                raise UserError(f"{kind}.keeps: {own} holds no {unknown[0]!r}")
+        asked = {name for extra in self._extras() for name in extra.keeps}
+        return {name: self.holds[name](spec) for name in asked} | self.controller.keeps()
 
     # Learning
 

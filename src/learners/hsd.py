@@ -10,6 +10,7 @@ Z segments, L steps of a segment, D steps that the decoder sees.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,7 @@ class HSD(QLearner[HSDConfig]):
 
     Config = HSDConfig
     serves = frozenset({"observe"})
+    holds: ClassVar = {}
     memory = False
     noise = False
     phases = 2

@@ -9,7 +9,7 @@ is mixed); *b is B transitions or B T episodes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from eoi.components.action_selection import (
 )
 from eoi.components.action_values import sizes
 from eoi.components.batch import Batch, mean_of, of_actions, weighted
+from eoi.components.episodes import Kept
 from eoi.components.replay import Replay
 from eoi.components.schedules import linear
 from eoi.config.schema import setting
@@ -70,7 +71,9 @@ class QLearner(Learner[Values, QCfg]):
     """Q_tot(o, a, s) = mixer(Q_i(o_i, a_i), s), regressed on r + gamma max Q_tot'."""
 
     Config = QConfig
+    serves = frozenset({"observe", "rewards", "rearrange", "choose", "losses", "diagnose"})
     lends = Values
+    holds: ClassVar = {"q": lambda spec: Kept((spec.n_agents, spec.n_actions))}
     memory = True
     noise = True
     epsilon_start: Tensor
