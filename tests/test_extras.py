@@ -1,5 +1,6 @@
 """Extras registered from outside of the package, and the contract that every learner keeps."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -401,6 +402,57 @@ def test_a_side_term_that_does_not_exist_is_refused(kind, why, runs, register):
     with pytest.raises(UserError, match=why):
         trainer.train()
     assert trainer.at.updates == 0
+
+
+class Flat(TwoHeads):
+    """One network for all agents, whose parameters have no axis of agents."""
+
+    gives = frozenset()
+
+    def __init__(self, sizes: agents.Sizes):
+        agents.Agent.__init__(self, sizes)
+        self.net = nn.Linear(sizes.inputs, sizes.outputs)
+
+    def explain(self, x, length=None):
+        return self.net(x), {}
+
+
+class Uneven(TwoHeads):
+    """One body for all agents, and a head for each."""
+
+    gives = frozenset()
+
+    def __init__(self, sizes: agents.Sizes):
+        super().__init__(sizes)
+        self.body = AgentMLP(sizes.n_agents, [sizes.inputs, 8], shared=True)
+        del self.second
+
+    def explain(self, x, length=None):
+        return self.head(self.body(x).relu()), {}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more", "fits"),
+    [
+        ("qmix", {}, True),
+        ("maac", {"actor_clip": 0.0}, True),
+        ("maac", {}, False),
+        ("ippo", {}, False),
+        ("eoi_qmix", {"eoi": {"strength": "share"}}, False),
+        ("eoi_qmix", {"eoi": {"project": True}}, False),
+    ],
+)
+@pytest.mark.parametrize(("kind", "name"), [(Flat, "net.weight"), (Uneven, "head.layers.0.weight")])
+def test_agents_without_an_axis_of_agents_are_refused_where_it_is_needed(
+    kind, name, algorithm, more, fits, monkeypatch
+):
+    monkeypatch.setitem(agents.REGISTRY, "own", kind)
+    settings = tiny(algorithm, agent="own", t_max=60, **more)
+    if fits:
+        assert trained(settings)[0].at.updates
+        return
+    with pytest.raises(UserError, match=rf"^controller\.agents\.{re.escape(name)}: has the shape"):
+        make_trainer(settings)
 
 
 class Forgotten(Clashing):
