@@ -168,7 +168,11 @@ class Extra(nn.Module, Generic[View]):
         return best
 
     def losses(self, batch: Batch, view: View, t: Scalar) -> Losses:
-        """Further terms of the learner's loss."""
+        """Further terms of the learner's loss, by name, and statistics.
+
+        Terms are tensors without axes. They are added to the learner's own, and the sum is
+        descended: a term to be raised has a minus sign.
+        """
         return Losses({}, {})
 
     def groups(self) -> Sequence[Group]:
@@ -253,11 +257,25 @@ class Trainable(Protocol):
     phases: int
 
     @property
-    def cfg(self) -> LearnerConfig: ...
-    def __call__(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses: ...
-    def shared(self) -> Sequence[nn.Parameter]: ...
-    def groups(self) -> Sequence[Group]: ...
-    def targets(self) -> Sequence[Pair]: ...
+    def cfg(self) -> LearnerConfig:
+        """Settings of the optimiser."""
+        ...
+
+    def __call__(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
+        """The loss of one phase at environment step `t`; of a batch [R, *b] in a stack."""
+        ...
+
+    def shared(self) -> Sequence[nn.Parameter]:
+        """The agents' parameters [G, ...], in a stack [R, G, ...]."""
+        ...
+
+    def groups(self) -> Sequence[Group]:
+        """All parameters that the optimiser moves."""
+        ...
+
+    def targets(self) -> Sequence[Pair]:
+        """All target networks, in the same order at every call."""
+        ...
 
 
 class Learner(nn.Module, Generic[View, Cfg]):
@@ -392,6 +410,11 @@ class Learner(nn.Module, Generic[View, Cfg]):
         raise NotImplementedError
 
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
+        """The loss of a batch [*b] at environment step `t`, with the extras' terms.
+
+        `phase`: the part of an update, 0 to `phases` - 1, each with terms of its own. Raises
+        UserError where an extra returns a name that exists already, or rewards of another shape.
+        """
         raise NotImplementedError
 
     def shared(self) -> Sequence[nn.Parameter]:
@@ -407,10 +430,12 @@ class Learner(nn.Module, Generic[View, Cfg]):
         return []
 
     def groups(self) -> Sequence[Group]:
+        """All parameters that the optimiser moves: the learner's, then those of each extra."""
         extras = (group for extra in self._extras() for group in extra.groups())
         return [*self.own_groups(), *extras]
 
     def targets(self) -> Sequence[Pair]:
+        """All target networks: the learner's, then those of each extra."""
         extras = (pair for extra in self._extras() for pair in extra.targets())
         return [*self.own_targets(), *extras]
 

@@ -89,7 +89,10 @@ class Descent:
         self._descend = Graphs(plain) if graphs and on_gpu else plain
 
     def update(self, batch: Batch, t: Scalar, episode: int) -> dict[str, PerRun]:
-        """One step down the loss of each phase; `episode` counts the training episodes so far."""
+        """One step down the loss of each phase; `episode` counts the training episodes so far.
+
+        Raises UserError for a side term that does not exist, or whose share is not in `scaled`.
+        """
         stats = self._descend(batch, t)
         self._follow(episode, self._phases(batch))
         return stats
@@ -121,6 +124,7 @@ class Descent:
             )
 
     def _optimised(self) -> list[ParameterGroup]:
+        """The optimiser's groups: tensors with their learning rate."""
         return [{"params": parameters, "lr": group.lr} for group, parameters in self._groups]
 
     def _step(self, batch: Batch, t: Scalar, phase: int) -> Losses:

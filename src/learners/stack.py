@@ -184,6 +184,7 @@ class StackDescent(Descent):
         super().__init__(stack, graphs)
 
     def _optimised(self) -> list[ParameterGroup]:
+        """Slices [r, ...] of each parameter [R, ...]: r neighbouring runs of one learning rate."""
         found: list[ParameterGroup] = []
         every = zip(self.learner.rates(), self.learner.groups(), strict=True)
         rates = [lrs for lrs, group in every if _has_parameters(group)]

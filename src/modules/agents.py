@@ -59,6 +59,7 @@ class Agent(nn.Module):
         return {}
 
     def step(self, x: Float[Tensor, "N A I"], carry: Carry) -> tuple[Float[Tensor, "N A J"], Carry]:
+        """Outputs at one step, and the memory after it. `carry`: the memory before it."""
         raise NotImplementedError
 
     def unroll(
