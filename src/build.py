@@ -96,6 +96,7 @@ def _networks(settings: Settings, spec: EnvSpec) -> Learner:
         extras = _make_extras(settings, spec, controller)
         learner = kind(spec, settings.learner, controller, extras)
     _refuse_untrained(learner, [chosen.section for chosen in settings.extras])
+    _refuse_without_agents(learner)
     return learner
 
 
@@ -110,6 +111,22 @@ def _refuse_untrained(learner: Learner, sections: Sequence[str]) -> None:
             raise UserError(
                 f"{_with_section(name, sections)}: no optimiser has it; list its module in "
                 "groups(), or call requires_grad_(False) on it"
+            )
+
+
+def _refuse_without_agents(learner: Learner) -> None:
+    """Raises UserError for a parameter without an axis of agents, where gradients need one."""
+    groups = [group for group in learner.groups() if group.clip and group.axes]
+    parts = [[p for module in group.modules for p in module.parameters()] for group in groups]
+    if learner.projected | learner.scaled:
+        parts.append(list(learner.shared()))
+    names = {p: name for name, p in learner.named_parameters()}
+    for p, first in ((p, part[0]) for part in parts for p in part):
+        size, sizes = p.shape[:1], ((1,), (learner.controller.n_agents,))
+        if p.dim() < 2 or size not in sizes or size != first.shape[:1]:
+            raise UserError(
+                f"{names[p]}: has the shape {tuple(p.shape)}, without an axis of agents, and here "
+                "gradients are clipped or scaled agent by agent; use AgentLinear or AgentMLP"
             )
 
 

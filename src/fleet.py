@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eoi.build import make_env
+from eoi.build import make_env, make_learner
 from eoi.config import loader
 from eoi.config.schema import nearest, parse, setting, varying
+from eoi.envs.base import EnvSpec
+from eoi.learners.base import Extra, Learner
 from eoi.learners.extras import sections
 from eoi.settings import RunConfig, Settings
 from eoi.utils.errors import UserError
@@ -100,6 +102,7 @@ def refuse_unstackable(cfg: FleetConfig, members: Sequence[Settings]) -> None:
                 f"fleet: the episodes of {first.run.env} differ in length, "
                 "so its runs' updates would fall apart; use src/batch.py"
             )
+        _refuse_unread(cfg, members, env.spec)
 
 
 def _may_vary(members: Sequence[Settings]) -> set[str]:
@@ -109,6 +112,49 @@ def _may_vary(members: Sequence[Settings]) -> set[str]:
     parts |= {f"{name}.": (forms[""].Config,) for name, forms in sections().items() if "" in forms}
     parts |= {f"{each.section}.": (type(each.cfg),) for each in first.extras}
     return {prefix + name for prefix, kinds in parts.items() for k in kinds for name in varying(k)}
+
+
+def _refuse_unread(cfg: FleetConfig, members: Sequence[Settings], spec: EnvSpec) -> None:
+    """Raises UserError for a setting of which all runs would have the first one's value."""
+    first = members[0]
+    for key in cfg.vary:
+        section, _, name = key.rpartition(".")
+        others = (member for member in members if _value(member, key) != _value(first, key))
+        # The first of them differs from the first run in this setting alone.
+        if (other := next(others, None)) is None:
+            continue
+        ours, theirs = (_owner(member, section, spec) for member in (first, other))
+        if _numbers(ours) == _numbers(theirs):
+            raise UserError(
+                f"fleet.vary: {key}: {type(ours).__name__} keeps it as a plain number, of which a "
+                f'fleet has one; register it by scalar(self, "{name}", cfg.{name})'
+            )
+
+
+def _value(settings: Settings, key: str) -> object:
+    """Value of a setting of the learner or of an extra; None: it is read elsewhere, or not."""
+    section, _, name = key.rpartition(".")
+    chosen = settings.extra(section)
+    cfg = settings.learner if not section else chosen and chosen.cfg
+    return getattr(cfg, name, None)
+
+
+def _owner(settings: Settings, section: str, spec: EnvSpec) -> Learner | Extra:
+    """The part that reads a section; the learner itself for settings without a section."""
+    learner = make_learner(settings, spec)
+    names = ["", *(chosen.section for chosen in settings.extras)]
+    return [learner, *learner.extras][names.index(section)]
+
+
+def _numbers(part: Learner | Extra) -> list[float]:
+    """Numbers of a part that a stack keeps apart for each run.
+
+    They are 0-dim buffers, learning rates, and the window of each run's own replay.
+    """
+    learner = isinstance(part, Learner)
+    groups, window = (part.own_groups(), 0) if learner else (part.groups(), part.window)
+    buffers = ((name, x) for name, x in part.named_buffers() if not name.startswith("extras."))
+    return [*(x.item() for _, x in buffers if not x.dim()), *(g.lr for g in groups), window]
 
 
 def _switch(cfg: FleetConfig, members: Sequence[Settings]) -> tuple[str, object]:

@@ -150,6 +150,8 @@ def parse_command(argv: Sequence[str]) -> Command:
         _fresh(flags, given, updates, label, rest, seed) for updates, label in varied(fleet, given)
     ]
     first, *others = commands
+    refuse_world(first.settings)
+    refuse_large_networks(first.settings, len(commands))
     if others:
         refuse_unstackable(fleet, [command.settings for command in commands])
         if "--wandb" in flags:
@@ -157,8 +159,6 @@ def parse_command(argv: Sequence[str]) -> Command:
                 "--wandb: records one run, not a fleet; "
                 "--tensorboard and --mongo record all of its runs"
             )
-    refuse_world(first.settings)
-    refuse_large_networks(first.settings, len(commands))
     starts = {command.settings.run.checkpoint_path: command.settings for command in commands}
     for path, settings in starts.items():
         if path:

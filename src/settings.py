@@ -188,8 +188,9 @@ def readers() -> tuple[set[str], dict[str, set[str]]]:
 
 
 def fits(extra: type[Extra], kind: type[Learner]) -> bool:
-    """False: the learner does not serve a hook of the extra, or lends another view."""
-    return hooks(extra) <= kind.serves and issubclass(kind.lends, extra.view)
+    """False: the learner lacks a hook, the view, or a held tensor that the extra needs."""
+    held = extra.keeps <= kind.holds.keys()
+    return hooks(extra) <= kind.serves and issubclass(kind.lends, extra.view) and held
 
 
 def _refuse_unread(
@@ -283,10 +284,12 @@ def _refuse_agents(settings: Settings, kind: type[Learner]) -> None:
 
 def _misfit(extra: type[Extra], kind: type[Learner]) -> str:
     """Reason why a learner cannot take an extra, and the learners that can."""
-    missing = sorted(hooks(extra) - kind.serves)
-    reason = f"lends its loss terms no {extra.view.__name__}"
-    if missing:
+    if missing := sorted(hooks(extra) - kind.serves):
         reason = f"does not call its hook {' and '.join(missing)}"
+    elif not issubclass(kind.lends, extra.view):
+        reason = f"lends its loss terms no {extra.view.__name__}"
+    else:
+        reason = f"holds no {min(extra.keeps - kind.holds.keys())!r}"
     others = [name for name, each in learners.REGISTRY.items() if fits(extra, each)]
     return f"{reason}; it goes with {' or '.join(others)}" if others else reason
 

@@ -1,5 +1,6 @@
 """Extras registered from outside of the package, and the contract that every learner keeps."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -14,8 +15,11 @@ from eoi.config import loader
 from eoi.config.schema import setting
 from eoi.learners import extras
 from eoi.learners.base import HOOKS, Context, Extra, Losses, hooks, scalar
-from eoi.learners.eoi import ShapedReward
+from eoi.learners.eoi import IntrinsicPolicy, ShapedReward
+from eoi.learners.policy_learner import PolicyLearner
 from eoi.main import main, parse_command
+from eoi.modules import agents
+from eoi.modules.layers import AgentMLP
 from eoi.run import Run
 from eoi.settings import configure, fits
 from eoi.utils.errors import UserError
@@ -108,6 +112,25 @@ def test_a_fleet_applies_each_runs_own_weight(toy):
     assert not equal(weights(fleet.runs[0]), weights(fleet.runs[1]))
 
 
+class Plain(Toy):
+    """Keeps its weight as a plain number, of which a stack has one for all runs."""
+
+    def __init__(self, cfg: ToyConfig, context: Context):
+        super().__init__(cfg, context)
+        del self.weight
+        self.weight = cfg.weight
+
+
+def test_a_varied_number_that_is_no_buffer_is_refused(register, tmp_path, capsys):
+    register("toy", Plain)
+    words = ['fleet.vary={"toy.weight": [0.5, 5]}', "seed=1", f"local_results_path={tmp_path}"]
+    assert main(["--config=iql", "with", *words]) == 2
+    error = capsys.readouterr().err
+    assert "fleet.vary: toy.weight: Plain keeps it as a plain number" in error
+    assert 'register it by scalar(self, "weight", cfg.weight)' in error
+    assert error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
 def test_the_command_line_knows_it(toy):
     command = parse_command(["with", 'fleet.vary={"toy.weight": [0.5, 2]}', "seed=1"])
     each = [command.settings, *(other.settings for other in command.others)]
@@ -152,6 +175,12 @@ def refused_by(algorithm: str, why: str) -> None:
     given = {"toy": {"weight": 1.0}, "seed": 1}
     with pytest.raises(UserError, match=f"^toy: has no effect with --config={algorithm}; {why}"):
         configure(loader.load(algorithm, "pac_men", given), given)
+
+
+@pytest.mark.parametrize("kind", [learners.Learner, PolicyLearner])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_base_of_learners_serves_only_the_hook_that_the_run_calls(hook, kind):
+    assert fits(counting(Counter(), frozenset({hook})), kind) is (hook == "observe")
 
 
 def counting(calls: Counter, names: frozenset[str]) -> type[Extra]:
@@ -312,6 +341,150 @@ def test_only_streams_are_logged_as_rewards(register):
     assert found == {"mine_reward_mean": 1.0}
 
 
+class TwoHeads(agents.Agent):
+    """Has a second head, which no term of a learner reaches."""
+
+    gives = frozenset({"guess"})
+
+    def __init__(self, sizes: agents.Sizes):
+        super().__init__(sizes)
+        self.body, self.head, self.second = (
+            AgentMLP(sizes.n_agents, [width, out])
+            for width, out in ((sizes.inputs, 8), (8, sizes.outputs), (8, 1))
+        )
+
+    def step(self, x, carry):
+        return self.unroll(x), carry
+
+    def unroll(self, x, length=None):
+        return self.explain(x)[0]
+
+    def explain(self, x, length=None):
+        hidden = self.body(x).relu()
+        return self.head(hidden), {"guess": self.second(hidden)}
+
+
+class Guessing(Toy):
+    """Trains the second head."""
+
+    view, reads = learners.base.Values, frozenset({"guess"})
+
+    def losses(self, batch, view, t) -> Losses:
+        return Losses({"guess": batch.mean(view.given["guess"].square()).sum()}, {})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("qmix", {"toy": {"weight": 1.0}}),
+        ("eoi_qmix", {"toy": {"weight": 1.0}, "eoi": {"strength": "share", "project": True}}),
+        ("hc", {}),
+        ("hsd", {}),
+    ],
+)
+def test_parameters_that_a_term_does_not_reach_have_no_gradient(
+    algorithm, more, register, monkeypatch
+):
+    monkeypatch.setitem(agents.REGISTRY, "two_heads", TwoHeads)
+    register("toy", Guessing)
+    trainer, logged = trained(tiny(algorithm, agent="two_heads", **more))
+    assert trainer.at.updates and "grad_norm" in {name for name, *_ in logged}
+    assert ("guess_grad_norm" in {name for name, *_ in logged}) is ("toy" in more)
+
+
+class Misprojected(IntrinsicPolicy):
+    """Projects a term that it does not have."""
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        self.projected = frozenset({"pul"})
+
+
+class Misscaled(Misprojected):
+    """Scales a term that it does not have."""
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        self.projected, self.scaled = frozenset(), frozenset({"pull", "pul"})
+
+
+class Undeclared(Misprojected):
+    """Scales a term that it does not declare."""
+
+    def __init__(self, cfg, context):
+        super().__init__(cfg, context)
+        self.projected = self.scaled = frozenset()
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (Misprojected, "there is no loss term 'pul'; there are classifier, intrinsic_value, pull"),
+        (Misscaled, "there is no loss term 'pul'; there are classifier, intrinsic_value, pull"),
+        (Undeclared, "Losses.shares: 'pull' is not in scaled; list it there"),
+    ],
+)
+def test_a_side_term_that_does_not_exist_is_refused(kind, why, runs, register):
+    register("eoi.mine", kind)
+    eoi = {"form": "mine", "strength": "share"}
+    trainer = make_trainer(*(tiny("eoi_qmix", seed=seed, eoi=eoi) for seed in range(runs)))
+    with pytest.raises(UserError, match=why):
+        trainer.train()
+    assert trainer.at.updates == 0
+
+
+class Flat(TwoHeads):
+    """One network for all agents, whose parameters have no axis of agents."""
+
+    gives = frozenset()
+
+    def __init__(self, sizes: agents.Sizes):
+        agents.Agent.__init__(self, sizes)
+        self.net = nn.Linear(sizes.inputs, sizes.outputs)
+
+    def explain(self, x, length=None):
+        return self.net(x), {}
+
+
+class Uneven(TwoHeads):
+    """One body for all agents, and a head for each."""
+
+    gives = frozenset()
+
+    def __init__(self, sizes: agents.Sizes):
+        super().__init__(sizes)
+        self.body = AgentMLP(sizes.n_agents, [sizes.inputs, 8], shared=True)
+        del self.second
+
+    def explain(self, x, length=None):
+        return self.head(self.body(x).relu()), {}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more", "fits"),
+    [
+        ("qmix", {}, True),
+        ("maac", {"actor_clip": 0.0}, True),
+        ("maac", {}, False),
+        ("ippo", {}, False),
+        ("eoi_qmix", {"eoi": {"strength": "share"}}, False),
+        ("eoi_qmix", {"eoi": {"project": True}}, False),
+    ],
+)
+@pytest.mark.parametrize(("kind", "name"), [(Flat, "net.weight"), (Uneven, "head.layers.0.weight")])
+def test_agents_without_an_axis_of_agents_are_refused_where_it_is_needed(
+    kind, name, algorithm, more, fits, monkeypatch
+):
+    monkeypatch.setitem(agents.REGISTRY, "own", kind)
+    settings = tiny(algorithm, agent="own", t_max=60, **more)
+    if fits:
+        assert trained(settings)[0].at.updates
+        return
+    with pytest.raises(UserError, match=rf"^controller\.agents\.{re.escape(name)}: has the shape"):
+        make_trainer(settings)
+
+
 class Forgotten(Clashing):
     """Has a network that no optimiser trains."""
 
@@ -337,14 +510,12 @@ def test_an_extra_that_takes_no_context_is_refused(register):
         register("toy", Bare)
 
 
-class Keeping(Clashing):
+class Keeping(Toy):
+    keeps = frozenset({"q"})
+
+
+class KeepingMore(Toy):
     keeps = frozenset({"mine"})
-
-
-def test_a_field_that_no_learner_keeps_is_refused(register):
-    register("toy", Keeping)
-    with pytest.raises(UserError, match="an extra asks for 'mine'; learners keep q"):
-        make_trainer(tiny("qmix", toy={"weight": 1.0}))
 
 
 class Farther(Clashing):
@@ -357,3 +528,30 @@ def test_extras_with_different_windows_are_refused(register):
     assert make_trainer(tiny("eoi_qmix", eoi={"delta_t": 10}, toy={"weight": 1.0}))
     with pytest.raises(UserError, match=r"^eoi and toy: .* up to 4 and 10 steps.*eoi\.delta_t"):
         make_trainer(tiny("eoi_qmix", toy={"weight": 1.0}))
+
+
+class KeepingLater(Toy):
+    """Its settings choose the tensors."""
+
+    def __init__(self, cfg: ToyConfig, context: Context):
+        super().__init__(cfg, context)
+        self.keeps = frozenset({"q"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm", "why"),
+    [
+        (Keeping, "maac", "learner=maac holds no 'q'; it goes with q_learner"),
+        (KeepingMore, "qmix", "learner=q_learner holds no 'mine'$"),
+    ],
+)
+def test_a_tensor_that_the_learner_does_not_hold_is_refused(kind, algorithm, why, register):
+    register("toy", kind)
+    refused_by(algorithm, why)
+
+
+def test_so_is_one_that_settings_choose(register):
+    register("toy", KeepingLater)
+    with pytest.raises(UserError, match=r"^KeepingLater\.keeps: MAAC holds no 'q'$"):
+        make_trainer(tiny("maac", toy={"weight": 1.0}))
+    assert trained(tiny("qmix", toy={"weight": 1.0}))[0].at.updates

@@ -10,7 +10,7 @@ from torch import nn
 from eoi.components.action_values import sizes
 from eoi.components.batch import Batch
 from eoi.controllers.controller import Controller, ControllerConfig
-from eoi.learners.base import Values
+from eoi.learners.base import Pair, Values, frozen_copy
 from eoi.learners.descent import Descent, as_share, track, without_conflict
 from eoi.learners.q_learner import QConfig, QLearner
 from eoi.utils.errors import UserError
@@ -186,6 +186,36 @@ def test_hard_targets_are_copied_every_interval_of_episodes():
         made.controller.agents.mlp.layers[0].weight,
     )
     assert torch.equal(made.target_mixer.first.weight, made.mixer.first.weight)
+
+
+class Following(Bonus):
+    """Has a target network that is copied every two episodes."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.zeros(5, 3))
+        self.online, self.target = nn.Linear(1, 1), frozen_copy(nn.Linear(1, 1))
+
+    def targets(self) -> list[Pair]:
+        return [Pair(self.target, self.online, 1.0, interval=2)]
+
+
+def test_every_hard_target_has_an_interval_of_its_own():
+    made = learner(target_update_interval=4, extras=[Following()])
+    descent, copied = Descent(made), []
+    for episode in range(1, 9):
+        descent.update(random_batch(), NOW, episode)
+        copied.append([*descent.copied_at])
+    assert [each[-1] for each in copied] == [0, 2, 2, 4, 4, 6, 6, 8]
+    assert [each[0] for each in copied] == [each[1] for each in copied] == [0, 0, 0, 4, 4, 4, 4, 8]
+    ours, theirs = made.target_controller.parameters(), made.controller.parameters()
+    assert all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(("saved", "loaded"), [(3, [3, 3, 3]), ([1, 2, 3], [1, 2, 3])])
+def test_a_checkpoint_with_one_time_of_all_copies_is_read(saved, loaded):
+    descent = Descent(learner(target_update_interval=4, extras=[Following()]))
+    descent.load_state(descent.state_of() | {"copied_at": saved})
+    assert descent.copied_at == loaded == descent.state_of()["copied_at"]
 
 
 def test_gradients_are_clipped():

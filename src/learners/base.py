@@ -10,7 +10,7 @@ An update descends a learner's phases one after the other (a critic, then the ac
 the parameters that its loss reaches. Most learners have one.
 
 An `Extra` adds to a learner at named hooks: rewards, loss terms, exploration, and so on. A learner
-calls every hook that an extra overrides.
+lists the hooks that it calls in `serves`; an extra that overrides another one is refused.
 
 Axes: N copies, A agents, U actions, O observation, S state, M joint values (1, or A); *b is
 B transitions or B T episodes.
@@ -45,7 +45,7 @@ class Losses(NamedTuple):
 
     terms: dict[str, Scalar]
     stats: Stats
-    # Terms whose gradient on the agents is scaled to this share of the norm of the others'
+    # Terms of `scaled`: their gradient is scaled to this share of the norm of the main terms'
     # gradient, agent by agent.
     shares: dict[str, Scalar] = {}  # noqa: RUF012 # a NamedTuple's default is never written to
 
@@ -120,7 +120,10 @@ class Extra(nn.Module, Generic[View]):
     reads: ClassVar[frozenset[str]] = frozenset()  # further tensors of the agents' network
     switch: ClassVar[str] = ""  # setting that switches it on when above 0; "": always on
     requires: ClassVar[str] = ""  # SECTION.FORM to switch on where that section is off
-    projected: frozenset[str] = frozenset()  # loss terms that give up what opposes the main term
+    # Side terms: loss terms whose gradient meets the main terms' agent by agent. They train the
+    # agents' networks alone.
+    projected: frozenset[str] = frozenset()  # those that give up what opposes the main terms
+    scaled: frozenset[str] = frozenset()  # those that `Losses.shares` scales
     notice: str = ""  # printed once, when a run starts
     remedy: str = ""  # printed where values have diverged and the return is gone
     window: int = 0  # steps back that `Batch.earlier` may lie; 0: it is not read
@@ -166,7 +169,11 @@ class Extra(nn.Module, Generic[View]):
         return best
 
     def losses(self, batch: Batch, view: View, t: Scalar) -> Losses:
-        """Further terms of the learner's loss."""
+        """Further terms of the learner's loss, by name, and statistics.
+
+        Terms are tensors without axes. They are added to the learner's own, and the sum is
+        descended: a term to be raised has a minus sign.
+        """
         return Losses({}, {})
 
     def groups(self) -> Sequence[Group]:
@@ -249,22 +256,39 @@ class Trainable(Protocol):
     """A loss over its own networks: one learner, or a stack of them."""
 
     projected: frozenset[str]
+    scaled: frozenset[str]
     phases: int
 
     @property
-    def cfg(self) -> LearnerConfig: ...
-    def __call__(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses: ...
-    def shared(self) -> Sequence[nn.Parameter]: ...
-    def groups(self) -> Sequence[Group]: ...
-    def targets(self) -> Sequence[Pair]: ...
+    def cfg(self) -> LearnerConfig:
+        """Settings of the optimiser."""
+        ...
+
+    def __call__(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
+        """The loss of one phase at environment step `t`; of a batch [R, *b] in a stack."""
+        ...
+
+    def shared(self) -> Sequence[nn.Parameter]:
+        """The agents' parameters [G, ...], in a stack [R, G, ...]."""
+        ...
+
+    def groups(self) -> Sequence[Group]:
+        """All parameters that the optimiser moves."""
+        ...
+
+    def targets(self) -> Sequence[Pair]:
+        """All target networks, in the same order at every call."""
+        ...
 
 
 class Learner(nn.Module, Generic[View, Cfg]):
     """Agents that act, and the loss they learn by. A subclass writes its own terms."""
 
     Config: ClassVar[type[LearnerConfig]]
-    serves: ClassVar[frozenset[str]] = frozenset(HOOKS) - {"study"}  # hooks of extras it calls
+    serves: ClassVar[frozenset[str]] = frozenset({"observe"})  # hooks of extras that are called
     lends: ClassVar[type] = object  # view that it gives to the loss terms of extras
+    # Tensors of its `Choice.keep` that extras may ask for, without the axis N.
+    holds: ClassVar[Mapping[str, Callable[[EnvSpec], Kept]]] = {}
     memory: ClassVar[bool] = False  # True: it can train agents that remember
     noise: ClassVar[bool] = False  # True: it can train agents that draw random numbers
     phases: int = 1
@@ -283,8 +307,7 @@ class Learner(nn.Module, Generic[View, Cfg]):
         scalar(self, "gamma", cfg.gamma)
         self.extras = nn.ModuleList(extras)
         self.projected = frozenset(name for extra in extras for name in extra.projected)
-        keeps = frozenset(name for extra in extras for name in extra.keeps)
-        self._keeps = keeps
+        self.scaled = frozenset(name for extra in extras for name in extra.scaled)
         self._hooks = {
             name: [k for k, extra in enumerate(extras) if name in hooks(type(extra))]
             for name in HOOKS
@@ -358,13 +381,16 @@ class Learner(nn.Module, Generic[View, Cfg]):
         return found
 
     def keeps(self, spec: EnvSpec) -> dict[str, Kept]:
-        """Tensors of `Choice.keep` that the replay must store."""
-        every = {"q": Kept((spec.n_agents, spec.n_actions))}
-        if unknown := sorted(self._keeps - every.keys()):
-            raise UserError(
-                f"keeps: an extra asks for {unknown[0]!r}; learners keep {', '.join(every)}"
-            )
-        return {name: every[name] for name in self._keeps} | self.controller.keeps()
+        """Tensors of `Choice.keep` that the replay must store.
+
+        Raises UserError where an extra reads another one than the learner holds.
+        """
+        for extra in self._extras():
+            if unknown := sorted(extra.keeps - self.holds.keys()):
+                kind, own = type(extra).__name__, type(self).__name__
+                raise UserError(f"{kind}.keeps: {own} holds no {unknown[0]!r}")
+        asked = {name for extra in self._extras() for name in extra.keeps}
+        return {name: self.holds[name](spec) for name in asked} | self.controller.keeps()
 
     # Learning
 
@@ -388,6 +414,11 @@ class Learner(nn.Module, Generic[View, Cfg]):
         raise NotImplementedError
 
     def forward(self, batch: Batch, t: Scalar, phase: int = 0) -> Losses:
+        """The loss of a batch [*b] at environment step `t`, with the extras' terms.
+
+        `phase`: the part of an update, 0 to `phases` - 1, each with terms of its own. Raises
+        UserError where an extra returns a name that exists already, or rewards of another shape.
+        """
         raise NotImplementedError
 
     def shared(self) -> Sequence[nn.Parameter]:
@@ -403,10 +434,12 @@ class Learner(nn.Module, Generic[View, Cfg]):
         return []
 
     def groups(self) -> Sequence[Group]:
+        """All parameters that the optimiser moves: the learner's, then those of each extra."""
         extras = (group for extra in self._extras() for group in extra.groups())
         return [*self.own_groups(), *extras]
 
     def targets(self) -> Sequence[Pair]:
+        """All target networks: the learner's, then those of each extra."""
         extras = (pair for extra in self._extras() for pair in extra.targets())
         return [*self.own_targets(), *extras]
 
@@ -516,20 +549,26 @@ def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Scalar:
     return dot / (norm(ours) * norm(theirs)).clamp(min=1e-20)
 
 
+def gradient(term: PerRun, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Gradient of a term, whose graph stays; 0 for parameters that it does not reach.
+
+    Empty where it reaches none of them.
+    """
+    if not term.requires_grad:
+        return []
+    found = torch.autograd.grad(term.sum(), parameters, retain_graph=True, allow_unused=True)
+    if all(g is None for g in found):
+        return []
+    pairs = zip(found, parameters, strict=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in pairs]
+
+
 def term_gradients(
     terms: Mapping[str, Scalar], parameters: Sequence[nn.Parameter], main: str
 ) -> Stats:
     """Gradient norm of each loss term that reaches `parameters`, and its cosine with `main`'s."""
-    gradients: dict[str, list[Tensor]] = {}
-    for name, term in terms.items():
-        if not term.requires_grad:
-            continue
-        found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-        if any(g is not None for g in found):
-            gradients[name] = [
-                torch.zeros_like(p) if g is None else g
-                for g, p in zip(found, parameters, strict=True)
-            ]
+    every = {name: gradient(term, parameters) for name, term in terms.items()}
+    gradients = {name: found for name, found in every.items() if found}
     stats = {f"{name}_grad_norm": norm(g) for name, g in gradients.items()}
     return stats | {
         f"{name}_{main}_cosine": cosine(g, gradients[main])

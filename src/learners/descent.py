@@ -1,15 +1,16 @@
 """The gradient step: loss, backward, clip, optimiser, target networks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from eoi.components.batch import Batch
-from eoi.learners.base import LearnerConfig, Losses, PerRun, Scalar, Trainable
+from eoi.learners.base import LearnerConfig, Losses, PerRun, Scalar, Trainable, gradient
 from eoi.learners.finite import Finite
 from eoi.learners.graphs import Graphs
+from eoi.utils.errors import UserError
 
 ParameterGroup = dict[str, Sequence[Tensor] | float]
 
@@ -18,7 +19,7 @@ class DescentState(TypedDict):
     """State of a descent in a checkpoint."""
 
     optimiser: dict[str, object]
-    copied_at: int
+    copied_at: list[int] | int  # of each pair of target networks; old checkpoints have one for all
 
 
 @torch.no_grad()
@@ -78,14 +79,20 @@ class Descent:
         ]
         self._groups = [(group, parameters) for group, parameters in groups if parameters]
         self.optimiser = make_optimiser(learner.cfg, self._optimised())
-        self.copied_at = 0  # training episodes at the last hard copy of the targets
+        # Training episodes at the last hard copy of each target network.
+        self.copied_at = [0 for _ in learner.targets()]
         self.finite = Finite()
+        self._ahead = {*range(learner.phases)}  # phases without an update so far
+        self._names: set[str] = set()  # of the terms of the others
         on_gpu = any(p.is_cuda for _, parameters in self._groups for p in parameters)
         plain = self._plain_descend
         self._descend = Graphs(plain) if graphs and on_gpu else plain
 
     def update(self, batch: Batch, t: Scalar, episode: int) -> dict[str, PerRun]:
-        """One step down the loss of each phase; `episode` counts the training episodes so far."""
+        """One step down the loss of each phase; `episode` counts the training episodes so far.
+
+        Raises UserError for a side term that does not exist, or whose share is not in `scaled`.
+        """
         stats = self._descend(batch, t)
         self._follow(episode, self._phases(batch))
         return stats
@@ -101,9 +108,23 @@ class Descent:
             terms |= losses.terms
             stats |= losses.stats
         self.finite.see(terms)
+        if self._ahead:
+            self._see(batch, terms)
         return stats
 
+    def _see(self, batch: Batch, terms: Mapping[str, PerRun]) -> None:
+        """Raises UserError for a side term that no phase has."""
+        self._ahead -= {*self._phases(batch)}
+        self._names |= terms.keys()
+        unknown = {*self.learner.projected, *self.learner.scaled} - self._names
+        if unknown and not self._ahead:
+            raise UserError(
+                f"projected, scaled: there is no loss term {min(unknown)!r}; "
+                f"there are {', '.join(sorted(self._names))}"
+            )
+
     def _optimised(self) -> list[ParameterGroup]:
+        """The optimiser's groups: tensors with their learning rate."""
         return [{"params": parameters, "lr": group.lr} for group, parameters in self._groups]
 
     def _step(self, batch: Batch, t: Scalar, phase: int) -> Losses:
@@ -125,13 +146,12 @@ class Descent:
     def _backward(self, losses: Losses) -> None:
         """Gradients of all terms; those of side terms meet the main ones agent by agent."""
         terms, axes = losses.terms, 1 + self.run_axes
+        if undeclared := losses.shares.keys() - self.learner.scaled:
+            raise UserError(f"Losses.shares: {min(undeclared)!r} is not in scaled; list it there")
         aside = {*losses.shares, *self.learner.projected} & terms.keys()
         shared = self.learner.shared()
-        gradients = {
-            name: torch.autograd.grad(terms[name].sum(), shared, retain_graph=True)
-            for name in terms
-            if name in aside
-        }
+        every = {name: gradient(term, shared) for name, term in terms.items() if name in aside}
+        gradients = {name: found for name, found in every.items() if found}
         torch.stack([term for name, term in terms.items() if name not in aside]).sum().backward()
         if not gradients:
             return
@@ -146,17 +166,14 @@ class Descent:
                 p.grad = (m if p.grad is None else p.grad) + g
 
     def _follow(self, episode: int, phases: Sequence[int]) -> None:
-        copied = False
-        for target, online, tau, interval, phase in self.learner.targets():
+        for k, (target, online, tau, interval, phase) in enumerate(self.learner.targets()):
             if phase is not None and phase not in phases:
                 continue
             if not interval:
                 track(target, online, tau)
-            elif episode - self.copied_at >= interval:
+            elif episode - self.copied_at[k] >= interval:
                 track(target, online, 1.0)
-                copied = True
-        if copied:
-            self.copied_at = episode
+                self.copied_at[k] = episode
 
     def broken(self, run: int = 0) -> tuple[list[str], int]:
         """Loss terms that ceased to be finite first, and how many updates ago."""
@@ -164,7 +181,7 @@ class Descent:
 
     def state_of(self, run: int = 0) -> DescentState:
         """State for a checkpoint of the run."""
-        return {"optimiser": self.optimiser.state_dict(), "copied_at": self.copied_at}
+        return {"optimiser": self.optimiser.state_dict(), "copied_at": [*self.copied_at]}
 
     def load_state(self, state: DescentState) -> None:
         devices = [group["capturable"] for group in self.optimiser.param_groups]
@@ -172,7 +189,9 @@ class Descent:
         # A property of this device, and not of the one that wrote the checkpoint.
         for group, capturable in zip(self.optimiser.param_groups, devices, strict=True):
             group["capturable"] = capturable
-        self.copied_at = state["copied_at"]
+        copied = state["copied_at"]
+        alike = [copied] * len(self.copied_at) if isinstance(copied, int) else copied
+        self.copied_at = [*alike]
 
 
 def make_optimiser(cfg: LearnerConfig, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:

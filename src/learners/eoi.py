@@ -283,15 +283,20 @@ class Weight(torch.nn.Module):
         return self.alpha * trapezoid(self.warmup, self.anneal, self.floor, t)
 
 
+PULL = "pull"  # the term that adds a gradient to the agents' own
+
+
 class Strength(torch.nn.Module):
-    """Strength of a term named `pull` in the loss of a value learner's agents.
+    """Strength of the term `PULL` in the loss of a value learner's agents.
 
     A weight, or a share of the norm of the TD gradient, agent by agent.
     """
 
     def __init__(self, cfg: GradientConfig):
         super().__init__()
-        self.share, self.weight = cfg.strength == "share", Weight(cfg)
+        self.weight = Weight(cfg)
+        self.projected = frozenset({PULL} if cfg.project else ())
+        self.scaled = frozenset({PULL} if cfg.strength == "share" else ())
 
     def forward(self, term: Scalar, batch: Batch, view: Values, t: Scalar) -> Losses:
         """The term with its strength, and statistics of the values of available actions."""
@@ -301,9 +306,9 @@ class Strength(torch.nn.Module):
             "q_spread": mean_of(batch, spread(q, batch.avail)),
             "alpha": weight,
         }
-        if self.share:
-            return Losses({"pull": term}, stats, {"pull": weight})
-        return Losses({"pull": weight * term}, stats)
+        if self.scaled:
+            return Losses({PULL: term}, stats, {PULL: weight})
+        return Losses({PULL: weight * term}, stats)
 
 
 class Pull(Individuality[Values]):
@@ -320,7 +325,7 @@ class Pull(Individuality[Values]):
         super().__init__(cfg, context)
         spec = context.spec
         self.cfg, self.strength, self.remedy = cfg, Strength(cfg), advice(cfg)
-        self.projected = frozenset({"pull"} if cfg.project else ())
+        self.projected, self.scaled = self.strength.projected, self.strength.scaled
         self.q_source = cfg.q_source
         self.q_input = cfg.q_input if isinstance(cfg, PullConfig) else "invariant"
         if self.q_input == "raw" and cfg.strength == "weight" and cfg.alpha > 0:
@@ -502,7 +507,7 @@ class IntrinsicPolicy(IntrinsicQ):
     def __init__(self, cfg: IntrinsicPolicyConfig, context: Context):
         super().__init__(cfg, context)
         self.strength, self.remedy = Strength(cfg), advice(cfg)
-        self.projected = frozenset({"pull"} if cfg.project else ())
+        self.projected, self.scaled = self.strength.projected, self.strength.scaled
         scalar(self, "temperature", cfg.temperature)
 
     def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:

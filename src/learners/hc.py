@@ -36,6 +36,7 @@ from eoi.learners.base import (
     Scalar,
     Stats,
     frozen_copy,
+    gradient,
     norm,
     scalar,
 )
@@ -276,8 +277,8 @@ class HC(PPO[HCConfig]):
         if batch.phases is None or CHOICE in batch.phases:
             return super().diagnose(batch, t)
         terms = self(batch, t, SKILLS).terms
-        critic = torch.autograd.grad(terms["skill_critic"], [*self.twins.parameters()])
-        low = torch.autograd.grad(terms["skill"], [*self.controller.low.parameters()])
+        critic = gradient(terms["skill_critic"], [*self.twins.parameters()])
+        low = gradient(terms["skill"], [*self.controller.low.parameters()])
         return {"grad_norm": norm(critic), "skill_grad_norm": norm(low)}
 
 

@@ -10,6 +10,7 @@ Z segments, L steps of a segment, D steps that the decoder sees.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ from eoi.learners.base import (
     Scalar,
     Stats,
     Values,
+    gradient,
     norm,
     scalar,
 )
@@ -70,6 +72,7 @@ class HSD(QLearner[HSDConfig]):
 
     Config = HSDConfig
     serves = frozenset({"observe"})
+    holds: ClassVar = {}
     memory = False
     noise = False
     phases = 2
@@ -270,8 +273,8 @@ class HSD(QLearner[HSDConfig]):
         high = [p for p in self.controller.parameters() if id(p) not in below]
         high += self.mixer.parameters()
         return {
-            "grad_norm": norm(torch.autograd.grad(terms["td"], high)),
-            "low_grad_norm": norm(torch.autograd.grad(terms["low_td"], low)),
+            "grad_norm": norm(gradient(terms["td"], high)),
+            "low_grad_norm": norm(gradient(terms["low_td"], low)),
         }
 
 

@@ -28,6 +28,7 @@ from eoi.learners.base import (
     Scalar,
     Stats,
     frozen_copy,
+    gradient,
     norm,
     scalar,
     term_gradients,
@@ -157,11 +158,8 @@ class MAAC(PolicyLearner[Policies, MAACConfig]):
 
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
         """Gradient norms of both phases, and of the extras' terms beside the actors'."""
-        # Without other agents, the attention's own layers have no gradient.
-        found = torch.autograd.grad(
-            self(batch, t, 0).terms["td"], [*self.critic.parameters()], allow_unused=True
-        )
-        stats = {"grad_norm": norm([g for g in found if g is not None])}
+        td = self(batch, t, 0).terms["td"]
+        stats = {"grad_norm": norm(gradient(td, [*self.critic.parameters()]))}
         stats |= term_gradients(self(batch, t, 1).terms, self.shared(), "actor")
         batch, _ = self.rearranged(batch, t)
         log_p = log_softmax(self.controller.now(batch), batch.avail)

@@ -26,6 +26,7 @@ from eoi.learners.base import (
     Minibatch,
     Scalar,
     Stats,
+    gradient,
     norm,
     refuse_twice,
     scalar,
@@ -156,8 +157,7 @@ class PPO(PolicyLearner[Minibatch, PPOCfg]):
     def diagnose(self, batch: Batch, t: Scalar) -> Stats:
         """Gradient norms of all terms."""
         terms = self(batch, t).terms
-        critic = [*self.critic.parameters()]
-        value = torch.autograd.grad(terms["value"], critic, retain_graph=True)
+        value = gradient(terms["value"], [*self.critic.parameters()])
         stats = {"grad_norm": norm(value)} | term_gradients(terms, self.shared(), "policy")
         stats |= {f"{name}_mean": mean_of(batch, batch.kept[name]) for name in self._streams}
         return stats | self.diagnosed(_memory(batch), Minibatch(batch))

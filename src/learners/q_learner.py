@@ -9,7 +9,7 @@ is mixed); *b is B transitions or B T episodes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from eoi.components.action_selection import (
 )
 from eoi.components.action_values import sizes
 from eoi.components.batch import Batch, mean_of, of_actions, weighted
+from eoi.components.episodes import Kept
 from eoi.components.replay import Replay
 from eoi.components.schedules import linear
 from eoi.config.schema import setting
@@ -40,6 +41,7 @@ from eoi.learners.base import (
     Stats,
     Values,
     frozen_copy,
+    gradient,
     norm,
     scalar,
     term_gradients,
@@ -69,7 +71,9 @@ class QLearner(Learner[Values, QCfg]):
     """Q_tot(o, a, s) = mixer(Q_i(o_i, a_i), s), regressed on r + gamma max Q_tot'."""
 
     Config = QConfig
+    serves = frozenset({"observe", "rewards", "rearrange", "choose", "losses", "diagnose"})
     lends = Values
+    holds: ClassVar = {"q": lambda spec: Kept((spec.n_agents, spec.n_actions))}
     memory = True
     noise = True
     epsilon_start: Tensor
@@ -182,9 +186,9 @@ class QLearner(Learner[Values, QCfg]):
         """Gradient norms, cosines of the terms with the TD term, and sizes of the values."""
         terms = self(batch, t).terms
         own = [*self.shared(), *self.mixer.parameters()]
-        td = torch.autograd.grad(terms["td"], own, retain_graph=True)
         stats = term_gradients(terms, self.shared(), "td")
-        stats = {"grad_norm": norm(td), "td_agent_grad_norm": stats.pop("td_grad_norm")} | stats
+        whole = norm(gradient(terms["td"], own))
+        stats = {"grad_norm": whole, "td_agent_grad_norm": stats.pop("td_grad_norm")} | stats
         batch, _ = self.rearranged(batch, t)
         view, _ = self._values(batch)
         stats |= sizes(view.q.detach(), batch) | {"mixing_weight": self.mixing_weight(batch, view)}

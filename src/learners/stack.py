@@ -103,7 +103,8 @@ class Stack(nn.Module):
         # In a plain list, so that the members' views are not this module's parameters.
         self.members = list(members)
         self.whole = copy.deepcopy(members[0])
-        self.projected, self.phases = self.whole.projected, self.whole.phases
+        self.projected, self.scaled = self.whole.projected, self.whole.scaled
+        self.phases = self.whole.phases
         for kind in ("parameter", "buffer"):
             for name, ours in list(getattr(self.whole, f"named_{kind}s")()):
                 theirs = [getattr(m, f"get_{kind}")(name) for m in members]
@@ -183,6 +184,7 @@ class StackDescent(Descent):
         super().__init__(stack, graphs)
 
     def _optimised(self) -> list[ParameterGroup]:
+        """Slices [r, ...] of each parameter [R, ...]: r neighbouring runs of one learning rate."""
         found: list[ParameterGroup] = []
         every = zip(self.learner.rates(), self.learner.groups(), strict=True)
         rates = [lrs for lrs, group in every if _has_parameters(group)]
@@ -214,7 +216,8 @@ class StackDescent(Descent):
                     name: x[run - span.start].clone() if x.dim() else x.clone()
                     for name, x in self.optimiser.state[cut].items()
                 }
-        return {"optimiser": alone.optimiser.state_dict(), "copied_at": self.copied_at}
+        alone.copied_at = self.copied_at
+        return alone.state_of()
 
 
 def _has_parameters(group: Group) -> bool:

@@ -37,7 +37,12 @@ class NoConfig:
 
 
 class Agent(nn.Module):
-    """Inputs of each agent to outputs of each agent, with or without memory."""
+    """Inputs of each agent to outputs of each agent, with or without memory.
+
+    The first axis of every parameter is G, sets of weights, and another one follows: gradients are
+    clipped, scaled and projected agent by agent along it. `AgentLinear` and `AgentMLP` have it. A
+    network without it is refused where gradients are treated so.
+    """
 
     Config: ClassVar[type] = NoConfig  # its own settings, a frozen dataclass
     remembers: ClassVar[bool] = False
@@ -54,6 +59,7 @@ class Agent(nn.Module):
         return {}
 
     def step(self, x: Float[Tensor, "N A I"], carry: Carry) -> tuple[Float[Tensor, "N A J"], Carry]:
+        """Outputs at one step, and the memory after it. `carry`: the memory before it."""
         raise NotImplementedError
 
     def unroll(
