@@ -320,10 +320,11 @@ def page() -> str:
 
 def _opening(total: Counter[str]) -> str:
     """The first paragraph: how the tests of the paper's claims ended."""
-    counts = ", ".join(f"{total[kind]} {kind}" for kind in _KINDS)
+    hold, level, *others = (total[kind] for kind in _KINDS)
     return (
-        f"Of {total.total()} tests of the paper's claims: {counts}. [What holds, and what does not]"
-        "(../README.md#what-holds-and-what-does-not) says it world by world, Windy Maze first."
+        f"Of {total.total()} tests of the paper's claims {hold} hold and {level} are level; "
+        "{} are contradicted, {} undecided, {} not measured.\n".format(*others)
+        + "[World by world](../README.md#what-holds-and-what-does-not), Windy Maze first."
     )
 
 

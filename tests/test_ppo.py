@@ -261,8 +261,9 @@ def test_every_epoch_reads_every_transition_once():
 
 def test_minibatches_hold_every_field_of_their_rows_but_the_next_step():
     lived = Episodes.allocate(replace(SPEC, individual_rewards=True, n_cells=9), 4, CPU, None, True)
-    known = {name: torch.rand(4, 7, 3) for name in ("earlier", "last_obs", "weight")}
-    rollout = replace(lived.batch(), has_earlier=torch.rand(4, 7), **known)
+    known = {name: torch.rand(4, 7, 3, SPEC.obs_size) for name in ("earlier", "last_obs")}
+    known |= {"weight": torch.rand(4, 7, 3), "has_earlier": torch.rand(4, 7)}
+    rollout = replace(lived.batch(), **known)
     rollout = replace(rollout, kept={"log_p": torch.rand(4, 7, 3)}, unswapped=rollout)
     rows, key = torch.tensor([2, 0]), keys(1)[0]
     found = sources.minibatch(rollout, rows, random_batch(), key)
