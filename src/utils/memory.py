@@ -52,8 +52,8 @@ _KEPT = 512 << 20  # bytes, far above an update's temporaries
 def keep_freed() -> None:
     """Lets glibc keep up to 512 MiB of freed memory for the next allocation.
 
-    An update's temporaries are freed and allocated again at once. New pages for them cost 5 to 20 %
-    of an update. No effect on other systems, and none where the environment sets malloc itself.
+    An update's temporaries are freed and allocated again at once. New pages for them cost up to a
+    seventh of an update. No effect on other systems, and none where the environment sets malloc itself.
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
