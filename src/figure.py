@@ -320,11 +320,11 @@ def page() -> str:
 
 def _opening(total: Counter[str]) -> str:
     """The first paragraph: how the tests of the paper's claims ended."""
-    hold, level, *others = (total[kind] for kind in _KINDS)
+    hold, level, contradicted, undecided, missing = (total[kind] for kind in _KINDS)
     return (
         f"Of {total.total()} tests of the paper's claims {hold} hold and {level} are level; "
-        "{} are contradicted, {} undecided, {} not measured.\n".format(*others)
-        + "[World by world](../README.md#what-holds-and-what-does-not), Windy Maze first."
+        f"{contradicted} are contradicted, {undecided} undecided, {missing} not measured.\n"
+        "[World by world](../README.md#what-holds-and-what-does-not), Windy Maze first."
     )
 
 

@@ -28,8 +28,8 @@ def log_softmax(
 class PolicyConfig(LearnerConfig):
     actor_lr: float = setting(0, varies=True)
     critic_lr: float = setting(0, varies=True)
-    # Largest gradient norms; 0: any. Agent by agent, and of all critics times the number of agents.
-    # HC has one policy and one value of the whole team, and these are theirs.
+    # Largest gradient norms; 0: no limit. Agent by agent, and of all critics times the number of
+    # agents. HC has one policy and one value of the whole team, and these are theirs.
     actor_clip: float = setting(0)
     critic_clip: float = setting(0)
 

@@ -53,7 +53,7 @@ def keep_freed() -> None:
     """Lets glibc keep up to 512 MiB of freed memory for the next allocation.
 
     An update's temporaries are freed and allocated again at once. New pages for them cost up to a
-    seventh of an update. No effect on other systems, and none where the environment sets malloc itself.
+    seventh of an update. No effect on other systems, and none where the environment sets malloc.
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
