@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from eoi.components.batch import Batch, of_actions
+from eoi.components.episodes import Episodes
 from eoi.envs.base import EnvSpec
 from eoi.learners.base import Losses, Values
 from eoi.learners.eoi import (
+    Constraint,
     Explore,
     Individuality,
     IntrinsicPolicy,
@@ -49,6 +51,9 @@ PULL = WEIGHTED | {
     "q_source": "recomputed",
     "q_input": "raw",
     "project": False,
+    "trust_region": 0.0,
+    "constraint_lr": 0.0,
+    "constraint_slack": 0.2,
 }
 EXPLORE = BASE | {
     "value_lr": 1e-4,
@@ -427,11 +432,19 @@ def test_the_next_action_of_the_intrinsic_q_is_an_available_one():
 # The second reading of eq. 6-7: intrinsic action values, and a cross-entropy of two softmaxes.
 
 
+POLICY = {
+    **EXPLORE,
+    **{name: PULL[name] for name in PULL if name not in ("q_source", "q_input")},
+    "reward_scale": 1.0,
+    "chooser": "agents",
+    "temperature": 1.0,
+}
+
+
 def policy(spec: EnvSpec = SPEC, gamma: float = 0.98, **changes) -> IntrinsicPolicy:
     torch.manual_seed(0)
-    kept = {name: PULL[name] for name in PULL if name not in ("q_source", "q_input")}
-    q = EXPLORE | {"reward_scale": 1.0, "chooser": "agents", "gamma": gamma, "temperature": 1.0}
-    made = IntrinsicPolicy(IntrinsicPolicyConfig(**{**q, **kept, **changes}), context(spec))
+    cfg = IntrinsicPolicyConfig(**{**POLICY, "gamma": gamma, **changes})
+    made = IntrinsicPolicy(cfg, context(spec))
     for p in made.target_value.parameters():
         p.data += 0.2 * torch.randn_like(p)
     return made
@@ -624,3 +637,69 @@ def test_log_odds_are_0_at_chance_and_grow_without_bound():
     p = torch.tensor([[0.25, 0.5, 0.75, 0.999]])
     expected = [0, math.log(3), math.log(9), math.log(999) + math.log(3)]
     assert made.intrinsic(p).flatten().tolist() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+# The strength: a constraint on the return, and a trust region around the values that acted.
+
+
+def test_a_hand_worked_multiplier():
+    """With slack 0.2: up by the shortfall, in shares of the best return, down while it is met."""
+    held = Constraint(IntrinsicPolicyConfig(**POLICY | {"constraint_lr": 0.1}))
+    # The first 200 episodes set the best: J = J* = 2, so lambda = max(0, -200 * 0.1 * 0.2) = 0.
+    held.see(torch.full((200,), 2.0))
+    assert held(torch.tensor(0.6)).item() == pytest.approx(0.6)
+    # 100 of 200 episodes without return: J = 1. (2 - 0.4 - 1) / 2 = 0.3, times 100 * 0.1.
+    held.see(torch.zeros(100))
+    assert held.multiplier.item() == pytest.approx(3.0)
+    assert held(torch.tensor(0.6)).item() == pytest.approx(0.15)
+    # J = 3, a new best. -0.2 an episode: 3 - 100 * 0.1 * 0.2.
+    held.see(torch.full((100,), 5.0))
+    assert (held.recent.item(), held.best.item()) == (pytest.approx(3.0), pytest.approx(3.0))
+    assert held.multiplier.item() == pytest.approx(1.0)
+
+
+def test_the_best_return_may_be_negative():
+    held = Constraint(IntrinsicPolicyConfig(**POLICY | {"constraint_lr": 0.1}))
+    held.see(torch.full((200,), -2.0))
+    held.see(torch.full((200,), -2.3))  # above -2 - 0.2 * 2
+    assert held.multiplier.item() == 0
+    held.see(torch.full((200,), -3.0))  # (-2 + 3 - 0.4) / 2 = 0.3, times 200 * 0.1
+    assert held.multiplier.item() == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("made", [lambda **c: policy(**c), lambda **c: pull(**c)])
+def test_the_multiplier_divides_the_weight_of_the_pull(made):
+    extra, plain, batch = made(constraint_lr=0.1), made(), masked(random_batch())
+    assert extra.strength.constraint is not None
+    extra.strength.constraint.multiplier += 3
+    q = batch.kept["q"].clone().requires_grad_()
+    ours, theirs = (e.losses(batch, Values(q, q.detach()), NOW) for e in (extra, plain))
+    assert torch.allclose(ours.terms["pull"], theirs.terms["pull"] / 4)
+    assert ours.stats["alpha"].item() == pytest.approx(0.05 / 4)
+
+
+def test_training_returns_reach_the_constraint():
+    extra = policy(constraint_lr=0.1)
+    episodes = Episodes.allocate(SPEC, 2, torch.device("cpu"))
+    episodes.reward[0] = 1.0
+    extra.observe(episodes)
+    assert extra.strength.constraint is not None
+    assert extra.strength.constraint.recent.item() == pytest.approx(SPEC.episode_limit / 2)
+
+
+@pytest.mark.parametrize("form", ["policy", "pull"])
+def test_no_gradient_beyond_the_trust_region(form):
+    """Entries are trusted that lie within half a deviation of the agent's stored values."""
+    extra = (policy if form == "policy" else pull)(trust_region=0.5)
+    assert extra.keeps == {"q"}
+    batch = random_batch()
+    acted = batch.kept["q"]
+    moved = torch.randn(acted.shape, generator=torch.Generator().manual_seed(2))
+    q = (acted + moved).requires_grad_()
+    pulled = extra.losses(batch, Values(q, q.detach()), NOW).terms["pull"]
+    (gradient,) = torch.autograd.grad(pulled, q)
+    own = acted - acted.mean(-1, keepdim=True)
+    reach = 0.5 * own.square().mean((0, 2)).sqrt()  # of each agent
+    inside = moved.abs() < reach[:, None]
+    assert 0 < inside.float().mean() < 1
+    assert torch.equal(gradient != 0, inside)

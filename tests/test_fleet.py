@@ -20,6 +20,7 @@ from eoi.config import loader
 from eoi.config.schema import varying
 from eoi.fleet import given_fleet, refuse_unstackable
 from eoi.learners.descent import Descent
+from eoi.learners.eoi import Constraint
 from eoi.learners.experience import OnPolicy
 from eoi.learners.extras import REGISTRY
 from eoi.learners.stack import Stack, StackDescent, lifted
@@ -59,6 +60,9 @@ VARIED = [
     ("eoi_qmix", "eoi.temperature", (0.1, 1.0)),
     ("eoi_qmix", "eoi.alpha_floor", (0.0, 1.0)),
     ("eoi_qmix_literal", "eoi.alpha", (0.0, 0.5)),
+    ("eoi_qmix", "eoi.trust_region", (1e-4, 1.0)),
+    ("eoi_qmix", "eoi.constraint_lr", (0.01, 1.0)),
+    ("eoi_qmix", "eoi.constraint_slack", (0.0, 0.5)),
     ("eoi_qmix", "eoi.beta1", (0.0, 1.0)),
     ("eoi_qmix", "eoi.beta2", (0.0, 1.0)),
     ("eoi_qmix", "eoi.delta_t", (1, 20)),
@@ -193,12 +197,16 @@ def test_strengths_as_shares_of_the_td_gradient_stack(form, settings):
 
 
 @pytest.mark.parametrize(("algorithm", "key", "values"), VARIED)
-def test_runs_may_differ_in(algorithm, key, values, settings):
+def test_runs_may_differ_in(algorithm, key, values, settings, monkeypatch):
     lfo = {"lfo": {"omega": 0.3, "schedule": "decay"}} if key.startswith("lfo") else {}
     falling = {"eoi": {"alpha_anneal": 20}} if key == "eoi.alpha_floor" else {}
     # One skill is in use at first, and in the next rollout two, where the threshold is low.
     growing = {"skills_start": 1, "t_max": 120} if key == "skills_threshold" else {}
     fixed = {"t_max": 60, **lfo, **falling, **growing}
+    if key.startswith("eoi.constraint"):
+        # The multiplier moves once the best return is older than the horizon.
+        monkeypatch.setattr(Constraint, "HORIZON", 2)
+        fixed |= {"t_max": 240, "eoi": {"constraint_lr": 1.0}}
     if "explore" in f"{algorithm} {key}":
         # Settings of exploration have an effect where some actions are not random.
         falls = {"explore_hold": 0, "explore_anneal": 40} if algorithm == "eoi_qmix" else {}

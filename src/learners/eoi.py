@@ -23,6 +23,7 @@ from torch import Tensor
 from eoi.components.action_selection import Keys, masked_argmax
 from eoi.components.action_values import centred, count, mean_over, spread, variance
 from eoi.components.batch import Batch, mean_of, of_actions, weighted
+from eoi.components.episodes import Episodes
 from eoi.components.schedules import trapezoid
 from eoi.config.schema import setting
 from eoi.learners.base import (
@@ -75,6 +76,10 @@ class GradientConfig(WeightedConfig):
 
     strength: Literal["weight", "share"]  # alpha: weight of the term, or share of the TD gradient
     project: bool  # remove from the term's gradient what opposes the TD gradient
+    # Largest change of an action value since it acted, in deviations; 0: any.
+    trust_region: float = setting(0, varies=True)
+    constraint_lr: float = setting(0, varies=True)  # of the multiplier, an episode; 0: none
+    constraint_slack: float = setting(0, 1, varies=True)  # share of the best return to give up
     value_lr: float = setting(0, varies=True)
     value_tau: float = setting(0, 1)
 
@@ -283,6 +288,49 @@ class Weight(torch.nn.Module):
         return self.alpha * trapezoid(self.warmup, self.anneal, self.floor, t)
 
 
+class Constraint(torch.nn.Module):
+    """A multiplier lambda >= 0 that holds the training return near its best so far.
+
+    With J the mean return of about the last 200 training episodes and J* the highest J so far,
+    lambda climbs the violation of J >= J* - slack |J*| (dual ascent):
+
+        lambda <- max(0, lambda + lr (J* - slack |J*| - J) / |J*|)
+
+    once an episode. The weight of individuality is alpha / (1 + lambda), the share it has of the
+    Lagrangian (1 + lambda) J + alpha R_int. Chen et al. (2022) ask for the return of a policy that
+    learns without intrinsic reward, where this asks for the best return so far.
+    """
+
+    HORIZON = 200  # episodes
+    multiplier: Tensor
+    seen: Tensor
+    recent: Tensor
+    best: Tensor
+    lr: Tensor
+    slack: Tensor
+
+    def __init__(self, cfg: GradientConfig):
+        super().__init__()
+        scalar(self, "lr", cfg.constraint_lr)
+        scalar(self, "slack", cfg.constraint_slack)
+        for name in ("multiplier", "seen", "recent", "best"):
+            self.register_buffer(name, torch.zeros(()))
+
+    def see(self, returns: Float[Tensor, " N"]) -> None:
+        """Takes in the returns of N training episodes."""
+        n = len(returns)
+        self.seen += n
+        self.recent += n / self.seen.clamp(max=self.HORIZON) * (returns.mean() - self.recent)
+        young = self.seen <= self.HORIZON
+        self.best.copy_(torch.where(young, self.recent, torch.maximum(self.best, self.recent)))
+        size = self.best.abs()
+        short = (self.best - self.slack * size - self.recent) / size.clamp(min=1e-6)
+        self.multiplier.copy_((self.multiplier + n * self.lr * short).clamp(min=0))
+
+    def forward(self, weight: Scalar) -> Scalar:
+        return weight / (1 + self.multiplier)
+
+
 PULL = "pull"  # the term that adds a gradient to the agents' own
 
 
@@ -292,15 +340,24 @@ class Strength(torch.nn.Module):
     A weight, or a share of the norm of the TD gradient, agent by agent.
     """
 
+    trust_region: Tensor
+
     def __init__(self, cfg: GradientConfig):
         super().__init__()
         self.weight = Weight(cfg)
+        self.constraint = Constraint(cfg) if cfg.constraint_lr else None
+        # Runs with and without a trust region are of different structure: they do not stack.
+        self.keeps = frozenset({"q"} if cfg.trust_region else ())
+        if self.keeps:
+            scalar(self, "trust_region", cfg.trust_region)
         self.projected = frozenset({PULL} if cfg.project else ())
         self.scaled = frozenset({PULL} if cfg.strength == "share" else ())
 
     def forward(self, term: Scalar, batch: Batch, view: Values, t: Scalar) -> Losses:
         """The term with its strength, and statistics of the values of available actions."""
         weight, q = self.weight(t), view.q.detach()
+        if self.constraint is not None:
+            weight = self.constraint(weight)
         stats = {
             "q_abs_mean": mean_of(batch, mean_over(q.abs(), batch.avail)),
             "q_spread": mean_of(batch, spread(q, batch.avail)),
@@ -309,6 +366,23 @@ class Strength(torch.nn.Module):
         if self.scaled:
             return Losses({PULL: term}, stats, {PULL: weight})
         return Losses({PULL: weight * term}, stats)
+
+    def trusted(self, view: Values, batch: Batch) -> Float[Tensor, "*b A U"]:
+        """Q^a for the term: beyond the trust region around the Q^a that acted, without gradient.
+
+        The region is in deviations of the agent's stored values over the batch.
+        """
+        if not self.keeps:
+            return view.q
+        acted = batch.kept["q"]
+        deviation = (variance(centred(acted, batch.avail), batch.avail, batch) + 1e-8).sqrt()
+        reach = self.trust_region * deviation[..., None]  # [A, 1]
+        return acted + (view.q - acted).clamp(-reach, reach)
+
+    def observe(self, episodes: Episodes) -> None:
+        """Sees the training returns."""
+        if self.constraint is not None:
+            self.constraint.see(episodes.outcome().returns)
 
 
 class Pull(Individuality[Values]):
@@ -336,7 +410,10 @@ class Pull(Individuality[Values]):
         scalar(self, "gamma", context.gamma)
         self.value = IntrinsicValue(spec.n_agents, spec.obs_size, spec.n_actions, context.hidden)
         self.target_value = frozen_copy(self.value)
-        self.keeps = frozenset({"q"} if cfg.q_source == "stored" else ())
+        self.keeps = self.strength.keeps | ({"q"} if cfg.q_source == "stored" else frozenset())
+
+    def observe(self, episodes: Episodes) -> None:
+        self.strength.observe(episodes)
 
     def prepare(
         self, q: Float[Tensor, "*b A U"], avail: Bool[Tensor, "*b A U"], batch: Batch
@@ -357,7 +434,8 @@ class Pull(Individuality[Values]):
             target = self.intrinsic(p) + self.gamma * self._following(batch, view)
         error = batch.mean((value - target).square()).sum()
         # Its value of the current Q^a, which the agents climb (eq. 7).
-        reached = self.value(encoded, self.prepare(view.q, batch.avail, batch), frozen=True)
+        q = self.prepare(self.strength.trusted(view, batch), batch.avail, batch)
+        reached = self.value(encoded, q, frozen=True)
         reached = weighted(reached, batch.weight)
         pull = self.strength(-batch.mean(reached).sum(), batch, view, t)
         stats |= {
@@ -508,11 +586,16 @@ class IntrinsicPolicy(IntrinsicQ):
         super().__init__(cfg, context)
         self.strength, self.remedy = Strength(cfg), advice(cfg)
         self.projected, self.scaled = self.strength.projected, self.strength.scaled
+        self.keeps = self.strength.keeps
         scalar(self, "temperature", cfg.temperature)
+
+    def observe(self, episodes: Episodes) -> None:
+        self.strength.observe(episodes)
 
     def losses(self, batch: Batch, view: Values, t: Scalar) -> Losses:
         (terms, stats, _), every = self.regress(batch, view)
-        distance = cross_entropy(view.q, every, batch.avail, self.temperature)
+        q = self.strength.trusted(view, batch)
+        distance = cross_entropy(q, every, batch.avail, self.temperature)
         distance = batch.mean(weighted(distance, batch.weight)).sum()
         pull = self.strength(distance, batch, view, t)
         stats |= {"pull_distance": distance.detach()} | pull.stats
