@@ -31,6 +31,7 @@ from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
 from eoi.batches.jobs import UNDER_WAY, Job, find
 from eoi.batches.report import Screen
 from eoi.batches.stacks import stacked
+from eoi.config import loader
 from eoi.pictures import labels
 from eoi.pictures.look import LOOK
 from eoi.pictures.paper import drawn
@@ -38,7 +39,8 @@ from eoi.records import figures, reader, summary, table
 from eoi.records.figures import Figure
 from eoi.records.groups import asks_for
 from eoi.records.record import Record
-from eoi.records.verdicts import Verdict, judge
+from eoi.records.shipped import completed
+from eoi.records.verdicts import Verdict, judge, scores_beside
 from eoi.utils.errors import UserError
 from eoi.utils.places import ROOT
 from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_text, write_whole
@@ -162,10 +164,11 @@ def finished(arms: Mapping[str, Sequence[Job]]) -> Arms:
 
 def among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> Arms:
     """Those of the runs that are an arm's and have finished, one of each seed."""
-    arms = jobs_of(figure, [0], given)
+    arms, defaults = jobs_of(figure, [0], given), loader.defaults()
+    finished = [(r, completed(r, defaults)) for r in records if r.status == "COMPLETED"]
     found: Arms = {}
     for name, (job,) in arms.items():
-        own = [r for r in records if r.status == "COMPLETED" and asks_for(r, job.config)]
+        own = [r for r, whole in finished if asks_for(whole, job.config)]
         if own:
             found[name] = list({record.seed: record for record in reversed(own)}.values())[::-1]
     return found
@@ -202,6 +205,9 @@ def section(figure: Figure, arms: Arms) -> str:
             m for m in figure.metrics if any(m in r.metrics for g in arms.values() for r in g)
         ]
         parts.append("\n" + summary.markdown(summary.final_values(arms, metrics)))
+        beside = scores_beside(figure.claims, arms)
+        if len(beside) > 1:
+            parts.append("\n" + summary.markdown(beside))
         pooled = figures.over_worlds(figure, arms)
         if pooled and figures.SHARE in metrics:
             parts.append("\n" + summary.markdown(summary.over_worlds(pooled, figures.SHARE)))

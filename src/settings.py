@@ -213,7 +213,15 @@ def _refuse_unread(
             why = f"; learner={run.learner} {reasons.pop()}" if len(reasons) == 1 else ""
             raise UserError(f"{key}: has no effect with --config={name}{why}")
     for section, forms in sections().items():
-        if "" in forms or section not in given:
+        if section not in given:
+            continue
+        if "" in forms:
+            switch = forms[""].switch
+            if switch and section not in chosen and switch not in given[section]:
+                raise UserError(
+                    f"{section}.{min(given[section])}: has no effect with --config={name}, "
+                    f"which has {section}.{switch}=0; set {section}.{switch} too"
+                )
             continue
         known = _names(chosen[section].kind.Config) if section in chosen else {"form"}
         for key in given[section]:

@@ -111,6 +111,7 @@ def test_unknown_keys_on_the_command_line_are_refused(pairs, words):
         ("qmix", {"kl": {"weight": 0.1}}, ["kl", "no effect"]),
         ("qmix", {"lfo": {"omega": 1.5}}, ["lfo.omega", "at most 1"]),
         ("qmix", {"lfo": {"omga": 0.5}}, ["lfo.omga", "'lfo.omega'"]),
+        ("qmix", {"lfo": {"schedule": "decay"}}, ["lfo.schedule", "set lfo.omega too"]),
         (
             "maac",
             {"eoi": {"form": "pull"}},
@@ -128,6 +129,11 @@ def test_nonsense_is_refused_before_anything_is_built(algorithm, updates, words)
     with pytest.raises(UserError) as refusal:
         configure(loader.load(algorithm, "pac_men", loader.merged({"seed": 1}, updates)), updates)
     assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def test_an_extra_may_be_switched_off_by_a_typed_setting():
+    given = {"lfo": {"omega": 0.0, "schedule": "decay"}}
+    assert not configure(loader.load("qmix", "pac_men", {"seed": 1, **given}), given).extras
 
 
 @pytest.mark.parametrize(

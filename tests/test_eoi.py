@@ -639,6 +639,12 @@ def test_log_odds_are_0_at_chance_and_grow_without_bound():
     assert made.intrinsic(p).flatten().tolist() == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
+def test_log_p_is_0_at_chance_and_at_most_log_n():
+    p = torch.tensor([[0.25, 0.5, 1.0, 0.0]])
+    expected = [0, math.log(2), math.log(4), math.log(4e-6)]
+    assert explore(intrinsic="log").intrinsic(p).flatten().tolist() == pytest.approx(expected)
+
+
 # The strength: a constraint on the return, and a trust region around the values that acted.
 
 
@@ -685,6 +691,8 @@ def test_training_returns_reach_the_constraint():
     extra.observe(episodes)
     assert extra.strength.constraint is not None
     assert extra.strength.constraint.recent.item() == pytest.approx(SPEC.episode_limit / 2)
+    saved = {name.rpartition(".")[2] for name in extra.strength.constraint.state_dict()}
+    assert saved == {"multiplier", "seen", "recent", "best"}  # a resumed run goes on with them
 
 
 @pytest.mark.parametrize("form", ["policy", "pull"])

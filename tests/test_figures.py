@@ -326,6 +326,31 @@ def test_the_runs_of_two_arms_are_subtracted_seed_by_seed():
     assert none.outcome == "not measured" and none.sentence == "no run of A less B has it"
 
 
+def test_a_run_that_is_older_than_a_setting_has_its_default():
+    found = figures.read("runaway")
+    whole = jobs_of(found, [1])["Pull on QMIX"][0].config
+    older = {key: value for key, value in whole["eoi"].items() if key != "trust_region"}
+    for eoi, arm in ((older, "Pull on QMIX"), ({**older, "trust_region": 0.5}, "trust region")):
+        (name,) = figure.among(found, [run_of([1.0], **{**whole, "eoi": eoi})], [])
+        assert name.endswith(arm)
+
+
+def test_scores_that_are_no_final_values_have_a_table_of_their_own():
+    arms = {
+        "A": [run_of([0.0, 4.0, 8.0], 2), run_of([0.0, 2.0, 4.0], 1)],
+        "B": [run_of([1.0, 1.0, 1.0], 1)],
+    }
+    mean = Side("A", "test_return_mean", "mean")
+    final = Side("B", "test_return_mean", "final")
+    gain = replace(final, arm="A", less="B")
+    claims = [Claim("", mean, "above", final), Claim("", gain, "above", 0.0)]
+    claims.append(Claim("", Side("C", "test_return_mean", "mean"), "below", mean))
+    assert verdicts.scores_beside(claims, arms)[1:] == [
+        ["A: test_return_mean (mean)", "2", "3.00", "1: 2.00, 2: 4.00"],
+        ["A less B: test_return_mean", "1", "3.00", "1: 3.00"],
+    ]
+
+
 # The runs
 
 

@@ -206,6 +206,27 @@ def test_the_page_needs_no_network_and_has_an_anchor_for_each_section(page):
     assert page.stat().st_size < 3e6
 
 
+def test_the_page_of_three_hundred_runs_is_small(tmp_path):
+    """Sixty runs of five arms, each with a hundred tests of four metrics that do not repeat."""
+    steps, draws = np.arange(100) * 3000, np.random.default_rng(0)
+    model = reader.find_runs([str(fake(tmp_path / "one", 1, [0.0, 1.0]))])[0]
+    metrics = ("test_return_mean", "individuality_mean", "td_error_abs", "q_abs_mean")
+    runs = [
+        replace(
+            model,
+            folder=tmp_path / f"{arm}-{seed}",
+            config=model.config | {"name": f"arm{arm}", "seed": seed},
+            metrics={name: Series(steps, draws.random(100)) for name in metrics},
+        )
+        for arm in range(5)
+        for seed in range(60)
+    ]
+    table.write(tmp_path / "runs.csv.gz", runs)
+    path = tmp_path / "page.html"
+    assert report.main([str(tmp_path / "runs.csv.gz"), "--out", str(path)]) == 0
+    assert path.stat().st_size < 10e6
+
+
 def test_tables_are_there_without_a_script(page):
     text = page.read_text()
     assert "<td>6.00 ± 2.00</td>" in text and "1: 4.00, 2: 6.00, 3: 8.00" in text

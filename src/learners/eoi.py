@@ -55,9 +55,8 @@ class ClassifierConfig:
     delta_t: int = setting(1, varies=True)  # steps back a positive may lie
     log_odds_step: float = setting(0)  # largest change of log-odds in one step; 0: any
     classifier_lr: float = setting(0, varies=True)
-    intrinsic: Literal[
-        "p", "centred", "log_odds"
-    ]  # reward: p, p - 1/n, log(p / (1 - p)) + log(n - 1)
+    # Reward: p, p - 1/n, log p + log n, log(p / (1 - p)) + log(n - 1).
+    intrinsic: Literal["p", "centred", "log", "log_odds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +185,8 @@ class Individuality(Extra[View], Generic[View]):
         n = p.shape[-1]
         if self.reward == "log_odds":
             return p.clamp(1e-6, 1 - 1e-6).logit() + math.log(max(n - 1, 1))
+        if self.reward == "log":
+            return (n * p.clamp(min=1e-6)).log()
         return p - 1 / n if self.reward == "centred" else p
 
     def losses(self, batch: Batch, view: View, t: Scalar) -> Losses:

@@ -53,7 +53,8 @@ _CLASSIFIER = frozenset(
 )
 _ALPHA = frozenset({"alpha", "alpha_anneal", "alpha_floor", "alpha_warmup"})
 _VALUE = frozenset({"value_lr", "value_tau"})
-_GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | {"project", "strength"}
+_BOUNDS = frozenset({"constraint_lr", "constraint_slack", "trust_region"})
+_GRADIENT = _CLASSIFIER | _ALPHA | _VALUE | _BOUNDS | {"project", "strength"}
 _EXPLORE = frozenset(
     {"chooser", "episode_ratio", "explore_anneal", "explore_floor", "explore_hold"}
     | {"explore_ratio", "explore_turn", "explorers", "gamma", "reward_scale"}
@@ -79,6 +80,7 @@ _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
         for key in _EXPLORE - {"chooser", "episode_ratio", "gamma", "reward_scale"}
     },
     "eoi.explore_turn": ("eoi.explorers", ("all",)),
+    "eoi.constraint_slack": ("eoi.constraint_lr", (0,)),
     "lfo.anneal_time": ("lfo.schedule", ("constant", "adaptive")),
     **{
         key: ("mixer", ("vdn", "none"))
@@ -115,7 +117,8 @@ def asks_for(record: Record, config: Mapping[str, object]) -> bool:
     """Whether a run has these settings, whatever its seed and label.
 
     A setting that one of them lacks, because it was added or removed between them, does not count,
-    unless a removed one was in use.
+    unless a removed one was in use. Complete a run's settings first (records/shipped.py), so that
+    one that was added has its default.
     """
     own, wanted = record.settings, dict(flat(config))
     for key in (own.keys() | wanted.keys()) - IGNORED - WITHIN:

@@ -26,7 +26,7 @@ from eoi.records.statistics import (
     interquartile_mean,
     score,
 )
-from eoi.records.summary import number
+from eoi.records.summary import Finals, Rows, number
 
 # Runs of a group of two; of three against three, no order is rarer than one in ten by chance.
 FEWEST = 4
@@ -165,6 +165,22 @@ def scores(arms: Mapping[str, Sequence[Record]], side: Side) -> np.ndarray:
     return np.array([value for _, value in _scores(arms, side)], float)
 
 
+def scores_beside(claims: Sequence[Claim], arms: Mapping[str, Sequence[Record]]) -> Rows:
+    """A head, then a row for each side of a claim whose score is not a final value.
+
+    Tables of final values do not have these scores.
+    """
+    sides = [side for claim in claims for side in (claim.first, claim.second)]
+    rows = [["scores of the claims", "runs", "IQM [95 % interval]", "seed: score"]]
+    for side in dict.fromkeys(s for s in sides if isinstance(s, Side)):
+        found = _scores(arms, side)
+        if found and (side.score != "final" or side.less):
+            seeds, values = zip(*found, strict=True)
+            own = Finals(list(seeds), np.array(values))
+            rows.append([f"{side.runs}: {side}", str(len(found)), own.iqm, own.each])
+    return rows
+
+
 def _scores(arms: Mapping[str, Sequence[Record]], side: Side) -> list[tuple[int | None, float]]:
     """Seed and score of each run that has one."""
     ours = _scored(arms.get(side.arm, ()), side)
@@ -175,10 +191,10 @@ def _scores(arms: Mapping[str, Sequence[Record]], side: Side) -> list[tuple[int 
 
 
 def _scored(records: Sequence[Record], side: Side) -> list[tuple[int | None, float]]:
-    """Seed and score of each run that has one."""
+    """Seed and score of each run that has one, in the order of the seeds."""
     found = [
         (record.seed, score(side.score, *record.metrics[side.metric]))
-        for record in records
+        for record in sorted(records, key=lambda record: record.seed or 0)
         if side.metric in record.metrics
     ]
     return [(seed, value) for seed, value in found if np.isfinite(value)]
