@@ -131,6 +131,7 @@ def configure(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
         replay=parse(ReplayConfig, config, strict=False),
         extras=extras,
     )
+    _refuse_switched_off(given or {}, settings)
     _refuse_nonsense(settings)
     _refuse_misfits(settings, kind)
     return settings
@@ -213,15 +214,7 @@ def _refuse_unread(
             why = f"; learner={run.learner} {reasons.pop()}" if len(reasons) == 1 else ""
             raise UserError(f"{key}: has no effect with --config={name}{why}")
     for section, forms in sections().items():
-        if section not in given:
-            continue
-        if "" in forms:
-            switch = forms[""].switch
-            if switch and section not in chosen and switch not in given[section]:
-                raise UserError(
-                    f"{section}.{min(given[section])}: has no effect with --config={name}, "
-                    f"which has {section}.{switch}=0; set {section}.{switch} too"
-                )
+        if "" in forms or section not in given:
             continue
         known = _names(chosen[section].kind.Config) if section in chosen else {"form"}
         for key in given[section]:
@@ -230,6 +223,20 @@ def _refuse_unread(
                     f"{section}.{key}: has no effect with --config={name}, "
                     f"which runs {section.upper()} in another form or not at all"
                 )
+
+
+def _refuse_switched_off(given: Mapping[str, Any], settings: Settings) -> None:
+    """A typed setting of an extra that is off; typing its switch is fine. Raises UserError."""
+    for section, forms in sections().items():
+        switch = forms[""].switch if "" in forms else ""
+        if not switch or section not in given or settings.extra(section) is not None:
+            continue
+        if switch not in given[section]:
+            key, name = f"{section}.{min(given[section])}", settings.run.name
+            raise UserError(
+                f"{key}: has no effect with --config={name}, which has {section}.{switch}=0; "
+                f"set {section}.{switch} too"
+            )
 
 
 # Settings without effect where the second is above 0
