@@ -116,15 +116,17 @@ def _may_vary(members: Sequence[Settings]) -> set[str]:
 
 def _refuse_unread(cfg: FleetConfig, members: Sequence[Settings], spec: EnvSpec) -> None:
     """Raises UserError for a setting of which all runs would have the first one's value."""
-    first = members[0]
     for key in cfg.vary:
         section, _, name = key.rpartition(".")
-        others = (member for member in members if _value(member, key) != _value(first, key))
-        # The first of them differs from the first run in this setting alone.
-        if (other := next(others, None)) is None:
-            continue
-        ours, theirs = (_owner(member, section, spec) for member in (first, other))
-        if _numbers(ours) == _numbers(theirs):
+        # The first run of each value: the first two differ in this setting alone.
+        values = {_value(member, key): member for member in reversed(members)}
+        ours, *theirs = (_owner(m, section, spec) for m in reversed(values.values()))
+        if any(len(_numbers(other)) != len(_numbers(ours)) for other in theirs):
+            raise UserError(
+                f"fleet.vary: {key}: one of its values switches a part off, and such runs do not "
+                "stack; give them a fleet of their own"
+            )
+        if theirs and _numbers(ours) == _numbers(theirs[0]):
             raise UserError(
                 f"fleet.vary: {key}: {type(ours).__name__} keeps it as a plain number, of which a "
                 f'fleet has one; register it by scalar(self, "{name}", cfg.{name})'

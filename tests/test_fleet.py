@@ -228,6 +228,13 @@ def test_runs_may_differ_in(algorithm, key, values, settings, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("key", ["eoi.trust_region", "eoi.constraint_lr"])
+def test_a_value_that_switches_a_part_off_needs_its_own_fleet(key, settings):
+    chosen = [settings("eoi_qmix", **updates(key, value)) for value in (0.5, 1.0, 0.0)]
+    with pytest.raises(UserError, match=f"^fleet.vary: {key}: one of its values switches a part"):
+        refuse_unstackable(given_fleet({"fleet": {"vary": {key: [0.5, 1.0, 0.0]}}}), chosen)
+
+
 def logged(run: Run) -> dict[str, list[float]]:
     """Values of every metric, without the times at which they were logged."""
     return {name: list(series["values"]) for name, series in run.log.series.items()}

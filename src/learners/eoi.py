@@ -297,9 +297,10 @@ class Constraint(torch.nn.Module):
 
         lambda <- max(0, lambda + lr (J* - slack |J*| - J) / |J*|)
 
-    once an episode. The weight of individuality is alpha / (1 + lambda), the share it has of the
-    Lagrangian (1 + lambda) J + alpha R_int. Chen et al. (2022) ask for the return of a policy that
-    learns without intrinsic reward, where this asks for the best return so far.
+    once an episode. The weight of individuality is alpha / (1 + lambda), as in the Lagrangian
+    (1 + lambda) J + alpha R_int. It is meant for returns whose best is well away from 0. Chen et
+    al. (2022) ask for the return of a policy that learns without intrinsic reward, where this asks
+    for the best return so far.
     """
 
     HORIZON = 200  # episodes
