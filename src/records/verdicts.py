@@ -173,7 +173,7 @@ def scores_beside(claims: Sequence[Claim], arms: Mapping[str, Sequence[Record]])
     sides = [side for claim in claims for side in (claim.first, claim.second)]
     rows = [["scores of the claims", "runs", "IQM [95 % interval]", "seed: score"]]
     for side in dict.fromkeys(s for s in sides if isinstance(s, Side)):
-        found = _scores(arms, side)
+        found = sorted(_scores(arms, side), key=lambda scored: scored[0] or 0)
         if found and (side.score != "final" or side.less):
             seeds, values = zip(*found, strict=True)
             own = Finals(list(seeds), np.array(values))
@@ -191,10 +191,10 @@ def _scores(arms: Mapping[str, Sequence[Record]], side: Side) -> list[tuple[int 
 
 
 def _scored(records: Sequence[Record], side: Side) -> list[tuple[int | None, float]]:
-    """Seed and score of each run that has one, in the order of the seeds."""
+    """Seed and score of each run that has one."""
     found = [
         (record.seed, score(side.score, *record.metrics[side.metric]))
-        for record in sorted(records, key=lambda record: record.seed or 0)
+        for record in records
         if side.metric in record.metrics
     ]
     return [(seed, value) for seed, value in found if np.isfinite(value)]
