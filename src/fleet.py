@@ -120,13 +120,15 @@ def _refuse_unread(cfg: FleetConfig, members: Sequence[Settings], spec: EnvSpec)
         section, _, name = key.rpartition(".")
         # The first run of each value: the first two differ in this setting alone.
         values = {_value(member, key): member for member in reversed(members)}
+        if len(values) < 2:
+            continue
         ours, *theirs = (_owner(m, section, spec) for m in reversed(values.values()))
         if any(len(_numbers(other)) != len(_numbers(ours)) for other in theirs):
             raise UserError(
                 f"fleet.vary: {key}: one of its values switches a part off, and such runs do not "
                 "stack; give them a fleet of their own"
             )
-        if theirs and _numbers(ours) == _numbers(theirs[0]):
+        if _numbers(ours) == _numbers(theirs[0]):
             raise UserError(
                 f"fleet.vary: {key}: {type(ours).__name__} keeps it as a plain number, of which a "
                 f'fleet has one; register it by scalar(self, "{name}", cfg.{name})'

@@ -870,6 +870,12 @@ def test_labels_and_chance():
     assert labels.chance("classifier_ce", runs[1:]) == pytest.approx(0.6931, abs=1e-4)
     fight = run_of([0.0], env_args={"map_name": "8m"})
     assert labels.chance("individuality_mean", [fight]) == 0.125
+    for name, agents in (("2s3z", 5), ("27m_vs_30m", 27), ("3s_vs_5z", 3), ("MMM", 10)):
+        assert labels.agents_of(run_of([0.0], env_args={"map_name": name})) == agents
+    game = run_of([0.0], env_args={"key": "mpe2.simple_spread_v3"})
+    returns = {f"test_agent_return_mean_{i}": game.metrics["test_return_mean"] for i in range(3)}
+    assert labels.agents_of(replace(game, metrics=returns)) == 3
+    assert labels.agents_of(game) is None
 
 
 def test_short_curves_keep_their_shape_beside_long_ones():

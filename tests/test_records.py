@@ -288,6 +288,13 @@ def test_a_run_belongs_to_an_arm_if_it_asks_for_the_same():
     assert groups.asks_for(record(lr=1, reward_scale=3), arm | {"reward_scale": 4})  # unread
 
 
+def test_an_older_run_has_the_default_of_a_setting():
+    older = record("1", eoi={"form": "pull", "alpha": 0.05})
+    newer = [record(str(k), eoi={**older.config["eoi"], "trust_region": k}) for k in (0, 2)]
+    assert groups.setting_apart([older, newer[0]]) == []
+    assert groups.setting_apart([older, newer[1]]) == ["eoi.trust_region"]
+
+
 def test_a_setting_that_an_older_run_lacks_sets_it_not_apart():
     runs = [record("1"), record("2", seed=2, new=1)]
     assert groups.setting_apart(runs) == []

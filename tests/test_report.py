@@ -206,6 +206,11 @@ def test_the_page_needs_no_network_and_has_an_anchor_for_each_section(page):
     assert page.stat().st_size < 3e6
 
 
+def test_names_that_hold_letters_of_tex_are_whole():
+    assert figures.label("my_index") == "my_index"
+    assert figures.label("mixing_weight") == "Mixing weight: mean |dQₜₒₜ/dQᵃ|"
+
+
 def test_the_page_of_three_hundred_runs_is_small(tmp_path):
     """Sixty runs of five arms, each with a hundred tests of four metrics that do not repeat."""
     steps, draws = np.arange(100) * 3000, np.random.default_rng(0)

@@ -56,6 +56,24 @@ _LABELS = {
     "lfo_weight_mean": "mean importance weight",
     "lfo_omega": r"share of relearnt experience, $\omega$",
     "kl_mean": "KL divergence between agents (nats)",
+    # Rivals
+    "role_entropy": "entropy of the roles (nats)",
+    "role_kl": "KL divergence of roles from the history's guess (nats)",
+    "role_specialisation": "loss of specialisation",
+    "role_dissimilarity": "dissimilarity of the agents' roles",
+    "external_value_loss": "loss of the task's value",
+    "curious_value_loss": "loss of the value of curiosity",
+    "visits_filled": "share of the table of visits in use",
+    "moves_filled": "share of the table of moves in use",
+    "skill_loss": "loss of the skills' policies",
+    "skill_reward": "reward of the skills",
+    "skill_probability": "probability of the right skill",
+    "skill_accuracy": "accuracy of the skill decoder",
+    "skills_in_use": "skills in use (skills)",
+    "decoder_loss": "loss of the skill decoder (nats)",
+    "task_weight": "weight of the task's reward",
+    "low_loss": "temporal-difference loss of the low level",
+    "low_target_mean": "mean target of the low level",
     # Learning
     "loss": "temporal-difference loss",
     "td_error_abs": "absolute temporal-difference error",
@@ -86,6 +104,8 @@ _PREFIXES = {"test": "test", "absolute": "absolute"}
 
 # Metrics that are 1 / number of agents where agents cannot be told apart.
 _ONE_OF_N = {INTRINSIC, "classifier_accuracy", "test_probe_accuracy", "lfo_weight_mean"}
+# Agents of SMAC's maps whose names do not tell.
+_SQUADS = {"MMM": 10, "MMM2": 10, "bane_vs_bane": 24, "corridor": 6, "so_many_baneling": 7}
 # Metrics that are the logarithm of the number of agents there.
 _LOG_OF_N = {"classifier_ce", "classifier_mi"}
 
@@ -153,5 +173,11 @@ def agents_of(record: Record) -> int | None:
     found = record.settings.get("env_args.n_agents")
     if isinstance(found, int):
         return found
-    squad = re.match(r"(\d+)m(_|$)", str(record.settings.get("env_args.map_name")))
-    return int(squad[1]) if squad else None
+    name = str(record.settings.get("env_args.map_name"))
+    if name in _SQUADS:
+        return _SQUADS[name]
+    units = re.fullmatch(r"(?:\d+[a-z]+)+", name.partition("_vs_")[0])  # as 2s3z, 27m_vs_30m
+    if units:
+        return sum(int(count) for count in re.findall(r"\d+", units[0]))
+    own = [m for m in record.metrics if re.fullmatch(r"test_agent_return_mean_\d+", m)]
+    return len(own) or None  # PettingZoo's games log one for each agent

@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from eoi.config import loader
 from eoi.config.schema import nearest
 from eoi.records.record import Record, flat
 from eoi.utils.errors import UserError
@@ -132,7 +133,11 @@ def asks_for(record: Record, config: Mapping[str, object]) -> bool:
 
 def value(record: Record, key: str) -> Value:
     """A setting's value, in a form in which equal values are equal; a list is given as text."""
-    found = record.settings.get(key)
+    return of_setting(record.settings.get(key))
+
+
+def of_setting(found: object) -> Value:
+    """A value as `value` gives it."""
     if isinstance(found, float) and found.is_integer():
         return int(found)
     return found if found is None or isinstance(found, int | float | str) else repr(found)
@@ -158,13 +163,18 @@ def idle(record: Record, key: str) -> bool:
 def differing(records: Sequence[Record], keys: Iterable[str]) -> list[str]:
     """Those of the settings that have several values among the runs.
 
-    A run that lacks a setting, because it was recorded before the setting existed, does not count.
+    A run that lacks a setting, because it was recorded before the setting existed, has its default;
+    it does not count where there is none.
     """
-    return [
-        key
-        for key in keys
-        if len({value(r, key) for r in records if key in r.settings and not idle(r, key)}) > 1
-    ]
+    usual = dict(flat(loader.defaults()))
+
+    def values(key: str) -> set[Value]:
+        read = [record for record in records if not idle(record, key)]
+        found = {value(record, key) for record in read if key in record.settings}
+        lacking = key in usual and any(key not in record.settings for record in read)
+        return found | {of_setting(usual[key])} if found and lacking else found
+
+    return [key for key in keys if len(values(key)) > 1]
 
 
 def setting_apart(records: Sequence[Record], but: Iterable[str] = ()) -> list[str]:

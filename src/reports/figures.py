@@ -31,11 +31,11 @@ _TEXT = 10  # agents, at most, for numbers in the cells of a matrix
 _DISTANCE = [[0, "#f7fbff"], [0.5, "#6baed6"], [1, "#08306b"]]  # light: alike; dark: apart
 # TeX of the labels as letters.
 _LETTERS = {
-    "$": "",
     r"\,": "",
     r"\alpha": "\N{GREEK SMALL LETTER ALPHA}",
     r"\omega": "\N{GREEK SMALL LETTER OMEGA}",
     r"\varepsilon": "\N{GREEK SMALL LETTER EPSILON}",
+    "_{tot}": "ₜₒₜ",
     "_i": "ᵢ",
     "^a": "ᵃ",
 }
@@ -404,7 +404,8 @@ def _position_map(share: Float[np.ndarray, "H W"], colour: str, top: float) -> F
 
 def label(metric: str) -> str:
     """The metric's name for readers, with its unit, as plain text."""
-    text = labels.label(metric)
-    for tex, letter in _LETTERS.items():
-        text = text.replace(tex, letter)
-    return text
+    parts = labels.label(metric).split("$")
+    for k in range(1, len(parts), 2):  # those between two dollar signs are TeX
+        for tex, letter in _LETTERS.items():
+            parts[k] = parts[k].replace(tex, letter)
+    return "".join(parts)
