@@ -191,6 +191,7 @@ def benchmark(path: pathlib.Path, rest: list[str]) -> None:
         "fleet": ["--runs", "2", "--steps", "120"],
         "cost": ["--algorithms", "hc", "--worlds", "windy_maze", "--seconds", "0.001"],
         "sc2_server": ["--help"],
+        "report": ["--help"],  # it needs a browser
     }[path.stem]
     small += ["--seconds", "0.001"] if path.stem == "speed" else []
     if "--cuda" in rest:  # which is not here
