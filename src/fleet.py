@@ -119,10 +119,12 @@ def _refuse_unread(cfg: FleetConfig, members: Sequence[Settings], spec: EnvSpec)
     for key in cfg.vary:
         section, _, name = key.rpartition(".")
         # The first run of each value: the first two differ in this setting alone.
-        values = {_value(member, key): member for member in reversed(members)}
+        values: dict[object, Settings] = {}
+        for member in members:
+            values.setdefault(_value(member, key), member)
         if len(values) < 2:
             continue
-        ours, *theirs = (_owner(m, section, spec) for m in reversed(values.values()))
+        ours, *theirs = (_owner(member, section, spec) for member in values.values())
         if any(len(_numbers(other)) != len(_numbers(ours)) for other in theirs):
             raise UserError(
                 f"fleet.vary: {key}: one of its values switches a part off, and such runs do not "

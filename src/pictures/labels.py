@@ -104,10 +104,10 @@ _PREFIXES = {"test": "test", "absolute": "absolute"}
 
 # Metrics that are 1 / number of agents where agents cannot be told apart.
 _ONE_OF_N = {INTRINSIC, "classifier_accuracy", "test_probe_accuracy", "lfo_weight_mean"}
-# Agents of SMAC's maps whose names do not tell.
-_SQUADS = {"MMM": 10, "MMM2": 10, "bane_vs_bane": 24, "corridor": 6, "so_many_baneling": 7}
 # Metrics that are the logarithm of the number of agents there.
 _LOG_OF_N = {"classifier_ce", "classifier_mi"}
+# Agents of SMAC's maps whose names do not tell.
+_SQUADS = {"MMM": 10, "MMM2": 10, "bane_vs_bane": 24, "corridor": 6, "so_many_baneling": 7}
 
 
 def known(metric: str) -> bool:
