@@ -3,7 +3,7 @@
     bash run.sh figure NAME [NAME ...] [--seeds N] [-j JOBS] [--on local|ray|slurm] [--quick]
                        [--runs RUNS ...] [--out FILE] [--dry-run] [with key=value ...]
     bash run.sh figure --list      figures, their finished runs, and how long the rest will take
-    bash run.sh figure --page      docs/results.md, from the tables in results/evidence
+    bash run.sh figure --page      docs/results.md, with its pictures, from results/evidence
 
 NAME is a figure of the paper, such as 4-right, another one of --list, or a file of your own,
 FILE.yaml (docs/figures.md).
@@ -19,7 +19,6 @@ import pathlib
 import shlex
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -31,23 +30,17 @@ from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
 from eoi.batches.jobs import UNDER_WAY, Job, find
 from eoi.batches.report import Screen
 from eoi.batches.stacks import stacked
-from eoi.config import loader
-from eoi.pictures import labels
 from eoi.pictures.look import LOOK
 from eoi.pictures.paper import drawn
 from eoi.records import figures, reader, summary, table
 from eoi.records.figures import Figure
-from eoi.records.groups import asks_for
 from eoi.records.record import Record
-from eoi.records.shipped import completed
-from eoi.records.verdicts import Verdict, judge, scores_beside
+from eoi.reports import results
+from eoi.reports.results import Arms
 from eoi.utils.errors import UserError
 from eoi.utils.places import ROOT
 from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_text, write_whole
 
-Arms = dict[str, list[Record]]  # runs of each arm
-EVIDENCE = ROOT / "results" / "evidence"
-PAGE = ROOT / "docs" / "results.md"
 _QUICK_SEEDS = 2
 _PROTOCOL_SEEDS, _PROTOCOL = 10, ("test_nepisode=32", "absolute_nepisode=320")
 
@@ -162,18 +155,6 @@ def finished(arms: Mapping[str, Sequence[Job]]) -> Arms:
     return found
 
 
-def among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> Arms:
-    """Those of the runs that are an arm's and have finished, one of each seed."""
-    arms, defaults = jobs_of(figure, [0], given), loader.defaults()
-    finished = [(r, completed(r, defaults)) for r in records if r.status == "COMPLETED"]
-    found: Arms = {}
-    for name, (job,) in arms.items():
-        own = [r for r, whole in finished if asks_for(whole, job.config)]
-        if own:
-            found[name] = list({record.seed: record for record in reversed(own)}.values())[::-1]
-    return found
-
-
 def note_nan(figure: Figure, arms: Arms) -> None:
     """Names the runs in which a metric of the figure is nan or infinite."""
     for name, records in arms.items():
@@ -185,36 +166,6 @@ def note_nan(figure: Figure, arms: Arms) -> None:
 
 
 # What is made of them
-
-
-def verdicts(figure: Figure, arms: Arms) -> list[Verdict]:
-    return [judge(claim, arms) for claim in figure.claims]
-
-
-def section(figure: Figure, arms: Arms) -> str:
-    """The figure's verdicts and final values in Markdown."""
-    parts = [f"{figure.caption}\n"] if figure.caption else []
-    says = ""
-    for verdict in verdicts(figure, arms):
-        if verdict.claim.says != says:
-            says = verdict.claim.says
-            parts.append(f"- {says}")
-        parts.append(f"  - {verdict.claim.test}: **{verdict.outcome}**; {verdict.sentence}.")
-    if arms:
-        metrics = [
-            m for m in figure.metrics if any(m in r.metrics for g in arms.values() for r in g)
-        ]
-        parts.append("\n" + summary.markdown(summary.final_values(arms, metrics)))
-        beside = scores_beside(figure.claims, arms)
-        if len(beside) > 1:
-            parts.append("\n" + summary.markdown(beside))
-        pooled = figures.over_worlds(figure, arms)
-        if pooled and figures.SHARE in metrics:
-            parts.append("\n" + summary.markdown(summary.over_worlds(pooled, figures.SHARE)))
-    missing = [name for name in figure.arms if name not in arms]
-    if missing:
-        parts.append(f"\nNo runs yet: {', '.join(missing)}.")
-    return "\n".join(parts) + "\n"
 
 
 def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
@@ -229,14 +180,14 @@ def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
             kind = path.suffix[1:].lower()
             write_whole(path, lambda file, p=picture, k=kind: p.savefig(file, format=k))
             print(path)
-    write_text(out.with_suffix(".md"), f"# {figure.title}\n\n{section(figure, shown)}")
+    write_text(out.with_suffix(".md"), f"# {figure.title}\n\n{results.section(figure, shown)}")
     runs = list({r.folder: r for members in arms.values() for r in members}.values())
     kept = [*figure.metrics, figures.RETURN, "episode", "ep_length_mean", "test_ep_length_mean"]
     table.write(out.with_name(f"{out.stem}{table.SUFFIX}"), runs, kept)
     print(out.with_suffix(".md"))
     if quick:
         note("a quick run tests the program, not the claims")
-    for verdict in verdicts(figure, shown):
+    for verdict in results.verdicts(figure, shown):
         print(f"{verdict.outcome}: {verdict.claim.test}: {verdict.sentence}")
 
 
@@ -251,12 +202,12 @@ def listed(options: Namespace, given: Sequence[str]) -> str:
     find([job for own in runs.values() for job in own])
     jobs = distinct([job for own in runs.values() for job in own])
     speeds = durations.measured([reader.SACRED])
-    recorded = [] if options.quick else evidence()
+    recorded = [] if options.quick else results.evidence()
     rows = [["figure", "on record", "finished", "left", ""]]
     for name, own in runs.items():
         figure, done = every[name], sum(job.state == "finished" for job in own)
         seeds = len(_seeds(options, figure))
-        arms = among(figure, recorded, given).values()
+        arms = results.among(figure, recorded, given).values()
         on_record = f"{sum(min(len(arm), seeds) for arm in arms)}/{len(own)}"
         lacking = ", ".join(figures.unavailable(figure))
         title = figure.title + (f" (not here yet: {lacking})" if lacking else "")
@@ -266,7 +217,7 @@ def listed(options: Namespace, given: Sequence[str]) -> str:
     basis = "measured on finished runs" if speeds.measured else "a rough estimate"
     legend = f"finished: in {reader.SACRED}; left: hours of the others on one core, {basis}"
     if recorded:
-        legend = f"on record: in the tables of {EVIDENCE}, up to so many seeds\n{legend}"
+        legend = f"on record: in the tables of {results.EVIDENCE}, up to so many seeds\n{legend}"
     else:
         rows = [[first, *rest] for first, _, *rest in rows]
     return f"{summary.aligned(rows, '')}\n{legend}"
@@ -280,85 +231,6 @@ def _runs_of(options: Namespace, given: Sequence[str], figure: Figure) -> list[J
 def _hours(seconds: float) -> str:
     minutes = -(-int(seconds) // 60)
     return f"{minutes // 60}:{minutes % 60:02d}"
-
-
-_KINDS = ("holds", "level", "contradicted", "undecided", "not measured")
-_OVER = "Interquartile mean of the final test values [95 % interval] (runs):"
-_HEAD = """# Results of the paper's figures
-
-{total}
-
-`bash run.sh figure --page` writes this page from the tables in `results/evidence`. Nothing on it is
-typed by hand. [Figures](figures.md) explains the verdicts and how to make each figure.
-
-| figure | claims | holds | level | contradicted | undecided | not measured |
-|---|---|---|---|---|---|---|
-"""
-
-
-def evidence() -> list[Record]:
-    """The runs of the tables in results/evidence."""
-    return [r for path in sorted(EVIDENCE.glob("*.csv.gz")) for r in table.read(path)]
-
-
-def page() -> str:
-    """docs/results.md: the verdict on every claim of the paper, by the runs in results/evidence.
-
-    Last comes the study of individuality, which is not of the paper; its seeds were fixed before.
-    """
-    records = evidence()
-    rows, sections = [], []
-    total: Counter[str] = Counter()
-    for name in [*filter(figures.of_paper, figures.names()), "individuality"]:
-        figure = figures.read(name)
-        own = records if figures.of_paper(name) else [r for r in records if r.seed in figure.seeds]
-        arms = figures.with_shares(figure, among(figure, own, []))
-        found = [verdict.outcome for verdict in verdicts(figure, arms)]
-        total.update(found if figures.of_paper(name) else ())
-        counts = " | ".join(str(found.count(kind) or "") for kind in _KINDS)
-        rows.append(f"| [{name}](#figure-{name}) | {len(found)} | {counts} |")
-        sections.append(f"## Figure {name}\n\n{figure.title}\n\n{section(figure, arms)}")
-    every = figures.read("algorithms")
-    top = f"## {every.title}\n\n{every.caption}\n\n{_OVER}\n\n{across(every, records)}\n\n"
-    head = _HEAD.format(total=_opening(total))
-    return head + "\n".join(rows) + "\n\n" + top + "\n".join(sections)
-
-
-def _opening(total: Counter[str]) -> str:
-    """The first paragraph: how the tests of the paper's claims ended."""
-    hold, level, contradicted, undecided, missing = (total[kind] for kind in _KINDS)
-    return (
-        f"Of {total.total()} tests of the paper's claims {hold} hold and {level} are level; "
-        f"{contradicted} are contradicted, {undecided} undecided, {missing} not measured.\n"
-        "[World by world](../README.md#what-holds-and-what-does-not), Windy Maze first."
-    )
-
-
-def across(figure: Figure, records: Sequence[Record]) -> str:
-    """Final values in Markdown: a row for each arm, a column for each world and metric.
-
-    An arm is named by its label and its algorithm's file.
-    A metric other than the return has a column in the worlds whose runs have it.
-    """
-    worlds = list(dict.fromkeys(arm.world for arm in figure.arms.values()))
-    cells: dict[str, dict[tuple[str, str], str]] = {}
-    for name, runs in among(figure, records, []).items():
-        arm = figure.arms[name]
-        for metric in figure.metrics:
-            found = summary.finals(runs, metric)
-            if found.seeds:
-                value = f"{found.iqm} ({len(found.seeds)})"
-                cells.setdefault(arm.label, {})[metric, arm.world] = value
-    filled = {at for row in cells.values() for at in row}
-    every = [(metric, world) for metric in figure.metrics for world in worlds]
-    columns = [at for at in every if at[0] == figures.RETURN or at in filled]
-    heads = [w if m == figures.RETURN else f"{w}: {labels.label(m)}" for m, w in columns]
-    configs = {arm.label: arm.config for arm in figure.arms.values()}
-    rows = [
-        [f"{label}, `{config}`", *(cells.get(label, {}).get(at, "") for at in columns)]
-        for label, config in configs.items()
-    ]
-    return summary.markdown([["", *heads], *rows])
 
 
 # The command
@@ -375,12 +247,20 @@ def body(argv: Sequence[str]) -> None:
     if any(pair.partition("=")[0] == "seed" for pair in given):
         raise UserError("with seed: the runs of a figure have seeds of their own; use --seeds")
     if options.page:
-        write_text(PAGE, page())
-        print(PAGE)
+        _write_page()
     elif options.list:
         print(listed(options, given))
     else:
         _made(options, given, argv)
+
+
+def _write_page() -> None:
+    records = results.evidence()
+    shown = list(results.on_page(records))
+    for path in results.pictures(shown, note):
+        print(path)
+    write_text(results.PAGE, results.page(shown, records))
+    print(results.PAGE)
 
 
 def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None:
@@ -391,7 +271,7 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
     if options.runs:
         records = _given_runs(options)
         for figure, out in zip(every, outs, strict=True):
-            make(figure, among(figure, records, given), out, options.quick)
+            make(figure, _among(figure, records, given), out, options.quick)
         return
     refuse_one_of_an_array(options.on, options.only)
     arms = [planned(options, given, figure) for figure in every]
@@ -407,6 +287,17 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
             make(figure, finished(own), out, options.quick)
     if any(job.state != "finished" for job in chosen):
         raise SystemExit(1)
+
+
+def _among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> Arms:
+    """The runs of each arm; notes those of none. Raises UserError where all are of none."""
+    arms = results.among(figure, records, given)
+    remarks = list(results.left_out(figure, records, arms))
+    if not arms:
+        raise UserError(f"figure {figure.name}: no run of it to draw; {'; '.join(remarks)}")
+    for remark in remarks:
+        note(f"figure {figure.name}: {remark}")
+    return arms
 
 
 def _given_runs(options: Namespace) -> list[Record]:

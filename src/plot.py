@@ -22,13 +22,13 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from eoi.pictures.curves import BANDS
-from eoi.pictures.labels import INTRINSIC
 from eoi.pictures.learning import learning_curves
 from eoi.pictures.look import LOOK
 from eoi.pictures.panels import Panel, not_finite, panels, remarks
 from eoi.pictures.sweeps import sweeps
 from eoi.records import summary
 from eoi.records.groups import selected, split
+from eoi.records.labels import INTRINSIC
 from eoi.records.reader import find_runs, locate, trained
 from eoi.records.record import Record
 from eoi.records.shipped import sentence

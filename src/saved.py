@@ -21,6 +21,7 @@ from eoi.envs.base import EnvSpec, VecEnv
 from eoi.learners import Learner
 from eoi.learners.base import Reuse
 from eoi.records import reader
+from eoi.records.record import Config
 from eoi.runners.rollout import Moment, play
 from eoi.settings import Settings, configure
 from eoi.utils import checkpoints
@@ -198,15 +199,19 @@ def recorded(folder: pathlib.Path, **changed: Any) -> Settings:
 
     A setting newer than the run has its default. Raises UserError.
     """
-    found = reader.read_config(folder)
-    loader.use_plugins(found.get("plugins", []))
-    config = loader.merged(loader.defaults(), found)
+    return again(reader.read_config(folder), folder / "config.json", **changed)
+
+
+def again(config: Config, where: pathlib.Path, **changed: Any) -> Settings:
+    """As `recorded`, of settings that were read before from the file `where`. Raises UserError."""
+    loader.use_plugins(config.get("plugins", []))
+    whole = loader.merged(loader.defaults(), config)
     try:
-        return configure(config | changed)
+        return configure(whole | changed)
     except UserError as error:
         if not changed:
-            raise UserError(f"{folder / 'config.json'}: {error}") from None
-        recorded(folder)  # raises where the record is at fault
+            raise UserError(f"{where}: {error}") from None
+        again(config, where)  # raises where the record is at fault
         raise
 
 

@@ -20,11 +20,12 @@ from eoi.batches.jobs import find
 from eoi.config import loader
 from eoi.envs import REGISTRY, configured
 from eoi.envs.pac_men import PacMen
-from eoi.pictures import choices, curves, embedding, film, labels, learning, paper, positions
+from eoi.pictures import choices, curves, embedding, film, learning, paper, positions
 from eoi.pictures.panels import panels, remarks
-from eoi.records import exports, figures, reader, statistics, summary, table, verdicts
+from eoi.records import exports, figures, labels, reader, statistics, summary, table, verdicts
 from eoi.records.record import Record, Series
 from eoi.records.verdicts import Claim, Side
+from eoi.reports import results
 from eoi.utils.errors import UserError
 from helpers import make_trainer, tiny
 from test_pictures import fake, refused
@@ -232,7 +233,59 @@ def test_bad_words_are_refused(tmp_path, capsys):
     assert "no such run" in refused(figure, ["8", "--runs", "nothing"], capsys)
     fake(tmp_path / "1", 1, [0.0, 1.0], env="windy_maze")
     line = refused(figure, ["8", "--runs", tmp_path / "1"], capsys)
-    assert "no finished run of it" in line
+    assert "left out, of other worlds than pac_men: 1 of windy_maze" in line
+
+
+def test_a_figures_name_is_read_with_its_words_and_its_case(tmp_path, capsys):
+    for name in ("Figure 4-left", "fig. 4-LEFT", "figure_4-left"):
+        assert figures.read(name).name == "4-left"
+    assert refused(figure, ["Figure9"], capsys).endswith("Did you mean 9-left or 9-right?")
+    line = refused(figure, ["15"], capsys)
+    assert line.endswith(f"There are: {', '.join(figures.names())}.")
+    path = tmp_path / "mine.yml"
+    path.write_text("title: x\narms: {A: {config: qmix}}\n")
+    assert figures.read(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("panels.2", "panels: [{}, {metric: test_retrun_mean}]"),
+        ("claims.1", "claims: [{says: x, arm: A, metric: test_retrun_mean, above: 1}]"),
+    ],
+)
+def test_a_misspelt_metric_is_refused_before_any_run(tmp_path, key, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"title: x\narms: {{A: {{config: qmix}}}}\n{text}\n")
+    hint = f"mine.yaml: {key}.metric: no run logs 'test_retrun_mean'. Did you mean 'test_return"
+    with pytest.raises(UserError, match=re.escape(hint)):
+        figures.read(str(path))
+    path.write_text(path.read_text().replace("test_retrun_mean", "my_own_number"))
+    assert "my_own_number" in figures.read(str(path)).metrics
+
+
+def test_runs_of_no_arm_are_counted():
+    found = figures.read("13")
+    config = jobs_of(found, [0])["QMIX"][0].config
+    kinds = [(config, "COMPLETED"), (config, "COMPLETED"), (config, "FAILED")]
+    kinds += [(config | {"lr": 7.0}, "COMPLETED"), (config | {"world": "other"}, "COMPLETED")]
+    runs = [Record(pathlib.Path(str(k)), *kind, {}, "") for k, kind in enumerate(kinds)]
+    assert list(results.left_out(found, runs, results.among(found, runs, []))) == [
+        "left out, of other worlds than pac_men_easy: 1 of other",
+        "left out, not finished: 1 of 4",
+        "left out, with settings of no arm or an arm's seed again: 2 of 4",
+    ]
+
+
+def test_runs_without_a_finite_score_are_named_in_the_sentence():
+    arms = {"A": [run_of([0.0, x], k) for k, x in enumerate([1.0, np.nan, 2.0])]}
+    found = verdicts.judge(claim("above", 0.0), arms)
+    assert found.runs == (2, 0)
+    assert found.sentence.endswith(
+        "2 seeds, without 1 run of A whose test_return_mean is not finite"
+    )
+    none = verdicts.judge(claim("above", 0.0), {"A": arms["A"][1:2]})
+    assert none.sentence.startswith("no run of A has it, without 1 run of A")
 
 
 # Verdicts
@@ -331,7 +384,7 @@ def test_a_run_that_is_older_than_a_setting_has_its_default():
     whole = jobs_of(found, [1])["Pull on QMIX"][0].config
     older = {key: value for key, value in whole["eoi"].items() if key != "trust_region"}
     for eoi, arm in ((older, "Pull on QMIX"), ({**older, "trust_region": 0.5}, "trust region")):
-        (name,) = figure.among(found, [run_of([1.0], **{**whole, "eoi": eoi})], [])
+        (name,) = results.among(found, [run_of([1.0], **{**whole, "eoi": eoi})], [])
         assert name.endswith(arm)
 
 
@@ -382,7 +435,8 @@ def made(tmp_path_factory):
 
 
 def test_what_is_missing_runs_once_as_fleets(made):
-    arms = ["qmix", "qmix", "eoi_qmix", "qmix", "eoi_maac", "eoi_qmix"]
+    arms = ["qmix", "qmix", "eoi_qmix", "eoi_qmix_literal", "qmix"]  # figures 5 and 7
+    arms += ["eoi_maac", "eoi_maac", "eoi_qmix", "eoi_qmix_literal"]  # 11c
     assert [words[0] for words in made.first] == [f"--config={arm}" for arm in arms]
     assert all("fleet.seeds=[0,1]" in words for words in made.first) and made.again == []
 
@@ -395,10 +449,10 @@ def test_a_figure_is_a_picture_its_verdicts_and_its_runs(made):
     )
     assert all(np.asarray(Image.open(path)).std() > 5 for path in folder.glob("*.png"))
     text = (folder / "figure_11c.md").read_text()
-    assert text.startswith("# Figure 11 (c): mean") and text.count("**undecided**") == 4
+    assert text.startswith("# Figure 11 (c): mean") and text.count("**undecided**") == 6
     assert "| EOI+MAAC+LFO | 2 |" in text
     records = table.read(folder / "figure_11c.csv.gz")
-    assert len(records) == 4 and "lfo_weight_mean" in records[0].metrics
+    assert len(records) == 8 and "lfo_weight_mean" in records[0].metrics
     assert "q_taken_mean" not in records[0].metrics
 
 
@@ -411,7 +465,7 @@ def test_runs_that_cannot_be_read_are_named_in_a_line(made, tmp_path, capsys):
     (damaged / "metrics.json").write_text('{"x": ')
     every[0].folder = damaged
     records = figure.finished(arms)
-    assert [len(members) for members in records.values()] == [1, 2]
+    assert [len(members) for members in records.values()] == [1, 2, 2, 2]
     assert "metrics.json: damaged" in capsys.readouterr().err
     records["EOI+QMIX+LFO"][0].metrics["lfo_weight_mean"].values[0] = np.nan
     figure.note_nan(found, records)
@@ -430,7 +484,7 @@ def test_learning_curves_of_a_figure(name):
     assert suffix == "" and len(picture.axes) == len(found.parts)
     names = [text.get_text() for text in picture.legends[0].get_texts()]
     assert names == [f"{arm} (2 seeds)" for arm in arms]
-    text = figure.section(found, arms)
+    text = results.section(found, arms)
     assert all(f"| {arm} | 2 |" in text for arm in arms) and "No runs yet" not in text
 
 
@@ -444,25 +498,25 @@ def family(tmp_path: pathlib.Path, text: str = FAMILY) -> tuple[figures.Figure, 
 
 def test_over_all_worlds_of_a_figure(tmp_path):
     found, arms = family(tmp_path)
-    text = figure.section(found, arms)
+    text = results.section(found, arms)
     assert "| over all worlds | runs |" in text
     assert "| A | 4 | 0.583 [0.583, 0.583] | 0.417 [0.417, 0.417] |" in text
     assert "| B | 4 | 0.292 [0.292, 0.292] | 0.708 [0.708, 0.708] |" in text
     del arms["B in few"]  # so B's runs are of other worlds than A's
-    assert "| A | 4 |" in figure.section(found, arms)
-    assert "| B | 2 |" not in figure.section(found, arms)
+    assert "| A | 4 |" in results.section(found, arms)
+    assert "| B | 2 |" not in results.section(found, arms)
 
 
 def test_a_world_without_a_best_return_leaves_no_table_over_worlds(tmp_path):
     found, arms = family(tmp_path, FAMILY.replace(", best: 6", ""))
-    text = figure.section(found, arms)
+    text = results.section(found, arms)
     assert "| A in few | 2 |" in text and "over all worlds" not in text
 
 
 def test_a_figure_of_one_world_has_no_table_over_worlds():
     found = figures.read("8")
     arms = {arm: [run_of([0.0, 1.0], seed) for seed in (0, 1)] for arm in found.arms}
-    assert "over all worlds" not in figure.section(found, arms)
+    assert "over all worlds" not in results.section(found, arms)
 
 
 def test_final_values_over_worlds_are_shares_of_the_best_return(tmp_path):
@@ -480,7 +534,7 @@ def test_final_values_over_worlds_are_shares_of_the_best_return(tmp_path):
     assert sorted(len(line.get_ydata()) for line in dots) == [2, 2, 2, 2]
     names = [text.get_text() for text in picture.legends[0].get_texts()]
     assert names == ["A (2 seeds)", "B (2 seeds)"]
-    (gain,) = figure.verdicts(found, arms)[-1:]
+    (gain,) = results.verdicts(found, arms)[-1:]
     assert gain.middles == (pytest.approx(1 / 4), pytest.approx(1 / 3))
     notes: list[str] = []
     assert list(paper.drawn(found, {}, notes.append)) == []
@@ -551,19 +605,19 @@ def test_the_list_tells_what_is_left(made, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:3] == ["7", "2/2", "0:00"] and lines[2].split()[:2] == [
         "6-right",
-        "2/4",
+        "4/6",
     ]
-    assert lines[3].split()[:2] == ["all", "4/6"] and "measured" in lines[4]
+    assert lines[3].split()[:2] == ["all", "6/8"] and "measured" in lines[4]
 
 
 def test_the_list_counts_the_runs_on_record(tmp_path, capsys, monkeypatch):
-    """The table of easy Pac-Men has five seeds of figure 13's three arms."""
-    shutil.copy(figure.EVIDENCE / "pac_men_easy.csv.gz", tmp_path)
-    monkeypatch.setattr(figure, "EVIDENCE", tmp_path)
+    """The table of easy Pac-Men has five seeds of each arm of figure 13."""
+    shutil.copy(results.EVIDENCE / "pac_men_easy.csv.gz", tmp_path)
+    monkeypatch.setattr(results, "EVIDENCE", tmp_path)
     assert figure.main(["13", "--list", "--seeds", "2"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["13", "6/6"]
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["13", "8/8"]
     assert figure.main(["13", "--list", "--seeds", "7", "with", "lr=0.123"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["13", "0/21"]
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["13", "0/28"]
 
 
 def test_an_algorithm_that_is_not_here_is_left_out_in_a_line(tmp_path, capsys):
@@ -625,7 +679,7 @@ def test_a_run_of_a_figure_that_fails_ends_its_array_job_with_1(tmp_path, monkey
 
 
 def test_given_runs_of_given_seeds_alone(tmp_path):
-    table = str(figure.EVIDENCE / "pac_men_easy.csv.gz")
+    table = str(results.EVIDENCE / "pac_men_easy.csv.gz")
     for name, seeds in (("a.v1", "61-63"), ("a.v2", "61-61")):
         words = ["13", "--runs", table, "--seeds", seeds, "--out", str(tmp_path / f"{name}.png")]
         assert figure.main(words) == 0
@@ -820,13 +874,13 @@ def test_tables_for_other_programs():
         "pac_men,b_1,1,test_return_mean,final,6",
     ]
     lines = exports.latex(two_groups(), ["test_return_mean", "test_snd"]).splitlines()
-    assert lines[3] == " & pac\\_men: test\\_return\\_mean & pac\\_men: test\\_snd \\\\"
-    assert lines[5:7] == ["a, lr=1 & 2.50 & -- \\\\", "b\\_1 & 6.00 & -- \\\\"]
+    assert lines[4].startswith(" & pac\\_men: Test return & pac\\_men: Test system neural")
+    assert lines[6:8] == ["a, lr=1 & 2.50 & -- \\\\", "b\\_1 & 6.00 & -- \\\\"]
 
 
 def test_words_of_latex_and_markdown_stand_for_themselves():
     worlds = {"w": {r"a{b}^c~d\e": [run_of([1.0], 1)]}}
-    row = exports.latex(worlds, ["test_return_mean"]).splitlines()[5]
+    row = exports.latex(worlds, ["test_return_mean"]).splitlines()[6]
     escaped = r"a\{b\}\textasciicircum{}c\textasciitilde{}d\textbackslash{}e"
     assert row == escaped + r" & 1.00 \\"
     assert summary.markdown([["", "r"], ["a|b", "1"]]).splitlines()[2] == r"| a\|b | 1 |"
@@ -862,6 +916,12 @@ def test_labels_and_chance():
     assert labels.label("absolute_battle_won_mean") == "Absolute win rate"
     assert labels.label("pull_td_cosine") == "Cosine of the pull and temporal difference gradients"
     assert labels.label("my_own") == "my_own" and not labels.known("my_own")
+    assert labels.misspelt("test_return_maen") == " Did you mean 'test_return_mean'?"
+    assert labels.misspelt("test_return_mean") == labels.misspelt("my_own") == ""
+    skills = run_of([0.0], n_skills=8, skills_start=0)
+    assert labels.chance("skill_probability", [skills]) == 0.125
+    growing = run_of([0.0], n_skills=8, skills_start=4)
+    assert labels.chance("skill_accuracy", [growing]) is None
     runs = [run_of([0.0]), run_of([0.0], env_args={"n_agents": 2})]
     assert labels.chance("lfo_weight_mean", runs[:1]) == 0.25
     assert labels.chance("test_probe_accuracy", runs[1:]) == 0.5
@@ -1029,10 +1089,10 @@ def test_the_typical_run_has_the_median_final_value():
 
 def test_initial_choices_are_those_of_untrained_networks(made):
     (record, *_) = [r for r in reader.find_runs([made.folder]) if r.config["t_max"] == 1]
-    found = choices.measure(record.folder, "QMIX", 4)
+    found = choices.measure(record, "QMIX", 4)
     assert found.actions == ["up", "down", "left", "right", "eat"]
     np.testing.assert_allclose(found.share.sum(1), 1, rtol=1e-5)
-    again = choices.measure(record.folder, "QMIX", 4)
+    again = choices.measure(record, "QMIX", 4)
     np.testing.assert_array_equal(found.share, again.share)
 
 
@@ -1040,8 +1100,18 @@ def test_initial_choices_are_those_of_untrained_networks(made):
 
 
 def test_the_page_of_results_is_up_to_date():
-    assert figure.PAGE.read_text() == figure.page(), "bash run.sh figure --page writes it"
-    assert "Figure runaway" not in figure.PAGE.read_text()  # not a claim of the paper
+    records = results.evidence()
+    every = list(results.on_page(records))
+    page = results.page(every, records)
+    assert results.PAGE.read_text() == page, "bash run.sh figure --page writes it"
+    for each in every:
+        for kind, suffix in paper.suffixes(each.figure).items():
+            path = results.PICTURES / f"figure_{each.figure.name}{suffix}.png"
+            assert f"(results/{path.name})" in page or not each.arms, path
+            if kind not in paper.PLAYED:
+                with Image.open(path) as picture:
+                    assert picture.text["Description"] == each.digest, path
+    assert "Figure runaway" not in results.PAGE.read_text()  # not a claim of the paper
 
 
 CELL = re.compile(r"(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])? \((\d+)\)")
@@ -1054,9 +1124,9 @@ def test_the_readmes_table_is_that_of_the_page():
         lines = [line.replace("**", "").strip("| ").split(" | ") for line in text.splitlines()]
         return {first: rest for first, *rest in lines if len(rest) >= 4}
 
-    page = rows(figure.PAGE.read_text().partition("## Figure 4-left")[0])
+    page = rows(results.PAGE.read_text().partition("## Figure 4-left")[0])
     every = ("QMIX, `qmix`", "QMIX (every 5), `qmix`", "EOI+QMIX, `eoi_qmix`", "IPPO, `ippo`")
-    readme = rows((figure.PAGE.parents[1] / "README.md").read_text())
+    readme = rows((results.PAGE.parents[1] / "README.md").read_text())
     for world, column in (("Windy", 1), ("Pac-Men", 0), ("Firefighters", 2), ("8m", 4)):
         (shown,) = (row for first, row in readme.items() if first.startswith(world))
         for cell, name in zip(shown, every, strict=True):
@@ -1080,13 +1150,13 @@ def test_evidence_is_matched_by_settings_one_run_a_seed():
         Record(pathlib.Path(str(k)), job.config | {"seed": s}, status, {}, "")
         for k, (s, status) in enumerate([(1, "COMPLETED"), (1, "COMPLETED"), (2, "FAILED")])
     ]
-    assert [r.run for r in figure.among(found, runs, [])["QMIX"]] == [""]
+    assert [r.run for r in results.among(found, runs, [])["QMIX"]] == [""]
     assert statistics.SCORES.keys() == {"final", "initial", "first", "mean", "half", "swing"}
 
 
 def test_the_page_shows_the_example_as_it_is():
-    text = (figure.PAGE.parent / "figures.md").read_text()
-    example = figure.PAGE.parents[1] / "examples" / "my_figure.yaml"
+    text = (results.PAGE.parent / "figures.md").read_text()
+    example = results.PAGE.parents[1] / "examples" / "my_figure.yaml"
     assert f"```yaml title=examples/my_figure.yaml\n{example.read_text()}```" in text
     found = figures.read(str(example))
     assert found.arms["VDN, fast"].like == "VDN" and len(jobs_of(found, [0])) == 3
@@ -1108,7 +1178,7 @@ def test_every_algorithm_has_a_row_in_the_table_across_worlds(tmp_path):
     runs = [run("VDN in Pac-Men", 1, 3.0), run("VDN in Pac-Men", 2, 5.0)]
     runs.append(run("QMIX (every 5) in Firefighters", 3, 7.0))
     runs.append(run("IQL in 8m", 4, 12.0, test_battle_won_mean=0.25))
-    head, _, *rows = figure.across(found, runs).splitlines()
+    head, _, *rows = results.across(found, runs).splitlines()
     assert head == "|  | Pac-Men | Windy Maze | Firefighters | 8m | 8m: Test win rate |"
     assert len(rows) == len({arm.label for arm in found.arms.values()})
     assert "| VDN, `vdn` | 4.00 (2) |  |  |  |  |" in rows

@@ -7,12 +7,14 @@ import json
 import pathlib
 import re
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from eoi import export, learners, plot
 from eoi.config import loader
+from eoi.config.schema import parse
 from eoi.learners import extras
 from eoi.pictures.panels import panels
 from eoi.records import groups, reader, statistics, summary, table
@@ -263,6 +265,26 @@ def test_the_settings_that_a_form_reads_are_those_of_its_class():
         }
 
 
+def test_the_switches_of_a_section_are_those_of_its_class():
+    forms = {name: kinds[""] for name, kinds in extras.sections().items() if "" in kinds}
+    for section, switches in groups.SWITCHES.items():
+        kind = forms[section]
+        off = parse(kind.Config, loader.defaults()[section] | dict.fromkeys(switches, 0))
+        assert not kind.active(off), section
+        assert all(kind.active(replace(off, **{name: 1.0})) for name in switches), section
+    assert {name for name in forms if name in loader.defaults()} == set(groups.SWITCHES)
+
+
+def test_a_section_that_is_switched_off_sets_no_runs_apart():
+    off = {"eta": 0, "reward_weight": 0, "value_weight": 0.0}
+    runs = [record(edti=off | {"gae_lambda": x}, kl={"weight": 0}) for x in (0.5, 0.9)]
+    assert groups.setting_apart(runs) == []
+    runs = [record(edti=off | {"eta": 1, "gae_lambda": x}) for x in (0.5, 0.9)]
+    assert groups.setting_apart(runs) == ["edti.gae_lambda"]
+    runs = [record(edti=off), record(edti=off | {"eta": 1})]
+    assert groups.setting_apart(runs) == ["edti.eta"]
+
+
 def test_settings_without_effect_set_no_runs_apart():
     def differ(first, second, **shared):
         return groups.setting_apart([record(**first, **shared), record(**second, **shared)])
@@ -423,6 +445,28 @@ def test_a_table_reads_like_the_folder_it_was_made_of(study):
             np.testing.assert_allclose(series.values, other.metrics[name].values, rtol=1e-5)
 
 
+def test_a_table_keeps_the_commits_and_an_older_one_has_none(tmp_path):
+    runs = [replace(record("1"), commit="0123456789ab + changes"), record("2", seed=2)]
+    path = tmp_path / "study.csv.gz"
+    table.write(path, runs)
+    assert [r.commit for r in table.read(path)] == ["0123456789ab + changes", ""]
+    rows = gzip.decompress(path.read_bytes()).decode().splitlines()
+    rows = [line.rpartition(",")[0] for line in rows]
+    path.write_bytes(gzip.compress("\n".join(rows).encode()))
+    older = table.read(path)
+    assert [r.commit for r in older] == ["", ""] and older[0].config == runs[0].config
+
+
+def test_a_folder_of_tables_is_all_of_its_tables(study, tmp_path, capsys):
+    place = tmp_path / "tables"
+    place.mkdir()
+    for name, folder in (("a", "eoi"), ("b", "qmix")):
+        table.write(place / f"{name}.csv.gz", reader.find_runs([study / folder]))
+    assert len(reader.find_runs([place])) == 2
+    with pytest.raises(UserError, match="only tables, which have no networks"):
+        reader.locate([place])
+
+
 def test_a_table_draws_the_picture_of_its_folder(study, tmp_path, capsys):
     path = exported(study)
     outputs = []
@@ -543,7 +587,8 @@ def test_runs_that_are_left_out_are_named(study, tmp_path, capsys):
 def test_a_table_has_no_networks(study, capsys):
     path = exported(study)
     assert "has no networks" in refused(plot, ["--heatmap", path], capsys)
-    assert "name study.csv.gz" in refused(plot, [_alone(path)], capsys)
+    line = refused(plot, ["--heatmap", _alone(path)], capsys)
+    assert "only tables, which have no networks" in line
 
 
 def _alone(path: pathlib.Path) -> pathlib.Path:

@@ -263,7 +263,7 @@ def test_a_table_gives_the_same_figures_as_its_runs(folder, page, tmp_path):
     assert report.main([str(study), "--out", str(out)]) == 0
     name = "0 test_return_mean"
     assert parts(out)[name] == parts(page)[name]
-    assert "A table of runs has no commits" in out.read_text()
+    assert "A table of runs has no times" in out.read_text()
 
 
 def test_a_run_with_a_name_of_html_does_not_break_the_page(tmp_path):

@@ -4,8 +4,7 @@ Axes: A agents, U actions.
 """
 
 import contextlib
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +16,10 @@ from eoi.build import make_env, make_learner
 from eoi.envs.grid import AGENT_COLOURS
 from eoi.pictures.film import action_name
 from eoi.pictures.learning import legend_above
+from eoi.records.record import Record
 from eoi.runners.diversity import shared_policies
 from eoi.runners.rollout import Rollout
-from eoi.saved import recorded
+from eoi.saved import again
 from eoi.utils.seeding import fold, root_key
 from eoi.utils.shapes import Float
 
@@ -32,9 +32,12 @@ class Choices(NamedTuple):
     share: Float[np.ndarray, "A U"]  # of the observations
 
 
-def initial_choices(folders: Sequence[pathlib.Path], names: Sequence[str], episodes: int) -> Figure:
-    """A panel for each run: bars for each action, one for each agent. Raises UserError."""
-    every = [measure(folder, name, episodes) for folder, name in zip(folders, names, strict=True)]
+def initial_choices(runs: Mapping[str, Record], episodes: int) -> Figure:
+    """A panel for each run, under its name: bars for each action, one for each agent.
+
+    The runs need no saved networks. Raises UserError.
+    """
+    every = [measure(record, name, episodes) for name, record in runs.items()]
     figure = Figure(figsize=(3.4 * len(every) + 0.5, 2.6), layout="constrained")
     axes = figure.subplots(1, len(every), squeeze=False, sharey=True)[0]
     for one, choices in zip(axes, every, strict=True):
@@ -45,12 +48,12 @@ def initial_choices(folders: Sequence[pathlib.Path], names: Sequence[str], episo
     return figure
 
 
-def measure(folder: pathlib.Path, name: str, episodes: int) -> Choices:
+def measure(record: Record, name: str, episodes: int) -> Choices:
     """Rebuilds the run's networks as they were before training, and lets them explore.
 
     All agents choose on the same observations, which are of all of them.
     """
-    settings = recorded(folder, use_cuda=False, evaluate=False)
+    settings = again(record.config, record.folder, use_cuda=False, evaluate=False)
     env = make_env(settings, episodes)
     with contextlib.closing(env), torch.no_grad():
         learner = make_learner(settings, env.spec)

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from eoi.pictures.curves import BANDS, Curve, automatic_width, smoothed, summarise
-from eoi.pictures.labels import chance, label, literal
 from eoi.pictures.panels import Panel, curve
+from eoi.records.labels import chance, label, literal
 
 Styles = dict[str, dict[str, Any]]  # matplotlib's options for each group's line
 
@@ -23,6 +23,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)))  # with more groups than colours
 _DOTTED = (0, (1, 1))
 _WRAP = 30  # characters of a panel's label in a line
+_ABOVE = 4  # groups, at most, of a single panel's legend above it; more are beside it
+_LINES = 25  # seeds of a panel whose lines do not hide each other
 
 
 def learning_curves(
@@ -74,12 +76,23 @@ def finish(
     styles: Styles,
     explanation: str,
 ) -> None:
-    """Adds the legend above the panels and the explanation below them."""
+    """Adds the legend above or beside the panels, and the explanation below them."""
     lines = [Line2D([], [], linewidth=1.8, **style) for style in styles.values()]
     width = round(12 * figure.get_figwidth()) - 6  # characters of a line that fits
     labels = [textwrap.fill(f"{literal(name)} ({_seeds(rows, name)})", width) for name in styles]
-    legend_above(figure, lines, labels)
+    if len(rows[0]) == 1 and len(labels) > _ABOVE:
+        _legend_beside(figure, lines, labels)
+    else:
+        legend_above(figure, lines, labels)
     figure.supxlabel(explanation, fontsize=7, color="0.45")
+
+
+def _legend_beside(figure: Figure, lines: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Adds a legend on the right, and makes the figure as much wider, and as high as it is."""
+    legend = figure.legend(lines, labels, loc="outside right upper", handlelength=1.8)
+    extent = legend.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    figure.set_figwidth(figure.get_figwidth() + extent.width / figure.dpi)
+    figure.set_figheight(max(figure.get_figheight(), extent.height / figure.dpi + 0.2))
 
 
 def legend_above(
@@ -106,9 +119,10 @@ def _draw(axes: Axes, panel: Panel, smooth: int | None, band: str, styles: Style
     }
     raw = [each for curves in groups.values() for each in curves]
     widths: set[int] = set()
+    faint = 0.35 * min(1.0, _LINES / max(len(raw), 1))
     for name, curves in groups.items():
         for each in curves:
-            axes.plot(*each, color=styles[name]["color"], linewidth=0.6, alpha=0.35)
+            axes.plot(*each, color=styles[name]["color"], linewidth=0.6, alpha=faint)
         # A group has one window, so that none of its runs is smoothed more than its shortest.
         width = smooth or automatic_width(min(len(each.x) for each in curves))
         widths.add(width)

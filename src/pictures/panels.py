@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eoi.pictures.curves import Curve
-from eoi.pictures.labels import INTRINSIC
 from eoi.records.groups import (
     apart_by_name,
     grouped,
@@ -17,6 +16,7 @@ from eoi.records.groups import (
     twice,
     worlds,
 )
+from eoi.records.labels import INTRINSIC
 from eoi.records.record import Record
 from eoi.records.shipped import changed
 from eoi.utils.errors import UserError

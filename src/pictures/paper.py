@@ -1,6 +1,5 @@
 """The pictures of a figure of the paper: a picture for each kind of its panels."""
 
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -19,14 +18,14 @@ from eoi.utils.errors import UserError
 
 Note = Callable[[str], None]
 COLUMNS = 3  # panels in a row, where one world has more than four
+PLAYED = ("positions", "embedding")  # kinds of panels that need saved networks
 EPISODES = 64  # greedy episodes that a picture is made of
 Arms = Mapping[str, Sequence[Record]]  # runs of each arm
 
 
 def drawn(figure: Figure, arms: Arms, note: Note) -> Iterator[tuple[str, Picture]]:
     """Each picture, and the ending of its file's name: empty for the first kind of panels."""
-    kinds = list(dict.fromkeys(part.kind for part in figure.parts))
-    for place, kind in enumerate(kinds):
+    for kind, suffix in suffixes(figure).items():
         parts = [part for part in figure.parts if part.kind == kind]
         if kind == "curves":
             picture = curves(figure, parts, arms, note)
@@ -35,7 +34,13 @@ def drawn(figure: Figure, arms: Arms, note: Note) -> Iterator[tuple[str, Picture
         else:
             picture = _played(kind, figure, parts[0], arms, note)
         if picture is not None:
-            yield (f"_{kind}" if place else ""), picture
+            yield suffix, picture
+
+
+def suffixes(figure: Figure) -> dict[str, str]:
+    """The ending of the picture's name for each kind of panels."""
+    kinds = dict.fromkeys(part.kind for part in figure.parts)
+    return {kind: f"_{kind}" if place else "" for place, kind in enumerate(kinds)}
 
 
 def curves(figure: Figure, parts: Sequence[Part], arms: Arms, note: Note) -> Picture | None:
@@ -100,29 +105,29 @@ def _panel(figure: Figure, part: Part, arms: Arms, world: str) -> Panel:
 
 
 def _played(kind: str, figure: Figure, part: Part, arms: Arms, note: Note) -> Picture | None:
-    """A picture for which saved runs are played: the typical run of each arm."""
+    """A picture for which the typical run of each arm is played, or its team before training."""
     chosen = {
         name: typical(arms[name], part.metric) for name in figure.shown(part) if arms.get(name)
     }
-    saved = {name: r for name, r in chosen.items() if (r.folder / "models").is_dir()}
-    for name in chosen.keys() - saved.keys():
-        note(f"figure {figure.name}: {kind}: {name} has no saved networks at {chosen[name].folder}")
-    if not saved:
-        return None
     try:
-        return _of_saved(kind, [record.folder for record in saved.values()], list(saved))
+        if kind == "actions":
+            return initial_choices(chosen, EPISODES) if chosen else None
+        saved = {name: r for name, r in chosen.items() if (r.folder / "models").is_dir()}
+        for name in chosen.keys() - saved.keys():
+            where = chosen[name].folder
+            note(f"figure {figure.name}: {kind}: {name} has no saved networks at {where}")
+        return _of_saved(kind, saved) if saved else None
     except UserError as error:  # a world without positions, or damaged networks
         note(f"figure {figure.name}: {kind}: {error}")
         return None
 
 
-def _of_saved(kind: str, folders: Sequence[pathlib.Path], names: Sequence[str]) -> Picture:
+def _of_saved(kind: str, saved: Mapping[str, Record]) -> Picture:
     """Raises UserError."""
+    folders, names = [record.folder for record in saved.values()], list(saved)
     if kind == "positions":
         return heat_maps(folders, EPISODES, 0, "best", names)
-    if kind == "embedding":
-        return embeddings(folders, names, EPISODES, 0, "best")
-    return initial_choices(folders, names, EPISODES)
+    return embeddings(folders, names, EPISODES, 0, "best")
 
 
 def typical(records: Sequence[Record], metric: str) -> Record:

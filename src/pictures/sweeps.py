@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eoi.pictures.curves import BANDS, Curve, summarise
-from eoi.pictures.labels import literal
 from eoi.pictures.learning import Styles, finish, label_y, show_zero, styles_of
 from eoi.pictures.panels import Panel
 from eoi.records.groups import Value, idle, order, value
+from eoi.records.labels import literal
 from eoi.records.record import Record
 from eoi.records.statistics import FINAL, final_value
 from eoi.utils.errors import UserError

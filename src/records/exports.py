@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eoi.records.labels import known, label
 from eoi.records.record import Record
 from eoi.records.statistics import final_value
 from eoi.records.summary import finals
@@ -234,18 +235,21 @@ def latex(worlds: Worlds, metrics: Sequence[str], remarks: Sequence[str] = ()) -
     """
     columns = [(world, metric) for world in worlds for metric in metrics]
     names = list(dict.fromkeys(name for groups in worlds.values() for name in groups))
-    title = (lambda world, metric: f"{world}: {metric}") if len(metrics) > 1 else (lambda w, _: w)
+    several = len(metrics) > 1
     lines = [
-        "% interquartile mean [95 % interval] of final values; \\usepackage{booktabs}",
+        f"% interquartile mean [95 % interval] of final values of {', '.join(metrics)}",
+        "% \\usepackage{booktabs}",
         *(f"% {remark}" for remark in remarks),
         f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
         "\\toprule",
-        _row(["", *(title(world, metric) for world, metric in columns)]),
+        _row(
+            ["", *(_escaped(world) + (f": {_name(m)}" if several else "") for world, m in columns)]
+        ),
         "\\midrule",
     ]
     for name in names:
         cells = [_cell(worlds[world].get(name, ()), metric) for world, metric in columns]
-        lines.append(_row([name, *cells]))
+        lines.append(_row([_escaped(name), *cells]))
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
@@ -260,5 +264,14 @@ _ESCAPED = str.maketrans(
 )
 
 
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPED)
+
+
+def _name(metric: str) -> str:
+    """The metric's label, in which $ begins and ends a formula already."""
+    return label(metric) if known(metric) else _escaped(metric)
+
+
 def _row(cells: Sequence[str]) -> str:
-    return " & ".join(cell.translate(_ESCAPED) for cell in cells) + " \\\\"
+    return " & ".join(cells) + " \\\\"

@@ -4,12 +4,14 @@ A figure is a YAML file in config/figures, or the user's own; docs/figures.md ex
 """
 
 import pathlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from eoi.config import loader
 from eoi.config.schema import nearest, parse, setting
+from eoi.records.labels import misspelt
 from eoi.records.record import Record, Series
 from eoi.records.statistics import SCORES, Score
 from eoi.records.verdicts import Claim, Relation, Side
@@ -134,21 +136,31 @@ def _natural(name: str) -> tuple[bool, int, str]:
 def read(name: str) -> Figure:
     """A figure of config/figures, or the user's own by its file. Raises UserError."""
     own = expanded(name)
-    if own.suffix == ".yaml":
+    if own.suffix in (".yaml", ".yml"):
         if not own.is_file():
             raise UserError(f"figure {name}: there is no such file")
         return _figure(own, own.stem)
-    if name not in names():
-        parts = [each for each in names() if each.rpartition("-")[0] == name or each[:-1] == name]
-        near = f" Did you mean {' or '.join(parts)}?" if parts else nearest(name, names())
-        raise UserError(f"figure {name}: there is no such figure.{near}")
-    return _figure(FOLDER / f"{name}.yaml", name)
+    known = {each.lower(): each for each in names()}
+    wanted = re.sub(r"^(figure|fig)[\s._-]*", "", name.lower())
+    if wanted not in known:
+        raise UserError(f"figure {name}: there is no such figure.{_near(wanted)}")
+    return _figure(FOLDER / f"{known[wanted]}.yaml", known[wanted])
+
+
+def _near(wanted: str) -> str:
+    """Names of figures that are near, or all of them."""
+    parts = [each for each in names() if each.rpartition("-")[0] == wanted or each[:-1] == wanted]
+    if parts:
+        return f" Did you mean {' or '.join(parts)}?"
+    hint = nearest(wanted, names())
+    return hint if "Did you mean" in hint else f" There are: {', '.join(names())}."
 
 
 def _figure(path: pathlib.Path, name: str) -> Figure:
     where = f"{path.name}: "
     written = parse(_Written, loader.read_yaml(path), where)
     worlds = _worlds(written, where)
+    _refuse_misspelt_metrics(written, where)
     arms = {
         arm.name: arm
         for label, content in written.arms.items()
@@ -171,6 +183,20 @@ def _figure(path: pathlib.Path, name: str) -> Figure:
     caption = " ".join(written.caption.split())
     seeds = _seeds(written, where)
     return Figure(name, written.title, caption, seeds, arms, parts, claims)
+
+
+def _refuse_misspelt_metrics(written: _Written, where: str) -> None:
+    """Raises UserError for a metric that is not logged, where its name is near one that is.
+
+    Other unknown names may be those of a user's own algorithm or world.
+    """
+    for key, parts in (("panels", written.panels), ("claims", written.claims)):
+        for k, content in enumerate(parts, 1):
+            for name in ("metric", "other_metric"):
+                metric = content.get(name, "")
+                if isinstance(metric, str) and metric != SHARE and (hint := misspelt(metric)):
+                    at = f"{where}{key}.{k}.{name}"
+                    raise UserError(f"{at}: no run logs {metric!r}.{hint}")
 
 
 def _seeds(written: _Written, where: str) -> tuple[int, ...]:

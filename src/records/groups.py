@@ -72,6 +72,14 @@ READ: dict[str, dict[str, frozenset[str]]] = {
     }
 }
 
+# Settings of a section that switch it off where all of them are 0.
+SWITCHES = {
+    "lfo": frozenset({"omega"}),
+    "kl": frozenset({"weight"}),
+    "roma": frozenset({"entropy_weight", "kl_weight", "dissimilarity_weight"}),
+    "edti": frozenset({"eta", "reward_weight", "value_weight"}),
+}
+
 # Settings without effect where another one has one of these values.
 _IDLE_WHERE: dict[str, tuple[str, tuple[object, ...]]] = {
     "eoi.delta_t": ("eoi.beta1", (0,)),
@@ -149,7 +157,7 @@ def idle(record: Record, key: str) -> bool:
     form = settings.get(f"{section}.form")
     if form == "none":  # the section is switched off
         return key != f"{section}.form"
-    if section == "lfo" and key != "lfo.omega" and settings.get("lfo.omega") == 0:
+    if name not in SWITCHES.get(section, {name}) and _switched_off(record, section):
         return True
     forms = READ.get(section, {})
     if str(form) in forms and name not in forms[str(form)]:
@@ -158,6 +166,10 @@ def idle(record: Record, key: str) -> bool:
     if other in settings and settings[other] in values:
         return True
     return key in UNREAD.get(str(settings.get("learner")), ())
+
+
+def _switched_off(record: Record, section: str) -> bool:
+    return all(record.settings.get(f"{section}.{name}") == 0 for name in SWITCHES[section])
 
 
 def differing(records: Sequence[Record], keys: Iterable[str]) -> list[str]:

@@ -28,14 +28,25 @@ def find_runs(
     """
     found: dict[pathlib.Path, Record] = {}
     for path in paths:
-        if table.is_table(path):
-            records = table.read(expanded(path))
+        tables = _tables(path)
+        if tables:
+            records = [record for each in tables for record in table.read(each)]
         else:
             records = [each for folder in _expand(str(path)) for each in _read(folder, damaged)]
         found |= {record.folder.resolve(): record for record in records}
     if damaged and not found:
         raise UserError(damaged[0])
     return list(found.values())
+
+
+def _tables(path: str | pathlib.Path) -> list[pathlib.Path]:
+    """The table, or the tables that a folder without runs holds; empty: no table."""
+    own = expanded(path)
+    if table.is_table(own):
+        return [own]
+    if not own.is_dir() or any(_runs_below(own)):
+        return []
+    return sorted(own.glob(f"*{table.SUFFIX}"))
 
 
 def _read(folder: pathlib.Path, damaged: list[str] | None) -> Iterator[Record]:
@@ -107,8 +118,17 @@ def read(folder: pathlib.Path) -> Record:
                 f" for {len(entry.values)} values"
             )
     logged = {name: entry for name, entry in series.items() if len(entry.steps)}
-    status = str(read_run(folder).get("status", "UNKNOWN"))
-    return Record(folder, read_config(folder), status, logged, folder.name)
+    run = read_run(folder)
+    status = str(run.get("status", "UNKNOWN"))
+    return Record(folder, read_config(folder), status, logged, folder.name, _commit(run))
+
+
+def _commit(run: Config) -> str:
+    for repository in (run.get("experiment") or {}).get("repositories", []):
+        if repository.get("commit"):
+            changes = " + changes" if repository.get("dirty") else ""
+            return f"{repository['commit'][:12]}{changes}"
+    return ""
 
 
 def read_config(folder: pathlib.Path) -> Config:
@@ -139,9 +159,8 @@ def _expand(name: str) -> list[pathlib.Path]:
         raise UserError(f"{name}: {_no_folder(folder)}")
     runs = sorted(_runs_below(folder), key=_natural)
     if not runs:
-        tables = sorted(path.name for path in folder.glob(f"*{table.SUFFIX}"))
-        if tables:
-            raise UserError(f"{name}: no run in it, but tables of runs; name {', '.join(tables)}")
+        if any(folder.glob(f"*{table.SUFFIX}")):
+            raise UserError(f"{name}: no run's folder in it, only tables, which have no networks")
         raise UserError(
             f"{name}: no run in it (a run is a folder with Sacred's config.json and run.json)"
         )

@@ -32,6 +32,7 @@ class Record:
     status: str  # Sacred's: RUNNING, COMPLETED, INTERRUPTED, FAILED, ...
     metrics: dict[str, Series]
     run: str  # the folder's name, or the run's name in its table
+    commit: str = ""  # twelve digits, and `+ changes` if files differed from it; "": not known
 
     @cached_property
     def settings(self) -> Config:
@@ -70,8 +71,13 @@ class Record:
     @property
     def world(self) -> str:
         """Name of the environment, with its engine if it has several."""
-        name = self.config.get("world") or self.config.get("env")
-        return labelled(str(name), self.config.get("env_args") or {})
+        return world_of(self.config)
+
+
+def world_of(config: Config) -> str:
+    """Name of the environment in these settings, with its engine if it has several."""
+    name = config.get("world") or config.get("env")
+    return labelled(str(name), config.get("env_args") or {})
 
 
 def labelled(name: str, env_args: Mapping[str, object]) -> str:

@@ -1,8 +1,8 @@
 """Tables of runs: one gzipped CSV file for a whole study.
 
-Columns: run, seed, status, settings, metric, step, value. First one row for each run with its
-settings as JSON; then one row for each logged value, under the run's name. A table is to be shared:
-it does not contain the machine's folders.
+Columns: run, seed, status, settings, metric, step, value, commit. First one row for each run with
+its settings as JSON and its commit; then one row for each logged value, under the run's name. A
+table is to be shared: it does not contain the machine's folders. Older tables lack the last column.
 """
 
 import csv
@@ -22,7 +22,7 @@ from eoi.utils.files import put
 from eoi.utils.places import expanded
 
 SUFFIX = ".csv.gz"
-COLUMNS = ("run", "seed", "status", "settings", "metric", "step", "value")
+COLUMNS = ("run", "seed", "status", "settings", "metric", "step", "value", "commit")
 _DIGITS = 6  # significant digits of a value
 _RUNS = frozenset({"checkpoint_path", "skills_from"})  # settings that name another run
 _PARTS = 3  # of its path: results, sacred, id
@@ -46,13 +46,13 @@ def write(
     rows.writerow(COLUMNS)
     for name, record in zip(names, records, strict=True):
         settings = json.dumps(_shared(record.config), sort_keys=True, separators=(",", ":"))
-        rows.writerow([name, record.seed, record.status, settings, "", "", ""])
+        rows.writerow([name, record.seed, record.status, settings, "", "", "", record.commit])
     for name, record in zip(names, records, strict=True):
         for metric, series in sorted(record.metrics.items()):
             if wanted is None or metric in wanted:
                 pairs = zip(series.steps.tolist(), series.values.tolist(), strict=True)
                 rows.writerows(
-                    [name, "", "", "", metric, step, f"{value:.{_DIGITS}g}"]
+                    [name, "", "", "", metric, step, f"{value:.{_DIGITS}g}", ""]
                     for step, value in pairs
                 )
     content = gzip.compress(text.getvalue().encode(), 9, mtime=0)  # equal runs, equal files
@@ -87,20 +87,24 @@ def read(path: pathlib.Path) -> list[Record]:
 
 def _runs(path: pathlib.Path, rows: Iterator[list[str]]) -> Iterator[Record]:
     head = next(rows, [])
-    if tuple(head) != COLUMNS:
+    if tuple(head) not in (COLUMNS, COLUMNS[:-1]):
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}")
-    heads: dict[str, tuple[str, Config]] = {}  # status and settings of each run
+    heads: dict[str, tuple[str, Config, str]] = {}  # status, settings and commit of each run
     entries: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
-    for run, _, status, settings, metric, step, value in rows:
+    for row in rows:
+        if len(row) != len(head):
+            raise ValueError(f"a row has {len(row)} cells for {len(head)} columns")
+        run, _, status, settings, metric, step, value, *commit = row
         if settings:
-            heads[run], entries[run] = (status, recorded(json.loads(settings))), {}
+            heads[run] = (status, recorded(json.loads(settings)), "".join(commit))
+            entries[run] = {}
         else:
             steps, values = entries[run].setdefault(metric, ([], []))
             steps.append(int(step))
             values.append(float(value))
-    for run, (status, config) in heads.items():
+    for run, (status, config, commit) in heads.items():
         series = {
             metric: Series(np.array(steps, int), np.array(values, float))
             for metric, (steps, values) in entries[run].items()
         }
-        yield Record(path / run, config, status, series, run)
+        yield Record(path / run, config, status, series, run, commit)

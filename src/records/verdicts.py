@@ -12,7 +12,7 @@ A claim compares one score of a metric, in interquartile means over runs. Its ve
 Two scores of the same runs are compared run by run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,12 +95,14 @@ class Verdict:
     middles: tuple[float, float]  # interquartile means of the two sides; nan without runs
     paired: bool  # whether the sides are two scores of the same runs
     found: Comparison | None  # None: a side has no run
+    unscored: tuple[str, ...] = ()  # for each arm with such runs, their number in words
 
     @property
     def sentence(self) -> str:
         """The numbers in words."""
+        without = "".join(f", without {each}" for each in self.unscored)
         if self.found is None:
-            return f"no run of {' or '.join(self.missing)} has it"
+            return f"no run of {' or '.join(self.missing)} has it{without}"
         ours, theirs = (number(middle) for middle in self.middles)
         found, fixed = self.found, not isinstance(self.claim.second, Side)
         of = "interquartile mean of the differences" if self.paired else _GAP
@@ -113,7 +115,7 @@ class Verdict:
         alone = fixed or self.paired
         counts = f"{self.runs[0]}" if alone else f"{self.runs[0]} and {self.runs[1]}"
         seeds = "seed" if counts == "1" else "seeds"
-        return f"{ours} against {theirs}, {gap}, {better}, {counts} {seeds}"
+        return f"{ours} against {theirs}, {gap}, {better}, {counts} {seeds}{without}"
 
     @property
     def missing(self) -> list[str]:
@@ -148,7 +150,19 @@ def judge(claim: Claim, arms: Mapping[str, Sequence[Record]]) -> Verdict:
         (middles[0], middles[1]),
         paired,
         found,
+        tuple(_unscored(arms, [first] if fixed else [first, second])),
     )
+
+
+def _unscored(arms: Mapping[str, Sequence[Record]], sides: Sequence[Side | float]) -> Iterator[str]:
+    """For each arm, the number of its runs whose score is nan or infinite, in words."""
+    for side in dict.fromkeys(each for each in sides if isinstance(each, Side)):
+        for arm in filter(None, (side.arm, side.less)):
+            logged = [r for r in arms.get(arm, ()) if side.metric in r.metrics]
+            missing = len(logged) - len(_scored(logged, side))
+            if missing:
+                runs = "run" if missing == 1 else "runs"
+                yield f"{missing} {runs} of {arm} whose {side} is not finite"
 
 
 def _both(

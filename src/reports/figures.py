@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from eoi.pictures import labels
 from eoi.pictures.curves import Curve, Summary, smoothed
-from eoi.pictures.labels import chance
 from eoi.pictures.panels import Panel, curve
+from eoi.records import labels
+from eoi.records.labels import chance
 from eoi.records.record import Record
 from eoi.records.statistics import performance_profile, profile_interval
 from eoi.records.summary import finals, number

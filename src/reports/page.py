@@ -188,7 +188,7 @@ def _untold(report: Report) -> str:
     every = [record for world in report.worlds for record in world.records]
     if all(is_run(record.folder) for record in every):
         return ""
-    return "A table of runs has no commits and times; the runs' folders have them."
+    return "A table of runs has no times, and an older one no commits; the runs' folders have them."
 
 
 def _played_sections(report: Report) -> Iterable[Section]:

@@ -14,7 +14,7 @@ from eoi.records.record import Record, Series
 class Origin(NamedTuple):
     """Where a run came from; empty where its record does not tell."""
 
-    commit: str  # twelve digits, and `+ changes` if files differed from it
+    commit: str
     engine: str  # of the world, if it has several
     began: str  # date and time, UTC
     lasted: str
@@ -51,15 +51,7 @@ def origin(record: Record) -> Origin:
     content = reader.read_run(record.folder) if reader.is_run(record.folder) else {}
     last = max(int(series.steps[-1]) for series in record.metrics.values())
     engine = record.settings.get("env_args.engine", "")
-    return Origin(_commit(content), str(engine), *_time(content), f"{last:,}")
-
-
-def _commit(content: dict[str, Any]) -> str:
-    for repository in (content.get("experiment") or {}).get("repositories", []):
-        if repository.get("commit"):
-            changes = " + changes" if repository.get("dirty") else ""
-            return f"{repository['commit'][:12]}{changes}"
-    return ""
+    return Origin(record.commit, str(engine), *_time(content), f"{last:,}")
 
 
 def _time(content: dict[str, Any]) -> tuple[str, str]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eoi.pictures.labels import INTRINSIC
 from eoi.pictures.learning import styles_of
 from eoi.pictures.panels import Panel
+from eoi.records.labels import INTRINSIC
 from eoi.records.record import Record
 from eoi.records.summary import finals
 from eoi.reports.curves import centre

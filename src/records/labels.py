@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from eoi.config.schema import nearest
 from eoi.records.record import Record
 
 INTRINSIC = "individuality_mean"
@@ -106,6 +107,8 @@ _PREFIXES = {"test": "test", "absolute": "absolute"}
 _ONE_OF_N = {INTRINSIC, "classifier_accuracy", "test_probe_accuracy", "lfo_weight_mean"}
 # Metrics that are the logarithm of the number of agents there.
 _LOG_OF_N = {"classifier_ce", "classifier_mi"}
+# Metrics that are 1 / number of skills where all are as likely.
+_ONE_OF_SKILLS = {"skill_probability", "skill_accuracy"}
 # Agents of SMAC's maps whose names do not tell.
 _SQUADS = {"MMM": 10, "MMM2": 10, "bane_vs_bane": 24, "corridor": 6, "so_many_baneling": 7}
 
@@ -113,6 +116,15 @@ _SQUADS = {"MMM": 10, "MMM2": 10, "bane_vs_bane": 24, "corridor": 6, "so_many_ba
 def known(metric: str) -> bool:
     """Whether the metric has a label of its own."""
     return _text(_parts(metric)[1]) is not None
+
+
+def misspelt(metric: str) -> str:
+    """' Did you mean ...?' for a name that is near one with a label; else empty."""
+    if known(metric):
+        return ""
+    every = [*_LABELS, *(f"{prefix}_{name}" for prefix in _PREFIXES for name in _LABELS)]
+    hint = nearest(metric, every)
+    return hint if "Did you mean" in hint else ""
 
 
 def literal(text: str) -> str:
@@ -159,13 +171,19 @@ def _term(name: str) -> str:
 
 def chance(metric: str, records: Sequence[Record]) -> float | None:
     """The metric's value by chance, where it is known and the same in all runs."""
-    if metric not in _ONE_OF_N | _LOG_OF_N:
+    if metric not in _ONE_OF_N | _LOG_OF_N | _ONE_OF_SKILLS:
         return None
-    agents = {agents_of(record) for record in records}
-    n = agents.pop() if len(agents) == 1 else None
+    number_of = _skills_of if metric in _ONE_OF_SKILLS else agents_of
+    found = {number_of(record) for record in records}
+    n = found.pop() if len(found) == 1 else None
     if not n:
         return None
-    return 1 / n if metric in _ONE_OF_N else math.log(n)
+    return math.log(n) if metric in _LOG_OF_N else 1 / n
+
+
+def _skills_of(record: Record) -> int | None:
+    """Number of skills in use, where it is the same in the whole run."""
+    return None if record.settings.get("skills_start") else record.settings.get("n_skills")
 
 
 def agents_of(record: Record) -> int | None:
