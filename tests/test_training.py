@@ -8,6 +8,7 @@ import torch
 
 from eoi.build import make_learner
 from eoi.config import loader
+from eoi.records.labels import known
 from eoi.run import Trainer
 from eoi.settings import configure
 from eoi.utils.logging import RunLog
@@ -57,6 +58,7 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
     } <= names
     assert {"test_snd", "test_position_overlap", "test_probe_accuracy"} <= names
     assert OWN[chosen.run.learner] <= names
+    assert [name for name in sorted(names) if not known(name)] == []  # labels of pictures
     form = form_of(algorithm)
     if form != "none":
         assert {
@@ -77,7 +79,9 @@ def test_every_algorithm_trains_with_finite_numbers(algorithm, shared, settings,
 @pytest.mark.parametrize("name", worlds())
 def test_every_environments_file_trains(name, settings):
     chosen = settings("eoi_qmix", name, t_max=1, buffer_size=400)
-    assert trained(chosen)[0].at.episodes == 2
+    trainer, seen = trained(chosen)
+    assert trainer.at.episodes == 2
+    assert [name for name, _, _ in seen if not known(name)] == []
 
 
 def weights(trainer: Trainer, part: str) -> dict[str, torch.Tensor]:

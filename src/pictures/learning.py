@@ -50,7 +50,7 @@ def learning_curves(
             widths |= _draw(axes[i, j], panel, smooth, band, styles)
         for unused in axes[i, len(row) :]:
             unused.set_axis_off()
-    finish(figure, rows, styles, textwrap.fill(_explanation(widths, band), 60 * columns))
+    finish(figure, rows, styles, _explanation(widths, band))
     return figure
 
 
@@ -84,7 +84,8 @@ def finish(
         _legend_beside(figure, lines, labels)
     else:
         legend_above(figure, lines, labels)
-    figure.supxlabel(explanation, fontsize=7, color="0.45")
+    width = round(16 * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(explanation, width), fontsize=7, color="0.45")
 
 
 def _legend_beside(figure: Figure, lines: Sequence[Artist], labels: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ def sweeps(rows: Sequence[Sequence[Panel]], key: str, band: str) -> Figure:
         axes[i, 0].set_title(textwrap.fill(literal(row[0].world), 48))
         for j, panel in enumerate(row):
             _draw(axes[i, j], panel, key, ticks, band, styles)
-    finish(figure, rows, styles, textwrap.fill(_explanation(band, " and shades"), 60 * columns))
+    finish(figure, rows, styles, _explanation(band, " and shades"))
     return figure
 
 
@@ -74,7 +74,7 @@ def over_worlds(
         _set_ticks(one, names, label)
     label_y(axes[0], rows[0][0])
     show_zero(axes[0], min(lowest))
-    finish(figure, rows, styles, textwrap.fill(_explanation(band), 14 * sum(sizes)))
+    finish(figure, rows, styles, _explanation(band))
     return figure
 
 
