@@ -1,7 +1,7 @@
 """Makes a figure of the paper: runs what is missing, draws it, and judges the paper's claims.
 
     bash run.sh figure NAME [NAME ...] [--seeds N] [-j JOBS] [--on local|ray|slurm] [--quick]
-                       [--runs RUNS ...] [--out FILE] [--dry-run] [with key=value ...]
+                       [--recorded] [--runs RUNS ...] [--out FILE] [--dry-run] [with key=value ...]
     bash run.sh figure --list      figures, their finished runs, and how long the rest will take
     bash run.sh figure --page      docs/results.md, with its pictures, from results/evidence
 
@@ -24,19 +24,20 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 
 from eoi import batch
-from eoi.batches import durations
 from eoi.batches.arms import jobs_of
 from eoi.batches.engines import ENGINES, Pace, refuse_one_of_an_array
 from eoi.batches.jobs import UNDER_WAY, Job, find
 from eoi.batches.report import Screen
 from eoi.batches.stacks import stacked
 from eoi.pictures.look import LOOK
-from eoi.pictures.paper import drawn
-from eoi.records import figures, reader, summary, table
+from eoi.pictures.paper import ALONE, drawn
+from eoi.records import figures, labels, reader, table
 from eoi.records.figures import Figure
 from eoi.records.record import Record
 from eoi.reports import results
+from eoi.reports.listed import distinct, listed
 from eoi.reports.results import Arms
+from eoi.reports.runs import cleaned
 from eoi.utils.errors import UserError
 from eoi.utils.places import ROOT
 from eoi.utils.script import FIGURES, Parser, guarded, output, positive, write_text, write_whole
@@ -77,6 +78,11 @@ def parser() -> Parser:
         "--runs", nargs="+", metavar="RUNS", help="draw these runs or tables, and start none"
     )
     result.add_argument(
+        "--recorded",
+        action="store_true",
+        help="count the runs in results/evidence, and make those that they lack",
+    )
+    result.add_argument(
         "--out",
         type=output,
         metavar="FILE",
@@ -110,14 +116,6 @@ def _seeds(options: Namespace, figure: Figure) -> list[int]:
     if options.quick:
         return list(range(_QUICK_SEEDS))
     return list(range(_PROTOCOL_SEEDS) if options.protocol else figure.seeds)
-
-
-def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """Each run once, in order; figures share runs."""
-    found: dict[str, Job] = {}
-    for job in jobs:
-        found.setdefault(job.identity, job)
-    return list(found.values())
 
 
 def trained(jobs: Sequence[Job], options: Namespace, argv: Sequence[str]) -> None:
@@ -155,6 +153,13 @@ def finished(arms: Mapping[str, Sequence[Job]]) -> Arms:
     return found
 
 
+def note_misspelt(figure: Figure) -> None:
+    """Names the metrics that differ from a logged one by a slip of the keys."""
+    for metric in figure.metrics:
+        if meant := labels.meant(metric):
+            note(f"figure {figure.name}: {metric} is not logged here; did you mean {meant}?")
+
+
 def note_nan(figure: Figure, arms: Arms) -> None:
     """Names the runs in which a metric of the figure is nan or infinite."""
     for name, records in arms.items():
@@ -168,12 +173,22 @@ def note_nan(figure: Figure, arms: Arms) -> None:
 # What is made of them
 
 
+def _refuse_unlogged(figure: Figure, arms: Arms) -> None:
+    """Raises UserError where the figure shows metrics alone, and no run has logged one."""
+    logged = {name for records in arms.values() for record in records for name in record.metrics}
+    if logged.isdisjoint(figure.metrics) and not any(p.kind in ALONE for p in figure.parts):
+        wanted = " or ".join(figure.metrics)
+        raise UserError(f"figure {figure.name}: no run has logged {wanted}")
+
+
 def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
     """Writes the pictures, the verdicts and the table of runs, and prints the verdicts."""
     if not arms:
         raise UserError(f"figure {figure.name}: no finished run of it, so there is nothing to draw")
-    shown = figures.with_shares(figure, arms)
-    note_nan(figure, shown)
+    note_nan(figure, arms)
+    whole = {name: [cleaned(record)[0] for record in runs] for name, runs in arms.items()}
+    shown = figures.with_shares(figure, whole)
+    _refuse_unlogged(figure, shown)
     with matplotlib.rc_context(LOOK):
         for suffix, picture in drawn(figure, shown, note):
             path = out.with_name(f"{out.stem}{suffix}{out.suffix}")
@@ -189,48 +204,6 @@ def make(figure: Figure, arms: Arms, out: pathlib.Path, quick: bool) -> None:
         note("a quick run tests the program, not the claims")
     for verdict in results.verdicts(figure, shown):
         print(f"{verdict.outcome}: {verdict.claim.test}: {verdict.sentence}")
-
-
-# The list and the page
-
-
-def listed(options: Namespace, given: Sequence[str]) -> str:
-    """A line for each figure: runs on record, finished ones here, and how long the rest takes."""
-    names = options.names or figures.names()
-    every = {name: figures.read(name) for name in names}
-    runs = {name: _runs_of(options, given, figure) for name, figure in every.items()}
-    find([job for own in runs.values() for job in own])
-    jobs = distinct([job for own in runs.values() for job in own])
-    speeds = durations.measured([reader.SACRED])
-    recorded = [] if options.quick else results.evidence()
-    rows = [["figure", "on record", "finished", "left", ""]]
-    for name, own in runs.items():
-        figure, done = every[name], sum(job.state == "finished" for job in own)
-        seeds = len(_seeds(options, figure))
-        arms = results.among(figure, recorded, given).values()
-        on_record = f"{sum(min(len(arm), seeds) for arm in arms)}/{len(own)}"
-        lacking = ", ".join(figures.unavailable(figure))
-        title = figure.title + (f" (not here yet: {lacking})" if lacking else "")
-        rows.append([name, on_record, f"{done}/{len(own)}", _hours(speeds.left(own)), title])
-    done = sum(job.state == "finished" for job in jobs)
-    rows.append(["all", "", f"{done}/{len(jobs)}", _hours(speeds.left(jobs)), "each run once"])
-    basis = "measured on finished runs" if speeds.measured else "a rough estimate"
-    legend = f"finished: in {reader.SACRED}; left: hours of the others on one core, {basis}"
-    if recorded:
-        legend = f"on record: in the tables of {results.EVIDENCE}, up to so many seeds\n{legend}"
-    else:
-        rows = [[first, *rest] for first, _, *rest in rows]
-    return f"{summary.aligned(rows, '')}\n{legend}"
-
-
-def _runs_of(options: Namespace, given: Sequence[str], figure: Figure) -> list[Job]:
-    arms = jobs_of(figure, _seeds(options, figure), given, options.quick)
-    return distinct([job for jobs in arms.values() for job in jobs])
-
-
-def _hours(seconds: float) -> str:
-    minutes = -(-int(seconds) // 60)
-    return f"{minutes // 60}:{minutes % 60:02d}"
 
 
 # The command
@@ -249,7 +222,9 @@ def body(argv: Sequence[str]) -> None:
     if options.page:
         _write_page()
     elif options.list:
-        print(listed(options, given))
+        every = [figures.read(name) for name in options.names or figures.names()]
+        seeds = {figure.name: _seeds(options, figure) for figure in every}
+        print(listed(every, seeds, given, options.quick))
     else:
         _made(options, given, argv)
 
@@ -272,9 +247,27 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
         records = _given_runs(options)
         for figure, out in zip(every, outs, strict=True):
             make(figure, _among(figure, records, given), out, options.quick)
-        return
+    else:
+        _run(options, given, argv, every, outs)
+
+
+def _run(
+    options: Namespace,
+    given: Sequence[str],
+    argv: Sequence[str],
+    every: Sequence[Figure],
+    outs: Sequence[pathlib.Path],
+) -> None:
+    """Makes the runs that the figures lack, and the figures of them."""
     refuse_one_of_an_array(options.on, options.only)
-    arms = [planned(options, given, figure) for figure in every]
+    for figure in every:
+        note_misspelt(figure)
+    pool = results.Pool(results.evidence() if options.recorded else [])
+    recorded = [results.among(figure, pool, given) for figure in every]
+    arms = [
+        results.lacking(planned(options, given, figure), own)
+        for figure, own in zip(every, recorded, strict=True)
+    ]
     jobs = [job for own in arms for members in own.values() for job in members]
     find(jobs)
     chosen = _chosen(distinct(jobs), options.only)
@@ -283,15 +276,15 @@ def _made(options: Namespace, given: Sequence[str], argv: Sequence[str]) -> None
         return
     if options.only is None:
         find(jobs)
-        for figure, own, out in zip(every, arms, outs, strict=True):
-            make(figure, finished(own), out, options.quick)
+        for figure, there, own, out in zip(every, recorded, arms, outs, strict=True):
+            make(figure, results.together(there, finished(own)), out, options.quick)
     if any(job.state != "finished" for job in chosen):
         raise SystemExit(1)
 
 
 def _among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> Arms:
     """The runs of each arm; notes those of none. Raises UserError where all are of none."""
-    arms = results.among(figure, records, given)
+    arms = results.among(figure, results.Pool(records), given)
     remarks = list(results.left_out(figure, records, arms))
     if not arms:
         raise UserError(f"figure {figure.name}: no run of it to draw; {'; '.join(remarks)}")

@@ -180,8 +180,16 @@ def test_equal_values_in_a_group_are_compared_without_a_warning(recwarn):
 def test_scores_of_a_level_metric():
     steps, values = np.arange(5), np.full(5, 2.0)
     found = [statistics.score(kind, steps, values) for kind in statistics.SCORES]
-    assert found == [2, 2, 2, 2, 1, 0]
+    assert found[:4] == [2, 2, 2, 2] and np.isnan(found[4]) and found[5] == 0
     assert statistics.score("mean", steps[:1], values[:1]) == 2
+
+
+def test_half_of_the_way_is_not_told_of_a_curve_that_fell_back():
+    steps, up = np.arange(1, 41), np.linspace(0, 5, 20)
+    rises = np.concatenate([up, np.full(20, 5.0)])
+    falls = np.concatenate([up, np.linspace(5, 0.2, 16), np.full(4, 0.2)])
+    assert statistics.score("half", steps, rises) == pytest.approx(0.275, abs=0.03)
+    assert np.isnan(statistics.score("half", steps, falls))
 
 
 def test_a_printed_number_keeps_three_digits():

@@ -22,7 +22,7 @@ from eoi import plot, report
 from eoi.pictures.curves import Curve, summarise
 from eoi.pictures.film import Shot
 from eoi.pictures.png import png
-from eoi.records import reader, table
+from eoi.records import labels, reader, table
 from eoi.records.groups import identity
 from eoi.records.record import Record, Series
 from eoi.records.record import recorded as present
@@ -207,8 +207,8 @@ def test_the_page_needs_no_network_and_has_an_anchor_for_each_section(page):
 
 
 def test_names_that_hold_letters_of_tex_are_whole():
-    assert figures.label("my_index") == "my_index"
-    assert figures.label("mixing_weight") == "Mixing weight: mean |dQₜₒₜ/dQᵃ|"
+    assert labels.plain("my_index") == "my_index"
+    assert labels.plain("mixing_weight") == "Mixing weight: mean |dQₜₒₜ/dQᵃ|"
 
 
 def test_the_page_of_three_hundred_runs_is_small(tmp_path):

@@ -32,7 +32,8 @@ class Speeds:
 
     def left(self, jobs: Iterable[Job]) -> float:
         """Seconds that the unfinished ones take on one core."""
-        return sum(_steps_left(job) / self.of(job) for job in jobs if job.state != "finished")
+        left = (_steps_left(job) / self.of(job) for job in jobs if job.state != "finished")
+        return float(sum(left))
 
 
 def _kind(config: Config) -> tuple[str, str]:

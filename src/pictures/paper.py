@@ -19,6 +19,7 @@ from eoi.utils.errors import UserError
 Note = Callable[[str], None]
 COLUMNS = 3  # panels in a row, where one world has more than four
 PLAYED = ("positions", "embedding")  # kinds of panels that need saved networks
+ALONE = (*PLAYED, "actions")  # kinds that show no metric
 EPISODES = 64  # greedy episodes that a picture is made of
 Arms = Mapping[str, Sequence[Record]]  # runs of each arm
 
@@ -53,8 +54,7 @@ def curves(figure: Figure, parts: Sequence[Part], arms: Arms, note: Note) -> Pic
     _note_remarks(rows, note)
     if len(rows) == 1 and len(parts) > 4:
         rows = [rows[0][k : k + COLUMNS] for k in range(0, len(parts), COLUMNS)]
-    # On a logarithmic axis the mean less a deviation may not exist.
-    band = "minmax" if any(part.log for part in parts) else "std"
+    band = "minmax" if any(part.log for part in parts) else "iqm"
     return learning_curves(rows, None, band, _like(figure))
 
 

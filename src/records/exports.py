@@ -17,7 +17,7 @@ import numpy as np
 from eoi.records.labels import known, label
 from eoi.records.record import Record
 from eoi.records.statistics import final_value
-from eoi.records.summary import finals
+from eoi.records.summary import Finals, finals
 from eoi.utils.errors import UserError
 
 Worlds = Mapping[str, Mapping[str, Sequence[Record]]]
@@ -254,8 +254,11 @@ def latex(worlds: Worlds, metrics: Sequence[str], remarks: Sequence[str] = ()) -
 
 
 def _cell(records: Sequence[Record], metric: str) -> str:
+    """Runs whose value is not finite are left out, as of a verdict."""
     found = finals(records, metric)
-    return found.iqm if len(found.values) else "--"
+    finite = np.isfinite(found.values)
+    seeds = [seed for seed, kept in zip(found.seeds, finite, strict=True) if kept]
+    return Finals(seeds, found.values[finite]).iqm if seeds else "--"
 
 
 _ESCAPED = str.maketrans(

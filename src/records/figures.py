@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 
 from eoi.config import loader
 from eoi.config.schema import nearest, parse, setting
-from eoi.records.labels import misspelt
 from eoi.records.record import Record, Series
 from eoi.records.statistics import SCORES, Score
 from eoi.records.verdicts import Claim, Relation, Side
@@ -116,6 +115,7 @@ class _WrittenClaim:
     other_score: str = setting(default="", among=("", *SCORES))  # "": the same
     other_less: str = ""
     margin: float = setting(0, default=0.0)
+    paper: bool = True  # False: not counted among the tests of the paper's claims
 
 
 def names() -> list[str]:
@@ -160,7 +160,6 @@ def _figure(path: pathlib.Path, name: str) -> Figure:
     where = f"{path.name}: "
     written = parse(_Written, loader.read_yaml(path), where)
     worlds = _worlds(written, where)
-    _refuse_misspelt_metrics(written, where)
     arms = {
         arm.name: arm
         for label, content in written.arms.items()
@@ -183,20 +182,6 @@ def _figure(path: pathlib.Path, name: str) -> Figure:
     caption = " ".join(written.caption.split())
     seeds = _seeds(written, where)
     return Figure(name, written.title, caption, seeds, arms, parts, claims)
-
-
-def _refuse_misspelt_metrics(written: _Written, where: str) -> None:
-    """Raises UserError for a metric that is not logged, where its name is near one that is.
-
-    Other unknown names may be those of a user's own algorithm or world.
-    """
-    for key, parts in (("panels", written.panels), ("claims", written.claims)):
-        for k, content in enumerate(parts, 1):
-            for name in ("metric", "other_metric"):
-                metric = content.get(name, "")
-                if isinstance(metric, str) and metric != SHARE and (hint := misspelt(metric)):
-                    at = f"{where}{key}.{k}.{name}"
-                    raise UserError(f"{at}: no run logs {metric!r}.{hint}")
 
 
 def _seeds(written: _Written, where: str) -> tuple[int, ...]:
@@ -321,7 +306,8 @@ def _claims(content: Mapping[str, Any], arms: Mapping[str, Arm], where: str) -> 
         sides = [side for side in (first, second) if isinstance(side, Side)]
         named = [arm for side in sides for arm in (side.arm, side.less) if arm]
         _refuse_unknown("arm", named, arms, f"{where}{relation}")
-        yield Claim(" ".join(written.says.split()), first, relation, second, written.margin)
+        says = " ".join(written.says.split())
+        yield Claim(says, first, relation, second, written.margin, written.paper)
 
 
 def _score(name: str) -> Score:

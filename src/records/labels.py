@@ -1,10 +1,10 @@
 """Names of metrics that people read, with their units, and the values that chance gives them."""
 
+import difflib
 import math
 import re
 from collections.abc import Sequence
 
-from eoi.config.schema import nearest
 from eoi.records.record import Record
 
 INTRINSIC = "individuality_mean"
@@ -103,6 +103,8 @@ _TERMS = {
 }
 _PREFIXES = {"test": "test", "absolute": "absolute"}
 
+_SLIP = 0.9  # similarity of a name with two letters exchanged, or one left out
+
 # Metrics that are 1 / number of agents where agents cannot be told apart.
 _ONE_OF_N = {INTRINSIC, "classifier_accuracy", "test_probe_accuracy", "lfo_weight_mean"}
 # Metrics that are the logarithm of the number of agents there.
@@ -118,13 +120,12 @@ def known(metric: str) -> bool:
     return _text(_parts(metric)[1]) is not None
 
 
-def misspelt(metric: str) -> str:
-    """' Did you mean ...?' for a name that is near one with a label; else empty."""
+def meant(metric: str) -> str:
+    """The name with a label that one without may stand for, by a slip of the keys; else empty."""
     if known(metric):
         return ""
     every = [*_LABELS, *(f"{prefix}_{name}" for prefix in _PREFIXES for name in _LABELS)]
-    hint = nearest(metric, every)
-    return hint if "Did you mean" in hint else ""
+    return next(iter(difflib.get_close_matches(metric, every, n=1, cutoff=_SLIP)), "")
 
 
 def literal(text: str) -> str:
@@ -142,6 +143,27 @@ def label(metric: str) -> str:
     after = f", agent {agent}" if agent else ""
     whole = f"{before}{text}{after}"
     return whole[:1].upper() + whole[1:]
+
+
+# TeX of the labels as letters.
+_LETTERS = {
+    r"\,": "",
+    r"\alpha": "\N{GREEK SMALL LETTER ALPHA}",
+    r"\omega": "\N{GREEK SMALL LETTER OMEGA}",
+    r"\varepsilon": "\N{GREEK SMALL LETTER EPSILON}",
+    "_{tot}": "ₜₒₜ",
+    "_i": "ᵢ",
+    "^a": "ᵃ",
+}
+
+
+def plain(metric: str) -> str:
+    """The metric's label as plain text."""
+    parts = label(metric).split("$")
+    for k in range(1, len(parts), 2):  # those between two dollar signs are TeX
+        for tex, letter in _LETTERS.items():
+            parts[k] = parts[k].replace(tex, letter)
+    return "".join(parts)
 
 
 def _parts(metric: str) -> tuple[str, str, str]:

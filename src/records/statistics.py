@@ -270,15 +270,14 @@ def mean_over_training(steps: np.ndarray, values: Float[np.ndarray, " K"]) -> fl
 def half_way(steps: np.ndarray, values: Float[np.ndarray, " K"]) -> float:
     """Share of the steps after which half of the way to the final value is done.
 
-    The way begins at the first entry; entries are averaged over a tenth of their number. 1 for a
-    metric that ends where it began.
+    The way begins at the first entry; entries are averaged over a tenth of their number. nan for a
+    metric that ends about where it began: the way is less than a tenth of its range.
     """
     way = final_value(values) - values[0]
-    if not np.isfinite(way):
+    curve = smoothed(values, (len(values) // _TENTH) | 1)
+    if not np.isfinite(way) or abs(way) <= np.ptp(curve) / _TENTH:
         return np.nan
-    if way == 0:
-        return 1.0
-    done = (smoothed(values, (len(values) // _TENTH) | 1) - values[0]) / way >= 0.5
+    done = (curve - values[0]) / way >= 0.5
     return float(steps[np.argmax(done) if done.any() else -1] / steps[-1])
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from eoi.records.labels import plain
 from eoi.records.record import Record
 from eoi.records.statistics import (
     Comparison,
@@ -59,7 +60,8 @@ class Side:
         return f"{self.arm} less {self.less}" if self.less else self.arm
 
     def __str__(self) -> str:
-        return self.metric if self.score == "final" else f"{self.metric} ({self.score})"
+        name = plain(self.metric)
+        return name if self.score == "final" else f"{name} ({self.score})"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Claim:
     relation: Relation
     second: Side | float
     margin: float = 0.0  # largest difference that counts as level
+    paper: bool = True  # False: a comparison beside the paper's
 
     @property
     def test(self) -> str:
@@ -105,17 +108,21 @@ class Verdict:
             return f"no run of {' or '.join(self.missing)} has it{without}"
         ours, theirs = (number(middle) for middle in self.middles)
         found, fixed = self.found, not isinstance(self.claim.second, Side)
-        of = "interquartile mean of the differences" if self.paired else _GAP
-        gap = f"{of} {signed(found.difference)}"
+        which = "interquartile mean of the differences" if self.paired else _GAP
+        gap = f"{which} {signed(found.difference)}"
         if np.isfinite(found.low):
             gap += f" [{signed(found.low)}, {signed(found.high)}]"
-        better = f"P(improvement) {found.better:.2f}"
-        if np.isfinite(found.better_low):
-            better += f" [{found.better_low:.2f}, {found.better_high:.2f}]"
+        better, low, high = found.better, found.better_low, found.better_high
+        of = "P(improvement)"
+        if self.claim.relation == "below":
+            better, low, high, of = 1 - better, 1 - high, 1 - low, "P(lower)"
+        chances = f"{of} {better:.2f}"
+        if np.isfinite(low):
+            chances += f" [{low:.2f}, {high:.2f}]"
         alone = fixed or self.paired
         counts = f"{self.runs[0]}" if alone else f"{self.runs[0]} and {self.runs[1]}"
         seeds = "seed" if counts == "1" else "seeds"
-        return f"{ours} against {theirs}, {gap}, {better}, {counts} {seeds}{without}"
+        return f"{ours} against {theirs}, {gap}, {chances}, {counts} {seeds}{without}"
 
     @property
     def missing(self) -> list[str]:

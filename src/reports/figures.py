@@ -14,8 +14,7 @@ import plotly.graph_objects as go
 
 from eoi.pictures.curves import Curve, Summary, smoothed
 from eoi.pictures.panels import Panel, curve
-from eoi.records import labels
-from eoi.records.labels import chance
+from eoi.records.labels import chance, plain
 from eoi.records.record import Record
 from eoi.records.statistics import performance_profile, profile_interval
 from eoi.records.summary import finals, number
@@ -29,16 +28,6 @@ _LEVELS = 60  # of a performance profile
 _TRAIL = 40  # points of a phase plot's line
 _TEXT = 10  # agents, at most, for numbers in the cells of a matrix
 _DISTANCE = [[0, "#f7fbff"], [0.5, "#6baed6"], [1, "#08306b"]]  # light: alike; dark: apart
-# TeX of the labels as letters.
-_LETTERS = {
-    r"\,": "",
-    r"\alpha": "\N{GREEK SMALL LETTER ALPHA}",
-    r"\omega": "\N{GREEK SMALL LETTER OMEGA}",
-    r"\varepsilon": "\N{GREEK SMALL LETTER EPSILON}",
-    "_{tot}": "ₜₒₜ",
-    "_i": "ᵢ",
-    "^a": "ᵃ",
-}
 
 
 @dataclass(frozen=True)
@@ -291,8 +280,8 @@ def phases(panel: Panel, against: str, arms: Arms) -> Figure:
     other = Panel(panel.world, against, panel.groups, panel.x)
     return figure(
         data,
-        xaxis={"title": {"text": label(against)}, "rangemode": "tozero"},
-        yaxis={"title": {"text": label(panel.metric)}, "rangemode": "tozero"},
+        xaxis={"title": {"text": plain(against)}, "rangemode": "tozero"},
+        yaxis={"title": {"text": plain(panel.metric)}, "rangemode": "tozero"},
         **_chance_line(other, "x"),
     )
 
@@ -400,12 +389,3 @@ def _position_map(share: Float[np.ndarray, "H W"], colour: str, top: float) -> F
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         meta={"ratio": height / width},
     )
-
-
-def label(metric: str) -> str:
-    """The metric's name for readers, with its unit, as plain text."""
-    parts = labels.label(metric).split("$")
-    for k in range(1, len(parts), 2):  # those between two dollar signs are TeX
-        for tex, letter in _LETTERS.items():
-            parts[k] = parts[k].replace(tex, letter)
-    return "".join(parts)

@@ -15,11 +15,12 @@ from string import Template
 import numpy as np
 from plotly.offline import get_plotlyjs
 
+from eoi.records.labels import plain
 from eoi.records.reader import is_run
 from eoi.records.statistics import FINAL
 from eoi.reports import figures, tables
 from eoi.reports.curves import BANDS, points
-from eoi.reports.figures import Arms, Figure, label
+from eoi.reports.figures import Arms, Figure
 from eoi.reports.played import Played
 from eoi.reports.worlds import SHOWN, World, first_shown
 
@@ -271,7 +272,7 @@ def _data(report: Report) -> dict[str, object]:
             }
             for world in report.worlds
         ],
-        "metrics": {name: label(name) for world in report.worlds for name in world.panels},
+        "metrics": {name: plain(name) for world in report.worlds for name in world.panels},
         "figures": _agents(report),
         "replays": [
             {"key": each.key, "world": each.run.world, "name": each.title} for each in report.played

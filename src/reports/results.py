@@ -7,7 +7,7 @@ import hashlib
 import io
 import pathlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,13 +16,14 @@ from matplotlib.figure import Figure as Picture
 from PIL import Image, PngImagePlugin
 
 from eoi.batches.arms import jobs_of
+from eoi.batches.jobs import Job
 from eoi.config import loader
 from eoi.pictures.look import LOOK
 from eoi.pictures.paper import PLAYED, Note, drawn, suffixes
 from eoi.records import figures, labels, summary, table
 from eoi.records.figures import Figure
 from eoi.records.groups import asks_for
-from eoi.records.record import Record, world_of
+from eoi.records.record import Config, Record, world_of
 from eoi.records.shipped import completed
 from eoi.records.verdicts import Verdict, judge, scores_beside
 from eoi.utils.places import ROOT
@@ -35,16 +36,48 @@ PICTURES = ROOT / "docs" / "results"
 _DPI = 150  # of its pictures
 
 
-def among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> Arms:
-    """Those of the runs that are an arm's and have finished, one of each seed."""
-    arms, defaults = jobs_of(figure, [0], given), loader.defaults()
-    finished = [(r, completed(r, defaults)) for r in records if r.status == "COMPLETED"]
-    found: Arms = {}
-    for name, (job,) in arms.items():
-        own = [r for r, whole in finished if asks_for(whole, job.config)]
-        if own:
-            found[name] = list({record.seed: record for record in reversed(own)}.values())[::-1]
+class Pool:
+    """Runs that arms are looked for in: the finished ones, by their algorithm and world."""
+
+    def __init__(self, records: Sequence[Record]):
+        defaults = loader.defaults()
+        self._runs: dict[tuple[object, object], list[tuple[Record, Record]]] = {}
+        for record in records:
+            if record.status == "COMPLETED":
+                kind = record.config.get("name"), record.config.get("env")
+                self._runs.setdefault(kind, []).append((record, completed(record, defaults)))
+
+    def of(self, config: Config) -> list[Record]:
+        """Those with these settings, one of each seed."""
+        there = self._runs.get((config["name"], config["env"]), [])
+        own = [record for record, whole in there if asks_for(whole, config)]
+        return list({record.seed: record for record in reversed(own)}.values())[::-1]
+
+
+def among(figure: Figure, pool: Pool, given: Sequence[str] = ()) -> Arms:
+    """The runs of each arm; an arm without one is not in it."""
+    arms = jobs_of(figure, [0], given)
+    found = {name: pool.of(job.config) for name, (job,) in arms.items()}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def lacking(jobs: Mapping[str, Sequence[Job]], recorded: Arms) -> dict[str, list[Job]]:
+    """The runs of each arm that are left to do where some are on record, of other seeds than them.
+
+    There are as many as bring the arm to its number of seeds.
+    """
+    found = {}
+    for name, own in jobs.items():
+        seeds = {record.seed for record in recorded.get(name, ())}
+        new = [job for job in own if job.seed not in seeds]
+        found[name] = new[: max(0, len(own) - len(seeds))]
     return found
+
+
+def together(recorded: Arms, finished: Arms) -> Arms:
+    """The runs of each arm, those on record first."""
+    names = [*recorded, *(name for name in finished if name not in recorded)]
+    return {name: [*recorded.get(name, ()), *finished.get(name, ())] for name in names}
 
 
 def left_out(figure: Figure, records: Sequence[Record], arms: Arms) -> Iterator[str]:
@@ -77,11 +110,11 @@ def section(figure: Figure, arms: Arms) -> str:
             says = verdict.claim.says
             parts.append(f"- {says}")
         parts.append(f"  - {verdict.claim.test}: **{verdict.outcome}**; {verdict.sentence}.")
-    if arms:
-        metrics = [
-            m for m in figure.metrics if any(m in r.metrics for g in arms.values() for r in g)
-        ]
-        parts.append("\n" + summary.markdown(summary.final_values(arms, metrics)))
+    logged = {name for runs in arms.values() for record in runs for name in record.metrics}
+    metrics = [name for name in figure.metrics if name in logged]
+    if metrics:
+        head, *rows = summary.final_values(arms, metrics)
+        parts.append("\n" + summary.markdown([_in_words(head, metrics), *rows]))
         beside = scores_beside(figure.claims, arms)
         if len(beside) > 1:
             parts.append("\n" + summary.markdown(beside))
@@ -92,6 +125,18 @@ def section(figure: Figure, arms: Arms) -> str:
     if missing:
         parts.append(f"\nNo runs yet: {', '.join(missing)}.")
     return "\n".join(parts) + "\n"
+
+
+def _in_words(head: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """The head of a table of final values, which names the first metric where there are several."""
+    named = {metric: labels.plain(metric) for metric in metrics}
+    first, *_ = metrics
+    return [
+        named.get(cell, cell.replace(f"{first}: ", f"{named[first]}: "))
+        if len(metrics) > 1
+        else cell.replace("mean ±", f"{named[first]}: mean ±")
+        for cell in head
+    ]
 
 
 _KINDS = ("holds", "level", "contradicted", "undecided", "not measured")
@@ -131,10 +176,15 @@ def on_page(records: Sequence[Record]) -> Iterator[Shown]:
 
     Last comes the study of individuality, which is not of the paper; its seeds were fixed before.
     """
+    every = Pool(records)
     for name in [*filter(figures.of_paper, figures.names()), "individuality"]:
         figure = figures.read(name)
-        own = records if figures.of_paper(name) else [r for r in records if r.seed in figure.seeds]
-        arms = figures.with_shares(figure, among(figure, own, []))
+        own = (
+            every
+            if figures.of_paper(name)
+            else Pool([r for r in records if r.seed in figure.seeds])
+        )
+        arms = figures.with_shares(figure, among(figure, own))
         yield Shown(figure, arms, section(figure, arms))
 
 
@@ -177,14 +227,17 @@ def page(every: Sequence[Shown], records: Sequence[Record]) -> str:
     total: Counter[str] = Counter()
     for figure, arms, text in every:
         name = figure.name
-        found = [verdict.outcome for verdict in verdicts(figure, arms)]
-        total.update(found if figures.of_paper(name) else ())
+        judged = verdicts(figure, arms)
+        found = [verdict.outcome for verdict in judged]
+        if figures.of_paper(name):
+            found = [verdict.outcome for verdict in judged if verdict.claim.paper]
+            total.update(found)
         counts = " | ".join(str(found.count(kind) or "") for kind in _KINDS)
         rows.append(f"| [{name}](#figure-{name}) | {len(found)} | {counts} |")
         body = f"{_links(figure)}{text}"
         sections.append(f"## Figure {name}\n\n{figure.title}\n\n{body}")
     other = figures.read("algorithms")
-    top = f"## {other.title}\n\n{other.caption}\n\n{_OVER}\n\n{across(other, records)}\n\n"
+    top = f"## {other.title}\n\n{other.caption}\n\n{_OVER}\n\n{across(other, Pool(records))}\n\n"
     head = _HEAD.format(total=_opening(total))
     return head + "\n".join(rows) + "\n\n" + top + "\n".join(sections)
 
@@ -195,11 +248,12 @@ def _opening(total: Counter[str]) -> str:
     return (
         f"Of {total.total()} tests of the paper's claims {hold} hold and {level} are level; "
         f"{contradicted} are contradicted, {undecided} undecided, {missing} not measured.\n"
+        "Tests that are not the paper's, which their first line says, are not counted.\n"
         "[World by world](../README.md#what-holds-and-what-does-not), Windy Maze first."
     )
 
 
-def across(figure: Figure, records: Sequence[Record]) -> str:
+def across(figure: Figure, pool: Pool) -> str:
     """Final values in Markdown: a row for each arm, a column for each world and metric.
 
     An arm is named by its label and its algorithm's file.
@@ -207,7 +261,7 @@ def across(figure: Figure, records: Sequence[Record]) -> str:
     """
     worlds = list(dict.fromkeys(arm.world for arm in figure.arms.values()))
     cells: dict[str, dict[tuple[str, str], str]] = {}
-    for name, runs in among(figure, records, []).items():
+    for name, runs in among(figure, pool).items():
         arm = figure.arms[name]
         for metric in figure.metrics:
             found = summary.finals(runs, metric)

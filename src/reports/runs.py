@@ -27,11 +27,11 @@ def usable(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     Raises UserError if none is left.
     """
     kept, remarks = reader.trained(records)
-    cleaned = [_cleaned(record) for record in kept]
-    return [record for record, _ in cleaned], [*remarks, *(text for _, text in cleaned if text)]
+    both = [cleaned(record) for record in kept]
+    return [record for record, _ in both], [*remarks, *(text for _, text in both if text)]
 
 
-def _cleaned(record: Record) -> tuple[Record, str]:
+def cleaned(record: Record) -> tuple[Record, str]:
     """The run with nan for infinite entries, and a remark on entries that are not finite."""
     steps = {name: record.not_finite(name) for name in record.metrics}
     bad = {name: step for name, step in steps.items() if step is not None}

@@ -4,11 +4,11 @@ import html
 from collections.abc import Sequence
 
 from eoi.records.groups import IGNORED, WITHIN, idle, order, setting_apart, value
+from eoi.records.labels import plain
 from eoi.records.record import Record
 from eoi.records.shipped import sentence
 from eoi.records.summary import Rows, final_values
 from eoi.reports.commands import training_command
-from eoi.reports.figures import label
 from eoi.reports.runs import origin
 from eoi.reports.worlds import AGAINST, World
 
@@ -35,8 +35,8 @@ def final_table(world: World) -> str:
     metrics = [world.main.metric, *(name for name in AGAINST if name in world.panels)]
     head, *body = final_values(world.groups, list(dict.fromkeys(metrics)))
     others = len(metrics) > 1
-    named = [cell.replace(metrics[0], label(metrics[0])) if others else cell for cell in head[:5]]
-    return table([[*named, *map(label, head[5:])], *body], f"Final values, {world.name}")
+    named = [cell.replace(metrics[0], plain(metrics[0])) if others else cell for cell in head[:5]]
+    return table([[*named, *map(plain, head[5:])], *body], f"Final values, {world.name}")
 
 
 def settings_table(world: World) -> str:
