@@ -1135,6 +1135,9 @@ def test_the_page_of_results_is_up_to_date():
     every = list(results.on_page(records))
     page = results.page(every, records)
     assert results.PAGE.read_text() == page, "bash run.sh figure --page writes it"
+    claims = [c for x in every if figures.of_paper(x.figure.name) for c in x.figure.claims]
+    papers = sum(claim.paper for claim in claims)
+    assert papers < len(claims) and f"Of {papers} tests of the paper's claims" in page
     for each in every:
         for kind, suffix in paper.suffixes(each.figure).items():
             path = results.PICTURES / f"figure_{each.figure.name}{suffix}.png"
