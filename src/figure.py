@@ -219,6 +219,8 @@ def body(argv: Sequence[str]) -> None:
     given = [*(_PROTOCOL if options.protocol else ()), *given]
     if any(pair.partition("=")[0] == "seed" for pair in given):
         raise UserError("with seed: the runs of a figure have seeds of their own; use --seeds")
+    if options.recorded and (options.quick or options.runs):
+        raise UserError("--recorded: goes with neither --quick nor --runs")
     if options.page:
         _write_page()
     elif options.list:

@@ -231,6 +231,8 @@ def test_bad_words_are_refused(tmp_path, capsys):
     assert "names one picture" in refused(figure, ["7", "8", "--out", "x.png"], capsys)
     assert "eoi.alhpa" in refused(figure, ["8", "--dry-run", "with", "eoi.alhpa=1"], capsys)
     assert "no such run" in refused(figure, ["8", "--runs", "nothing"], capsys)
+    for other in (["--quick"], ["--runs", "nothing"]):
+        assert "goes with neither" in refused(figure, ["8", "--recorded", *other], capsys)
     fake(tmp_path / "1", 1, [0.0, 1.0], env="windy_maze")
     line = refused(figure, ["8", "--runs", tmp_path / "1"], capsys)
     assert "left out, of other worlds than pac_men: 1 of windy_maze" in line
