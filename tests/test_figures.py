@@ -717,7 +717,7 @@ def test_given_runs_of_given_seeds_alone(tmp_path):
         words = ["13", "--runs", table, "--seeds", seeds, "--out", str(tmp_path / f"{name}.png")]
         assert figure.main(words) == 0
     rows = [len(reader.find_runs([tmp_path / f"a.v{k}.csv.gz"])) for k in (1, 2)]
-    assert rows == [9, 3]
+    assert rows == [12, 4]
 
 
 def test_an_array_job_runs_one_run_of_a_figure_a_task(tmp_path, monkeypatch, capsys):
