@@ -5,7 +5,7 @@
 
 .csv.gz is a table of settings and metrics, which `python src/plot.py FILE.csv.gz` reads like a
 folder of runs. Its columns: run, seed, status, settings (JSON, once for each run), metric, step,
-value. The others are for other programs:
+value, commit. The others are for other programs:
 
     .json   the tests of every run in the format of marl-eval
     .csv    the final values, and absolute ones where there are any: a row for each run and metric

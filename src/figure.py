@@ -289,7 +289,8 @@ def _among(figure: Figure, records: Sequence[Record], given: Sequence[str]) -> A
     arms = results.among(figure, results.Pool(records), given)
     remarks = list(results.left_out(figure, records, arms))
     if not arms:
-        raise UserError(f"figure {figure.name}: no run of it to draw; {'; '.join(remarks)}")
+        why = "; ".join(remarks) or "none of --runs has a seed of --seeds"
+        raise UserError(f"figure {figure.name}: no run of it to draw; {why}")
     for remark in remarks:
         note(f"figure {figure.name}: {remark}")
     return arms

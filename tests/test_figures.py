@@ -236,6 +236,8 @@ def test_bad_words_are_refused(tmp_path, capsys):
     fake(tmp_path / "1", 1, [0.0, 1.0], env="windy_maze")
     line = refused(figure, ["8", "--runs", tmp_path / "1"], capsys)
     assert "left out, of other worlds than pac_men: 1 of windy_maze" in line
+    line = refused(figure, ["8", "--runs", tmp_path / "1", "--seeds", "7,8"], capsys)
+    assert line.endswith("none of --runs has a seed of --seeds")
 
 
 def test_a_figures_name_is_read_with_its_words_and_its_case(tmp_path, capsys):

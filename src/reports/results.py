@@ -203,11 +203,11 @@ def pictures(every: Sequence[Shown], note: Note) -> Iterator[pathlib.Path]:
 
 def _png(picture: Picture, description: str) -> bytes:
     """With a palette of 128 colours, which makes it a quarter as large."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    picture.savefig(drawn, format="png", dpi=_DPI)
+    whole, small = io.BytesIO(), io.BytesIO()
+    picture.savefig(whole, format="png", dpi=_DPI)
     text = PngImagePlugin.PngInfo()
     text.add_text("Description", description)
-    image = Image.open(drawn).convert("RGB").quantize(128)
+    image = Image.open(whole).convert("RGB").quantize(128)
     image.save(small, format="PNG", optimize=True, pnginfo=text)
     return small.getvalue()
 
